@@ -1,0 +1,3 @@
+"""heylookllm: a local model server that measures itself."""
+
+__version__ = "2.0.0"

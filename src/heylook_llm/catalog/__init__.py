@@ -1,0 +1,1 @@
+"""What models exist: scanning folders and reading the headers of their files."""

@@ -1,0 +1,365 @@
+"""models.yaml, its overlay and the environment as ModelSpec and Settings: the only reader and writer of them.
+
+An unknown key is an error that names the key, where it stands and the nearest known one. Nothing is ever written into
+the user's file: what the server changes goes to `<name>.overlay.yaml` beside it.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import platformdirs
+import pydantic
+import yaml
+
+from heylook_llm.errors import ConfigError
+
+FILE_NAME: Final = "models.yaml"
+BUNDLED: Final = Path(__file__).parent / FILE_NAME
+FOREVER: Final = float("inf")
+
+ID_PATTERN: Final = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.:/@+-]{0,349}$")
+_DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h|d)")
+_UNIT_SECONDS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(value: object) -> float:
+    """Seconds of a number, a string of digits, or a Go duration ("5m", "1h30m"); negative or "never" is FOREVER.
+
+    Raises ValueError with a text that names the value.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"Unsupported type: {type(value).__name__!r}")
+    if isinstance(value, int | float):
+        return _bounded(float(value), value)
+    text = value.strip()
+    if text.lower() == "never":
+        return FOREVER
+    sign, digits = (-1.0, text[1:]) if text.startswith("-") else (1.0, text.removeprefix("+"))
+    if re.fullmatch(r"\d+(\.\d+)?", digits):
+        return _bounded(sign * float(digits), value)
+    parts = _DURATION.findall(digits)
+    if not parts or "".join(number + unit for number, unit in parts) != digits:
+        raise ValueError(f'time: invalid duration "{value}"')
+    return _bounded(sign * sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts), value)
+
+
+def _bounded(seconds: float, value: object) -> float:
+    if seconds != seconds:
+        raise ValueError(f'time: invalid duration "{value}"')
+    return FOREVER if seconds < 0 else seconds
+
+
+Duration = Annotated[float, pydantic.BeforeValidator(parse_duration)]
+
+
+class _Model(pydantic.BaseModel):
+    """Strict about names: an unknown key is an error."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class SamplingDefaults(_Model):
+    """What a request that says nothing gets. None: the engine's own default."""
+
+    temperature: float | None = pydantic.Field(None, ge=0, le=5)
+    top_p: float | None = pydantic.Field(None, ge=0, le=1)
+    top_k: int | None = pydantic.Field(None, ge=0)
+    min_p: float | None = pydantic.Field(None, ge=0, le=1)
+    typical_p: float | None = pydantic.Field(None, ge=0, le=1)
+    max_tokens: int | None = pydantic.Field(None, ge=1)
+    repetition_penalty: float | None = pydantic.Field(None, gt=0, le=2)
+    repetition_context_size: int | None = pydantic.Field(None, ge=-1)
+    presence_penalty: float | None = pydantic.Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = pydantic.Field(None, ge=-2, le=2)
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+class LlamaCppConfig(SamplingDefaults):
+    """`config:` of a llama_cpp model. Paths are relative to the file that names them."""
+
+    model_path: str
+    chat_format_template: str | None = None
+    chat_template: str | None = None
+    n_ctx: int = pydantic.Field(0, ge=0)
+    kv_tokens: int = pydantic.Field(0, ge=0)
+    n_parallel: int = pydantic.Field(8, ge=1, le=256)
+    n_batch: int = pydantic.Field(2048, ge=1, le=65536)
+    n_ubatch: int = pydantic.Field(512, ge=1, le=65536)
+    prefill_tokens: int = pydantic.Field(512, ge=1, le=65536)
+    n_threads: int = pydantic.Field(0, ge=0, le=1024)
+    n_threads_batch: int = pydantic.Field(0, ge=0, le=1024)
+    n_gpu_layers: int | Literal["auto"] = "auto"
+    main_gpu: int = pydantic.Field(0, ge=0)
+    split_mode: Literal["none", "layer", "row"] = "layer"
+    tensor_split: tuple[float, ...] = ()
+    flash_attn: bool | Literal["auto"] = "auto"
+    use_mmap: bool = True
+    use_mlock: bool = False
+    offload_kqv: bool = True
+    swa_full: bool = True
+    type_k: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"] = "f16"
+    type_v: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"] = "f16"
+    rope_scaling_type: Literal["none", "linear", "yarn", "longrope"] | None = None
+    rope_freq_base: float | None = pydantic.Field(None, gt=0)
+    rope_freq_scale: float | None = pydantic.Field(None, gt=0)
+    numa: bool = False
+
+
+class MlxConfig(SamplingDefaults):
+    """`config:` of an mlx model, the original's keys."""
+
+    model_path: str
+    draft_model_path: str | None = None
+    num_draft_tokens: int = pydantic.Field(6, ge=1, le=64)
+    vision: bool = False
+    n_ctx: int = pydantic.Field(0, ge=0)
+    n_parallel: int = pydantic.Field(8, ge=1, le=256)
+    prefill_tokens: int = pydantic.Field(512, ge=1, le=65536)
+    cache_type: Literal["standard", "rotating", "quantized"] = "standard"
+    max_kv_size: int | None = pydantic.Field(None, ge=1)
+    kv_bits: int | None = pydantic.Field(None, ge=1, le=8)
+    kv_group_size: int = pydantic.Field(64, ge=1)
+    quantized_kv_start: int = pydantic.Field(2048, ge=0)
+    chat_template: str | None = None
+
+
+class FakeConfig(SamplingDefaults):
+    """`config:` of a fake model: no weights, settable speeds, faults on command (worker/providers/fake.py)."""
+
+    model_path: str = ""
+    n_ctx: int = pydantic.Field(4096, ge=4)
+    kv_tokens: int = pydantic.Field(0, ge=0)
+    n_parallel: int = pydantic.Field(8, ge=1, le=256)
+    n_batch: int = pydantic.Field(2048, ge=1)
+    prefill_tokens: int = pydantic.Field(512, ge=1)
+    prefill_tokens_per_second: float = pydantic.Field(0, ge=0)
+    decode_tokens_per_second: float = pydantic.Field(0, ge=0)
+    load_seconds: float = pydantic.Field(0, ge=0)
+    load_error: str | None = None
+    load_crash: str | None = None
+    load_hang: bool = False
+    resident_bytes: int = pydantic.Field(0, ge=0)
+    """What the memory verdict counts for it."""
+    reply: str | None = None
+    chat_template: str | None = None
+
+
+ProviderConfig = LlamaCppConfig | MlxConfig | FakeConfig
+PROVIDERS: Final[dict[str, type[ProviderConfig]]] = {
+    "llama_cpp": LlamaCppConfig,
+    "mlx": MlxConfig,
+    "fake": FakeConfig,
+}
+
+
+class ModelSpec(_Model):
+    """One entry of models.yaml. A value, never weights."""
+
+    id: str
+    aliases: tuple[str, ...] = ()
+    provider: Literal["llama_cpp", "mlx", "fake"]
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    enabled: bool = True
+    pinned: bool = False
+    idle_ttl: Duration = FOREVER
+    """Seconds without a request until it is unloaded; FOREVER: never."""
+    config: Annotated[ProviderConfig, pydantic.Field(union_mode="left_to_right")]
+
+    @property
+    def path(self) -> Path:
+        """The file or folder of its weights, absolute."""
+        return Path(self.config.model_path)
+
+
+class Limits(_Model):
+    """Bounds that keep one caller from starving the rest."""
+
+    max_queue: int = pydantic.Field(512, ge=0)
+    """Requests that wait for a model or a place in it, server-wide; one more gets 503."""
+    max_body_bytes: int = pydantic.Field(64 << 20, ge=1024)
+    max_n: int = pydantic.Field(16, ge=1)
+    max_stop: int = pydantic.Field(16, ge=1)
+    max_tools: int = pydantic.Field(128, ge=1)
+    same_model_age_seconds: float = pydantic.Field(10.0, ge=0)
+    """How long requests for a loaded model may pass older ones that need another model to be loaded."""
+    load_timeout_seconds: float = pydantic.Field(600.0, gt=0)
+    """Without any load progress for so long, a load is given up."""
+    stall_seconds: float = pydantic.Field(60.0, gt=0)
+    """A worker with live requests and no step for so long is killed."""
+    drain_seconds: float = pydantic.Field(15.0, ge=0)
+    memory_reserve_bytes: int = pydantic.Field(256 << 20, ge=0)
+    """What loading a model must leave free."""
+
+
+class Settings(_Model):
+    """A whole models.yaml."""
+
+    default_model: str | None = None
+    max_loaded_models: int = pydantic.Field(2, ge=1)
+    prewarm: bool = True
+    """Load default_model at the start."""
+    limits: Limits = Limits()
+    models: tuple[ModelSpec, ...] = ()
+
+    @property
+    def enabled(self) -> tuple[ModelSpec, ...]:
+        """The models that are served."""
+        return tuple(spec for spec in self.models if spec.enabled)
+
+
+def locate(explicit: str | None = None, environment: Mapping[str, str] = os.environ) -> Path:
+    """The models.yaml in force: --config, $HEYLOOK_CONFIG, ./models.yaml, the user's config folder, the bundled one."""
+    if explicit is None:
+        explicit = environment.get("HEYLOOK_CONFIG") or None
+    if explicit is not None:
+        return Path(explicit)
+    local = Path(FILE_NAME)
+    if local.is_file():
+        return local
+    users = Path(platformdirs.user_config_dir("heylookllm", appauthor=False)) / FILE_NAME
+    return users if users.is_file() else BUNDLED
+
+
+def load(path: Path) -> Settings:
+    """Read and validate models.yaml with its overlay. Raises ConfigError with one line that names file and place."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file. Write one, or leave --config out.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> Settings:
+    """Settings of models.yaml's text; `path` is what errors name and relative paths start from."""
+    document = _document(text, path)
+    for at, entry in enumerate(document.get("models") or []):
+        _prepare_model(entry, at, path)
+    try:
+        settings = Settings.model_validate(document)
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"{path}: {_first_problem(error, document)}") from error
+    _check_names(settings, path)
+    return settings
+
+
+def _document(text: str, path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{path}:{where} {getattr(error, 'problem', None) or 'is not YAML'}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: is nested too deeply") from error
+    if document is None:
+        raise ConfigError(f"{path}: is empty; it needs at least `models:` with one entry")
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: must be a mapping with the key `models`")
+    if not isinstance(document.get("models", []), list):
+        raise ConfigError(f"{path}: `models` must be a list")
+    return document
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A safe loader to which a key that is given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key `{key.value}` is given twice", problem_mark=key.start_mark)
+            if isinstance(key.value, str):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _prepare_model(entry: object, at: int, path: Path) -> None:
+    """Pick the config class by provider, so that errors name its keys, and make the model's path absolute."""
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{path}: models[{at}] must be a mapping with `id`, `provider` and `config`")
+    name = entry.get("id", f"number {at + 1}")
+    provider = entry.get("provider")
+    if provider not in PROVIDERS:
+        known = ", ".join(PROVIDERS)
+        near = _nearest(str(provider), PROVIDERS)
+        raise ConfigError(f"{path}: model {name}: provider {provider!r} is not one of {known}{near}")
+    config = entry.get("config") or {}
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path}: model {name}: `config` must be a mapping")
+    try:
+        entry["config"] = PROVIDERS[provider].model_validate(_absolute(config, path))
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"{path}: model {name}: config: {_first_problem(error, config)}") from error
+
+
+def _absolute(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    absolute = dict(config)
+    for key in ("model_path", "draft_model_path", "chat_format_template"):
+        value = config.get(key)
+        if isinstance(value, str) and value:
+            absolute[key] = str((path.resolve().parent / Path(value).expanduser()).absolute())
+    return absolute
+
+
+def _first_problem(error: pydantic.ValidationError, document: Any) -> str:
+    """The first problem of a validation, as a line that a user can act on."""
+    problem = error.errors(include_url=False)[0]
+    place = [part for part in problem["loc"] if not str(part).endswith("Config")]
+    if problem["type"] == "extra_forbidden":
+        key, parent = str(place[-1]), place[:-1]
+        where = f" in {_dotted(parent)}" if parent else ""
+        return f"unknown key `{key}`{where}{_nearest(key, _known_keys(parent, error))}"
+    if problem["type"] == "missing":
+        return f"the key `{_dotted(place)}` is missing"
+    return f"`{_dotted(place)}`: {problem['msg']}"
+
+
+def _dotted(place: Iterable[object]) -> str:
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _known_keys(parent: list[Any], error: pydantic.ValidationError) -> Iterable[str]:
+    titles: dict[str, type[_Model]] = {kind.__name__: kind for kind in (Settings, *PROVIDERS.values())}
+    if parent and parent[0] == "models":
+        return ModelSpec.model_fields
+    if parent and parent[0] == "limits":
+        return Limits.model_fields
+    return titles[error.title].model_fields
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
+    return f"; did you mean `{close[0]}`?" if close else ""
+
+
+def _check_names(settings: Settings, path: Path) -> None:
+    seen: dict[str, str] = {}
+    for spec in settings.models:
+        for name in (spec.id, *spec.aliases):
+            if not ID_PATTERN.match(name):
+                raise ConfigError(
+                    f"{path}: {name!r} is not a model name: letters, digits and . _ - / : @ + only, 350 at most"
+                )
+            if (key := canonical(name)) in seen:
+                raise ConfigError(f"{path}: the name {name!r} is given twice (by {seen[key]} and {spec.id})")
+            seen[key] = spec.id
+    if settings.default_model is not None and canonical(settings.default_model) not in {
+        canonical(name) for spec in settings.enabled for name in (spec.id, *spec.aliases)
+    }:
+        raise ConfigError(f"{path}: default_model {settings.default_model!r} is not an enabled model of this file")
+
+
+def canonical(name: str) -> str:
+    """What two spellings of one model's name have in common: case and a tag `:latest` don't count."""
+    return name.strip().casefold().removesuffix(":latest")

@@ -1,0 +1,685 @@
+"""The vocabulary that every part of heylookllm speaks: Request, Event, Timeline, and the frames that carry them.
+
+Nothing here knows a dialect, an engine or a process. All types are values: frozen, compared by content, encoded as
+msgpack arrays (`array_like`), so a field is only ever appended, with a default.
+
+Times are nanoseconds of the monotonic clock, which all processes of one machine share; None is "did not happen".
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from heylook_llm import errors
+
+# ---- what a client asks ----------------------------------------------------------------------------------------------
+
+
+class TextPart(msgspec.Struct, frozen=True, array_like=True, tag="text"):
+    """A piece of a message's text."""
+
+    text: str
+
+
+class ImagePart(msgspec.Struct, frozen=True, array_like=True, tag="image"):
+    """An image as the bytes of its file; the server fetched and bounded it."""
+
+    data: bytes
+    media_type: str
+
+
+Part = TextPart | ImagePart
+
+
+class ToolCall(msgspec.Struct, frozen=True, array_like=True):
+    """A call that an earlier assistant turn made. `arguments` is JSON text of an object."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """One turn. `role` is system, user, assistant or tool; `name` names the tool that answered, or the speaker."""
+
+    role: str
+    parts: tuple[Part, ...] = ()
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    name: str = ""
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined."""
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+
+class Tool(msgspec.Struct, frozen=True, array_like=True):
+    """A function that the model may call. `parameters` is a JSON schema of an object; key order is kept."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+    strict: bool = False
+
+
+class ToolChoice(msgspec.Struct, frozen=True, array_like=True):
+    """Which tools may or must be called; `names` restricts the set, empty is all."""
+
+    mode: Literal["auto", "none", "required"] = "auto"
+    names: tuple[str, ...] = ()
+    parallel: bool = True
+
+
+class Constraint(msgspec.Struct, frozen=True, array_like=True):
+    """What the answer must look like. `source` is JSON schema text, a regex, a grammar, or a JSON list of choices."""
+
+    kind: Literal["json_object", "json_schema", "regex", "lark", "gbnf", "choice"]
+    source: str = ""
+
+
+class ChatPrompt(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
+    """Messages for the model's chat template."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    thinking: bool | str | None = None
+    """None: the model's own default; True/False: on/off; "low" ... "max": on, at that level."""
+    template_arguments: dict[str, Any] = {}
+    """Extra variables for the template, already restricted to the allowed names."""
+    continue_last: bool = False
+    """The last message is an assistant's and is to be continued, not answered."""
+    template: str = ""
+    """A template instead of the model's own; only from the operator's configuration, never from a request."""
+
+
+class TextPrompt(msgspec.Struct, frozen=True, array_like=True, tag="raw_text"):
+    """Text as it stands, without a template. Special tokens in it are parsed when `parse_special`."""
+
+    text: str
+    suffix: str = ""
+    add_special: bool = True
+    parse_special: bool = True
+
+
+class TokenPrompt(msgspec.Struct, frozen=True, array_like=True, tag="tokens"):
+    """Token ids as they stand."""
+
+    tokens: tuple[int, ...]
+
+
+Prompt = ChatPrompt | TextPrompt | TokenPrompt
+
+
+class Sampling(msgspec.Struct, frozen=True, array_like=True):
+    """How the next token is chosen and when to stop. None is "the model's default" wherever it is allowed."""
+
+    max_tokens: int | None = None
+    """None: until end of text or of the context."""
+    temperature: float | None = None
+    """0 is greedy."""
+    top_k: int | None = None
+    """0 is off."""
+    top_p: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repeat_penalty: float | None = None
+    repeat_last_tokens: int | None = None
+    """Window of the penalties in tokens; 0 is off, -1 the whole context."""
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    mirostat: int | None = None
+    mirostat_tau: float | None = None
+    mirostat_eta: float | None = None
+    seed: int | None = None
+    """None: random. Choice number i of a request samples with seed + i."""
+    logit_bias: dict[int, float] = {}
+    stop: tuple[str, ...] = ()
+    stop_tokens: tuple[int, ...] = ()
+    include_stop: bool = False
+    """Whether a stop string that ended the text is left in it."""
+    ignore_eos: bool = False
+    min_tokens: int = 0
+    logprobs: int | None = None
+    """None: no log probabilities; 0: of the chosen token; k: also of the k likeliest."""
+
+
+class Request(msgspec.Struct, frozen=True, array_like=True):
+    """What a client asked, free of dialect.
+
+    Choices are numbered `prompt_index * n + j`; their events may interleave.
+    """
+
+    id: str
+    model: str
+    prompts: tuple[Prompt, ...]
+    sampling: Sampling = Sampling()
+    constraint: Constraint | None = None
+    n: int = 1
+    priority: int = 0
+    """Higher goes first among the waiting; 0 is interactive, negative is background."""
+    truncate: Literal["refuse", "oldest"] = "refuse"
+    """What to do with a prompt longer than the context: refuse it, or drop the oldest messages (text: tokens)."""
+    shift: bool = False
+    """When the context is full while generating: shift it (Ollama) instead of ending with "length"."""
+    n_ctx: int | None = None
+    """The context that the client asked for, in tokens; at most what is loaded."""
+    echo: bool = False
+    prompt_logprobs: bool = False
+    received_ns: int = 0
+    """When the server received it; starts the Timeline."""
+
+
+# ---- what happens to it ----------------------------------------------------------------------------------------------
+
+
+class TopLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """One alternative: token id, its bytes, the natural logarithm of its probability."""
+
+    token: int
+    piece: bytes
+    logprob: float
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """The chosen token and its alternatives, likeliest first."""
+
+    token: int
+    piece: bytes
+    logprob: float
+    top: tuple[TopLogprob, ...] = ()
+
+
+class Usage(msgspec.Struct, frozen=True, array_like=True):
+    """Tokens of one choice. `prompt` is the whole prompt, `cached` the part of it that wasn't computed again."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
+
+
+class PrefillChunk(msgspec.Struct, frozen=True, array_like=True):
+    """Prompt tokens of this choice that one engine step computed."""
+
+    start_ns: int
+    end_ns: int
+    tokens: int
+
+
+class Timeline(msgspec.Struct, frozen=True, array_like=True):
+    """When each thing happened to one choice, in nanoseconds of the monotonic clock; None: it did not happen."""
+
+    received_ns: int | None = None
+    parsed_ns: int | None = None
+    load_start_ns: int | None = None
+    load_end_ns: int | None = None
+    submitted_ns: int | None = None
+    """The server wrote it to the worker."""
+    rendered_ns: int | None = None
+    tokenized_ns: int | None = None
+    queued_ns: int | None = None
+    admitted_ns: int | None = None
+    prefill: tuple[PrefillChunk, ...] = ()
+    first_token_ns: int | None = None
+    """The first output token was sampled."""
+    first_byte_ns: int | None = None
+    """The first byte of output was handed to the socket."""
+    last_token_ns: int | None = None
+    closed_ns: int | None = None
+    preemptions: int = 0
+    dropped_tokens: int = 0
+    """Prompt tokens that truncation or a context shift left out."""
+    steps: int = 0
+    batch_sizes_seen: dict[int, int] = {}
+    """Batch size -> how many of this choice's decode steps ran at that size."""
+    kv_cells: int | None = None
+
+
+class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
+    """Prefill advanced: tokens computed so far, of how many, and how many came from a cache."""
+
+    choice: int
+    processed_tokens: int
+    total_tokens: int
+    cached_tokens: int = 0
+
+
+class Text(msgspec.Struct, frozen=True, array_like=True, tag="content"):
+    """Text of the answer: whole characters. `tokens` are the ids that it took, which may be none or many."""
+
+    choice: int
+    text: str
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Reasoning(msgspec.Struct, frozen=True, array_like=True, tag="reasoning"):
+    """Text of the reasoning before the answer, without its tags."""
+
+    choice: int
+    text: str
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class ToolCallStart(msgspec.Struct, frozen=True, array_like=True, tag="call"):
+    """The model begins to call a tool. `index` counts the calls of this choice from 0."""
+
+    choice: int
+    index: int
+    id: str
+    name: str
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class ToolCallArgs(msgspec.Struct, frozen=True, array_like=True, tag="arguments"):
+    """A piece of the JSON text of that call's arguments; the pieces together are one object."""
+
+    choice: int
+    index: int
+    text: str
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
+    """A choice ended well. `stop` is the stop string that ended it, or None.
+
+    A Request ends when each of its `len(prompts) * n` choices is Done, or with one Failed.
+    """
+
+    choice: int
+    reason: FinishReason
+    usage: Usage
+    timeline: Timeline
+    stop: str | None = None
+    prompt_tokens: tuple[int, ...] = ()
+    """The prompt's ids, only where the dialect gives them back (Ollama's `context`, echo)."""
+    prompt_text: str = ""
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
+    """The whole Request ended with an error; no event follows for any of its choices."""
+
+    error: "ErrorInfo"
+
+
+Event = Progress | Text | Reasoning | ToolCallStart | ToolCallArgs | Done | Failed
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, array_like=True):
+    """An error of the tree in `errors`, as a value: `kind` is the name of its class."""
+
+    kind: str
+    message: str
+    code: str | None = None
+    param: str | None = None
+    retry_after_seconds: float | None = None
+    limit_tokens: int = 0
+    prompt_tokens: int = 0
+
+    @staticmethod
+    def of(error: errors.HeylookError) -> "ErrorInfo":
+        """The value of an exception."""
+        return ErrorInfo(
+            type(error).__name__,
+            error.message,
+            error.code,
+            error.param,
+            error.retry_after_seconds,
+            getattr(error, "limit_tokens", 0),
+            getattr(error, "prompt_tokens", 0),
+        )
+
+    def exception(self) -> errors.HeylookError:
+        """The exception of this value; an unknown kind becomes an EngineError."""
+        kind = errors.every_kind().get(self.kind, errors.EngineError)
+        error = kind(self.message, code=self.code, param=self.param, retry_after_seconds=self.retry_after_seconds)
+        if isinstance(error, errors.ContextLengthExceeded):
+            error.limit_tokens, error.prompt_tokens = self.limit_tokens, self.prompt_tokens
+        return error
+
+
+# ---- what a loaded model is ------------------------------------------------------------------------------------------
+
+
+class ModelInfo(msgspec.Struct, frozen=True, array_like=True):
+    """What the engine itself says of the model it loaded. Unknown is None, never 0."""
+
+    provider: str
+    architecture: str
+    n_ctx: int
+    """Tokens that one sequence may have."""
+    n_ctx_trained: int | None = None
+    kv_tokens: int | None = None
+    """Cells of the pool that all sequences share."""
+    n_parallel: int = 1
+    n_vocab: int | None = None
+    n_layers: int | None = None
+    n_layers_gpu: int | None = None
+    n_embedding: int | None = None
+    n_parameters: int | None = None
+    quantization: str | None = None
+    weights_bytes: int | None = None
+    kv_bytes: int | None = None
+    gpu_bytes: int | None = None
+    chat_template: str = ""
+    capabilities: tuple[str, ...] = ()
+    """Of completion, chat, tools, thinking, insert, vision, embedding, rerank."""
+    metadata: dict[str, Any] = {}
+    """The file's own metadata: plain values, long arrays left out."""
+
+
+class SequenceStats(msgspec.Struct, frozen=True, array_like=True):
+    """One live choice inside a worker."""
+
+    request: int
+    choice: int
+    state: Literal["waiting", "running", "preempted"]
+    prompt_tokens: int
+    processed_tokens: int
+    output_tokens: int
+
+
+class WorkerStats(msgspec.Struct, frozen=True, array_like=True):
+    """What a worker did and does; counters only grow."""
+
+    steps: int = 0
+    """Engine steps; the watchdog reads it: no growth while sequences are live is a stall."""
+    waiting: int = 0
+    running: int = 0
+    batch_size: int = 0
+    kv_used_tokens: int = 0
+    kv_retained_tokens: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    preemptions: int = 0
+    resident_bytes: int | None = None
+    busy_ns: int = 0
+    sequences: tuple[SequenceStats, ...] = ()
+
+
+# ---- unary operations: one question, one answer ----------------------------------------------------------------------
+
+
+class Tokenize(msgspec.Struct, frozen=True, array_like=True, tag="tokenize"):
+    """Prompt -> Tokens."""
+
+    prompt: Prompt
+    with_pieces: bool = False
+
+
+class Detokenize(msgspec.Struct, frozen=True, array_like=True, tag="detokenize"):
+    """Token ids -> Rendered."""
+
+    tokens: tuple[int, ...]
+
+
+class Render(msgspec.Struct, frozen=True, array_like=True, tag="render"):
+    """ChatPrompt -> Rendered, by the model's template."""
+
+    prompt: ChatPrompt
+
+
+class Embed(msgspec.Struct, frozen=True, array_like=True, tag="embed"):
+    """Prompts -> Vectors; `pooling` None is the model's own."""
+
+    prompts: tuple[Prompt, ...]
+    pooling: str | None = None
+    normalize: bool = True
+
+
+class Stats(msgspec.Struct, frozen=True, array_like=True, tag="stats"):
+    """-> WorkerStats with its sequences."""
+
+
+class FlushCache(msgspec.Struct, frozen=True, array_like=True, tag="flush"):
+    """Drop every retained prefix -> Flushed."""
+
+
+Operation = Tokenize | Detokenize | Render | Embed | Stats | FlushCache
+
+
+class Tokens(msgspec.Struct, frozen=True, array_like=True, tag="tokens"):
+    """Ids, and the bytes of each where asked."""
+
+    tokens: tuple[int, ...]
+    pieces: tuple[bytes, ...] = ()
+
+
+class Rendered(msgspec.Struct, frozen=True, array_like=True, tag="rendered"):
+    """Text."""
+
+    text: str
+
+
+class Vectors(msgspec.Struct, frozen=True, array_like=True, tag="vectors"):
+    """One little-endian float32 vector per prompt, and how many tokens each prompt was."""
+
+    vectors: tuple[bytes, ...]
+    prompt_tokens: tuple[int, ...]
+
+
+class Measured(msgspec.Struct, frozen=True, array_like=True, tag="measured"):
+    """The answer to Stats."""
+
+    stats: WorkerStats
+
+
+class Flushed(msgspec.Struct, frozen=True, array_like=True, tag="flushed"):
+    """How many cells were given back."""
+
+    tokens: int
+
+
+Answer = Tokens | Rendered | Vectors | Measured | Flushed
+
+
+# ---- frames: server -> worker ----------------------------------------------------------------------------------------
+
+
+class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
+    """The first frame: which model, by which provider. `options` is the model's validated config as plain values."""
+
+    model: str
+    provider: str
+    path: str
+    options: dict[str, Any]
+    limits: dict[str, int] = {}
+
+
+class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
+    """Generate; events come back under `request`, a number that the server chose."""
+
+    request: int
+    body: Request
+
+
+class Cancel(msgspec.Struct, frozen=True, array_like=True, tag="cancel"):
+    """Stop that request; nothing more is sent for it. Unknown numbers are ignored."""
+
+    request: int
+
+
+class Call(msgspec.Struct, frozen=True, array_like=True, tag="ask"):
+    """A unary operation; the Answer or the Failure comes back under `call`."""
+
+    call: int
+    operation: Operation
+
+
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag="ping"):
+    """Answered by a Pong from the thread that reads frames, not from the step loop."""
+
+    nonce: int
+
+
+Downward = Load | Submit | Cancel | Call | Ping
+
+
+# ---- frames: worker -> server ----------------------------------------------------------------------------------------
+
+
+class LoadProgress(msgspec.Struct, frozen=True, array_like=True, tag="loading"):
+    """How much of the model is loaded, 0 to 1."""
+
+    fraction: float
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
+    """The model is loaded; requests are taken from now on."""
+
+    info: ModelInfo
+
+
+class Refused(msgspec.Struct, frozen=True, array_like=True, tag="refused"):
+    """The model can't be loaded; the process ends after this frame."""
+
+    error: ErrorInfo
+
+
+class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
+    """All events of one engine step, as (request number, event), in order."""
+
+    events: tuple[tuple[int, Event], ...]
+
+
+class Returned(msgspec.Struct, frozen=True, array_like=True, tag="returned"):
+    """The answer to a Call."""
+
+    call: int
+    answer: Answer
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True, tag="failure"):
+    """A Call failed."""
+
+    call: int
+    error: ErrorInfo
+
+
+class Pong(msgspec.Struct, frozen=True, array_like=True, tag="pong"):
+    """The answer to a Ping, with the counters as of now."""
+
+    nonce: int
+    stats: WorkerStats
+
+
+Upward = LoadProgress | Ready | Refused | Step | Returned | Failure | Pong
+
+
+# ---- a whole reply is a fold of the stream -----------------------------------------------------------------------------
+
+
+class ChoiceResult(msgspec.Struct, frozen=True):
+    """One choice, whole."""
+
+    index: int
+    text: str
+    reasoning: str
+    tool_calls: tuple[ToolCall, ...]
+    tokens: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...]
+    done: Done
+
+
+class Result(msgspec.Struct, frozen=True):
+    """A Request's whole reply: its choices in order, and their usage summed."""
+
+    choices: tuple[ChoiceResult, ...]
+    usage: Usage
+    timeline: Timeline
+
+
+class _OpenChoice:
+    """One choice while its events arrive."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.calls: list[tuple[str, str, list[str]]] = []
+        self.tokens: list[int] = []
+        self.logprobs: list[TokenLogprob] = []
+        self.done: Done | None = None
+
+    def feed(self, event: Text | Reasoning | ToolCallStart | ToolCallArgs) -> None:
+        self.tokens.extend(event.tokens)
+        self.logprobs.extend(event.logprobs)
+        match event:
+            case Text():
+                self.text.append(event.text)
+            case Reasoning():
+                self.reasoning.append(event.text)
+            case ToolCallStart():
+                self.calls.append((event.id, event.name, []))
+            case ToolCallArgs():
+                self.calls[event.index][2].append(event.text)
+
+    def result(self, index: int) -> ChoiceResult:
+        if self.done is None:
+            raise errors.ProtocolError(f"Choice {index} has no end.")
+        return ChoiceResult(
+            index,
+            "".join(self.text),
+            "".join(self.reasoning),
+            tuple(ToolCall(id, name, "".join(pieces)) for id, name, pieces in self.calls),
+            tuple(self.tokens),
+            tuple(self.logprobs),
+            self.done,
+        )
+
+
+class Fold:
+    """Folds a Request's events into its Result; a Failed raises its exception."""
+
+    def __init__(self, n: int = 1, prompts: int = 1) -> None:
+        self._n = n
+        self._choices = [_OpenChoice() for _ in range(n * prompts)]
+        self._open = n * prompts
+
+    @property
+    def ended(self) -> bool:
+        """Whether every choice is Done."""
+        return self._open == 0
+
+    def feed(self, event: Event) -> None:
+        """Take the next event."""
+        match event:
+            case Progress():
+                return
+            case Failed():
+                raise event.error.exception()
+            case Done():
+                self._choices[event.choice].done = event
+                self._open -= 1
+            case Text() | Reasoning() | ToolCallStart() | ToolCallArgs():
+                self._choices[event.choice].feed(event)
+
+    def result(self) -> Result:
+        """The whole reply; raises ProtocolError while a choice is open."""
+        choices = tuple(choice.result(index) for index, choice in enumerate(self._choices))
+        return Result(choices, total_usage([c.done.usage for c in choices], self._n), choices[0].done.timeline)
+
+
+def total_usage(usages: list[Usage], n: int) -> Usage:
+    """Usage of a whole Request: each prompt counted once (its first choice), outputs summed."""
+    first_of_prompt = usages[::n]
+    return Usage(
+        prompt_tokens=sum(u.prompt_tokens for u in first_of_prompt),
+        cached_tokens=sum(u.cached_tokens for u in first_of_prompt),
+        output_tokens=sum(u.output_tokens for u in usages),
+        reasoning_tokens=sum(u.reasoning_tokens for u in usages),
+        draft_tokens=sum(u.draft_tokens for u in usages),
+        accepted_tokens=sum(u.accepted_tokens for u in usages),
+    )

@@ -1,0 +1,1 @@
+"""One-shot, resource-limited processes for work on data from strangers."""

@@ -1,0 +1,1 @@
+"""Dialects: pure functions between bytes on the wire and the vocabulary of core."""

@@ -1,0 +1,1 @@
+"""The model program: one loaded model, its requests batched continuously."""

@@ -1,0 +1,97 @@
+"""The Provider protocol: loaded weights as the scheduler sees them.
+
+A provider knows tokens and KV cells; nothing of HTTP, dialects, queues or text. All methods but `encode`, `piece` and
+`decode` are called from one thread, the step loop's. `encode` may be called from others at the same time.
+
+The provider owns the *slots*: sequence ids 0 .. n_slots - 1 in the engine's KV memory. The scheduler decides what is in
+each slot and what one step computes; the provider computes it.
+"""
+
+from collections.abc import Sequence as Seq
+from typing import Protocol
+
+import msgspec
+
+from heylook_llm import core
+
+
+class Feed(msgspec.Struct, frozen=True):
+    """Tokens of one slot to compute in this step, from position `start`.
+
+    `sample`: the last of them yields logits, and a next token is drawn from them.
+    """
+
+    slot: int
+    start: int
+    tokens: tuple[int, ...]
+    sample: bool
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    """A token drawn for a slot; `logprob` is filled where the slot's sampling asks for it."""
+
+    slot: int
+    token: int
+    logprob: core.TokenLogprob | None = None
+
+
+class OutOfCells(Exception):
+    """The pool has no room for this step's tokens; nothing was computed. The scheduler makes room and tries again."""
+
+
+class Provider(Protocol):
+    """Loaded weights."""
+
+    info: core.ModelInfo
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Text to token ids."""
+        ...
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token as they appear in text; empty for control tokens."""
+        ...
+
+    def is_end(self, token: int) -> bool:
+        """Whether the token ends generation."""
+        ...
+
+    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int]) -> None:
+        """Take a slot into use: its sampler starts from this sampling, with `prompt` (tokens so far) as its history."""
+        ...
+
+    def step(self, feeds: Seq[Feed]) -> list[Drawn]:
+        """Compute one batch: all decoding slots and some prompt tokens. Raises OutOfCells, EngineError."""
+        ...
+
+    def remove(self, slot: int, start: int = 0, end: int = -1) -> bool:
+        """Forget the slot's KV cells of positions [start, end); -1 is the end. False: it can't be done partially."""
+        ...
+
+    def release(self, slot: int) -> None:
+        """The slot's sampler is given back; its cells stay until `remove` or reuse."""
+        ...
+
+    def share(self, source: int, target: int, end: int) -> bool:
+        """Let `target` share the cells of `source` for positions [0, end). False: this model can't share there."""
+        ...
+
+    def shift(self, slot: int, start: int, end: int) -> bool:
+        """Drop positions [start, end) and move the rest down. False: this model can't shift."""
+        ...
+
+    def embed(self, prompts: Seq[Seq[int]], pooling: str | None, normalize: bool) -> list[bytes]:
+        """One little-endian float32 vector per prompt."""
+        ...
+
+    def save(self, slot: int) -> bytes:
+        """The slot's state, to be restored later."""
+        ...
+
+    def restore(self, slot: int, state: bytes) -> None:
+        """Put a saved state into an empty slot."""
+        ...
+
+    def close(self) -> None:
+        """Free everything."""
+        ...
