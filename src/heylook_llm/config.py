@@ -5,6 +5,7 @@ the user's file: what the server changes goes to `<name>.overlay.yaml` beside it
 """
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -48,7 +49,7 @@ def parse_duration(value: object) -> float:
 
 
 def _bounded(seconds: float, value: object) -> float:
-    if seconds != seconds:
+    if math.isnan(seconds):
         raise ValueError(f'time: invalid duration "{value}"')
     return FOREVER if seconds < 0 else seconds
 
@@ -252,7 +253,7 @@ def parse(text: str, path: Path) -> Settings:
 
 def _document(text: str, path: Path) -> dict[str, Any]:
     try:
-        document = yaml.load(text, Loader=_UniqueKeyLoader)
+        document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a subclass of SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""

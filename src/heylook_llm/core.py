@@ -579,7 +579,7 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag="pong"):
 Upward = LoadProgress | Ready | Refused | Step | Returned | Failure | Pong
 
 
-# ---- a whole reply is a fold of the stream -----------------------------------------------------------------------------
+# ---- a whole reply is a fold of the stream ---------------------------------------------------------------------------
 
 
 class ChoiceResult(msgspec.Struct, frozen=True):
