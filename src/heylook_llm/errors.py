@@ -22,8 +22,8 @@
         ├── WorkerDied            the engine's process ended with the request in it                503
         └── ShuttingDown          the server is draining                                           503
 
-Every class has a `status` and a stable `code` (`error.code` of the OpenAI dialect); dialects map nothing else.
-A message says what, which model, which limit, what to do. It never holds a path, an address or a traceback of the engine.
+Every class has a `status` and a stable `code` (OpenAI's `error.code`); dialects map nothing else.
+A message says what, which model, which limit, what to do; never a path, an address or a traceback of the engine.
 """
 
 from typing import ClassVar
