@@ -1,0 +1,117 @@
+# heylookllm: every command of a working day. `make help` lists them.
+# Needs Python 3.11 or later with pip, a C++ compiler and make; uv is used if it is there.
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+REQUIREMENTS := $(wildcard requirements/*.txt) pyproject.toml tools/install.py
+# The accelerator stays what it was at the last `make install`; see tools/install.py for the flags of each.
+ACCEL ?= $(shell cat $(VENV)/accelerator 2>/dev/null || echo default)
+ARGS ?=
+
+# The first Python of the right version; evaluated only when something has to be installed.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
+INSTALL = @if [ -z "$(PYTHON)" ]; then \
+	echo "heylookllm needs Python 3.11 or later, and none is on PATH." \
+	"Install it (Debian: apt install python3 python3-venv; macOS: brew install python), or say make PYTHON=/path/to/python3." >&2; \
+	exit 1; fi; $(PYTHON) tools/install.py --environment $(VENV) --accelerator $(ACCEL)
+
+.DEFAULT_GOAL := help
+.PHONY: help install dev serve test test_long test_changed coverage check format lint build docs docs-serve lock check-platforms clean distclean
+
+help:  ## show this
+	@grep -E '^[a-z_-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+# ---- set-up: each stamp is written by tools/install.py when that part stands -----------------------------------------
+
+$(VENV)/installed-$(ACCEL): $(REQUIREMENTS)
+	$(INSTALL)
+
+$(VENV)/installed-dev: $(VENV)/installed-$(ACCEL) $(REQUIREMENTS)
+	$(INSTALL) --with dev
+
+$(VENV)/installed-docs: $(VENV)/installed-$(ACCEL) $(REQUIREMENTS)
+	$(INSTALL) --with docs
+
+install:  ## build .venv; ACCEL=cpu|cuda|vulkan|rocm|metal compiles llama.cpp for it
+	$(INSTALL)
+
+dev: $(VENV)/installed-dev  ## ... and what tests and checks need, and the git hook
+	@if [ -d .git ]; then $(BIN)/pre-commit install; fi
+
+# ---- use -------------------------------------------------------------------------------------------------------------
+
+serve: $(VENV)/installed-$(ACCEL)  ## start the server; ARGS="--port 9000" passes options
+	@exec $(BIN)/heylookllm serve $(ARGS)
+
+# ---- tests and checks ------------------------------------------------------------------------------------------------
+
+test: $(VENV)/installed-dev  ## the tests of every commit; ARGS="-k router" passes options to pytest
+	@HEYLOOK_TEST_TIER=commit $(BIN)/python -m pytest $(ARGS)
+
+test_long: $(VENV)/installed-dev  ## the same with long state machines and soaks (an hour or so)
+	@HEYLOOK_TEST_TIER=long $(BIN)/python -m pytest $(ARGS)
+
+test_changed: $(VENV)/installed-dev  ## only tests that name a module changed since the last commit (SINCE=main)
+	@$(BIN)/python tools/changed_tests.py --since $(or $(SINCE),HEAD) -- $(ARGS)
+
+coverage: $(VENV)/installed-dev  ## the tests with a report of the lines they don't reach
+	@HEYLOOK_TEST_TIER=commit $(BIN)/python -m pytest --cov --cov-report=term --cov-report=html $(ARGS)
+
+check: $(VENV)/installed-dev  ## format, lint and types, changing nothing
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(VENV)/installed-dev  ## format, and mend what lint can mend
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lint: $(VENV)/installed-dev  ## lint and types
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+# ---- what is shipped -------------------------------------------------------------------------------------------------
+
+build: $(VENV)/installed-$(ACCEL)  ## the wheel, in dist/
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist
+
+docs: $(VENV)/installed-docs  ## the documentation, in site/
+	@NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
+docs-serve: $(VENV)/installed-docs  ## the documentation on http://127.0.0.1:8000, rebuilt on change
+	@NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs serve
+
+# ---- the dependencies' lock files (needs uv; fetched into build/ if it isn't there) ------------------------------------
+
+UV = $(or $(shell command -v uv),build/uv/bin/uv)
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
+
+build/uv/bin/uv:
+	@$(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install --quiet uv
+
+lock: $(if $(shell command -v uv),,build/uv/bin/uv)  ## resolve the dependencies anew into requirements/*.txt (UPGRADE=--upgrade)
+	@mkdir -p build
+	@cat requirements/runtime.txt requirements/gguf.txt requirements/dev.txt requirements/docs.txt requirements/build.txt \
+		2>/dev/null | grep -E '^[a-z]' | sed 's/ *\\$$//' | sort -u > build/all.txt
+	@if [ -n "$(UPGRADE)" ]; then : > build/all.txt; fi
+	@$(COMPILE) --all-extras pyproject.toml requirements/build.in -o build/all.txt
+	@$(COMPILE) --constraint build/all.txt requirements/build.in -o requirements/build.txt
+	@$(COMPILE) --constraint build/all.txt pyproject.toml -o requirements/runtime.txt
+	@$(COMPILE) --constraint build/all.txt pyproject.toml --extra gguf -o requirements/gguf.txt
+	@$(COMPILE) --constraint build/all.txt pyproject.toml --extra dev -o requirements/dev.txt
+	@$(COMPILE) --constraint build/all.txt pyproject.toml --extra docs -o requirements/docs.txt
+	@wc -l requirements/*.txt
+
+check-platforms: $(if $(shell command -v uv),,build/uv/bin/uv)  ## whether every dependency has a wheel for each platform we name
+	@PATH="$$PWD/build/uv/bin:$$PATH" $(PYTHON) tools/check_platforms.py
+
+clean:  ## remove what was built, but not .venv
+	@rm -rf build dist site htmlcov .coverage .coverage.* .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	@find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## ... and .venv with the compiled llama.cpp
+	@rm -rf $(VENV)
