@@ -1,0 +1,426 @@
+"""The one path of every generation: acquire, generate, stream or fold, cancel when the client leaves."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+from starlette.types import Message, Receive, Scope, Send
+
+from heylook_llm import config, core
+from heylook_llm.errors import (
+    BadRequest,
+    Cancelled,
+    ContextLengthExceeded,
+    EngineError,
+    HeylookError,
+    NotFound,
+    ProtocolError,
+)
+from heylook_llm.server.backend import Backend, Lease
+from heylook_llm.server.performance import Finished, Outcome, Performance
+from heylook_llm.server.wire.exchange import Exchange, Reply
+
+log = logging.getLogger(__name__)
+
+ABORT: Final = "heylook.abort"
+"""Scope extension of our HTTP protocol: a function that drops the connection without flushing it."""
+LONGEST_TOKEN_BYTES: Final = 512
+"""No vocabulary has a longer piece; a prompt of more bytes than this times the context can't fit."""
+
+State = Literal["waiting", "prefill", "generating", "replying"]
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """How long a stream may be silent, and a reader may stall."""
+
+    silence_seconds: float = 5.0
+    """After so long without a byte, once generation has begun, a comment is sent."""
+    stall_seconds: float = 60.0
+    """A client that reads nothing for so long is dropped."""
+    tick_seconds: float = 1.0
+
+
+class Entry:
+    """One request in flight, as the admin API sees it."""
+
+    def __init__(self, exchange: Exchange, route: str, task: "asyncio.Task[Any]") -> None:
+        self.exchange = exchange
+        self.route = route
+        self.state: State = "waiting"
+        self.started = time.time()
+        self.output_tokens = 0
+        self.processed_tokens = 0
+        self.total_tokens: int | None = None
+        self._task = task
+        self._ended = False
+        self.verdict: Outcome | None = None
+
+    def cancel(self, verdict: Outcome) -> None:
+        """End it: by its client's leaving, or by an operator, whose cancelling its client is told."""
+        if self.verdict is None and not self._ended:
+            self.verdict = verdict
+            self._task.cancel()
+
+    @property
+    def open(self) -> bool:
+        """Whether it still runs."""
+        return not self._ended and self.verdict is None
+
+    def ended(self) -> None:
+        """From now on it can't be cancelled."""
+        self._ended = True
+
+    def told(self) -> dict[str, Any]:
+        """What GET /v1/requests says of it."""
+        request = self.exchange.asked.request
+        return {
+            "id": request.id,
+            "object": "request",
+            "model": request.model,
+            "route": self.route,
+            "state": self.state,
+            "stream": self.exchange.asked.stream,
+            "created": int(self.started),
+            "seconds": round(time.time() - self.started, 3),
+            "choices": len(request.prompts) * request.n,
+            "prompt_tokens": self.total_tokens,
+            "processed_tokens": self.processed_tokens,
+            "output_tokens": self.output_tokens,
+        }
+
+
+class InFlight:
+    """The requests that are being answered."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+
+    def add(self, entry: Entry) -> None:
+        """It begins."""
+        self._entries[entry.exchange.asked.request.id] = entry
+
+    def discard(self, entry: Entry) -> None:
+        """It ended."""
+        entry.ended()
+        self._entries.pop(entry.exchange.asked.request.id, None)
+
+    def all(self) -> list[Entry]:
+        """Oldest first."""
+        return list(self._entries.values())
+
+    def find(self, identity: str) -> Entry:
+        """By its id, or by the id of the completion it makes. Raises NotFound."""
+        entry = self._entries.get("req_" + identity.rpartition("-")[2].removeprefix("req_"))
+        if entry is None:
+            raise NotFound(f"There is no request '{identity[:64]}' in flight.", code="request_not_found")
+        return entry
+
+
+class Place(NamedTuple):
+    """Where requests are answered and noted."""
+
+    backend: Backend
+    in_flight: InFlight
+    performance: Performance
+    pace: Pace
+
+
+class Generation:
+    """An ASGI response that generates while it answers.
+
+    Until the first byte an error keeps its status. The task that runs it is cancelled when the client leaves, and that
+    closes the generator and gives the lease back.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        route: str,
+        place: "Place",
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self._exchange = exchange
+        self._route = route
+        self._backend = place.backend
+        self._in_flight = place.in_flight
+        self._performance = place.performance
+        self._pace = place.pace
+        self._headers = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
+        self._stamps = {"received_ns": exchange.asked.request.received_ns, "parsed_ns": time.monotonic_ns()}
+        self._timeline = core.Timeline()
+        self._usages: dict[int, core.Usage] = {}
+        self._begun = False
+        self._first_event = False
+        self._status = 200
+        self._last_sent = time.monotonic()
+        self._sending = False
+        self._filler: asyncio.Task[None] | None = None
+        self._abort: Callable[[], None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer. Never raises for what a client or a model does."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._send = send
+        self._abort = scope.get("extensions", {}).get(ABORT)
+        self._entry = Entry(self._exchange, self._route, task)
+        self._in_flight.add(self._entry)
+        watch = asyncio.create_task(_watch(receive, self._entry))
+        timer = asyncio.get_running_loop().call_later(self._pace.tick_seconds, self._tick)
+        self._timer = timer
+        try:
+            problem = await self._outcome(task)
+            if problem is not None and self._entry.verdict != "disconnected":
+                await self._say(problem)
+            self._record(problem)
+        finally:
+            self._timer.cancel()
+            watch.cancel()
+
+    async def _outcome(self, task: "asyncio.Task[Any]") -> HeylookError | None:
+        """Answer; the error that ended it, or None."""
+        try:
+            await self._answer()
+        except asyncio.CancelledError:
+            if self._entry.verdict is None or task.uncancel() > 0:
+                raise
+            return Cancelled("The request was cancelled by an operator.")
+        except HeylookError as error:
+            return error
+        except Exception:
+            log.exception("request %s failed", self._exchange.asked.request.id)
+            return EngineError("The server failed in a way it did not expect; its log says more.")
+        finally:
+            self._in_flight.discard(self._entry)
+            await self._filled()
+        return None
+
+    # ---- acquire and generate ----
+
+    async def _answer(self) -> None:
+        asked = self._exchange.asked
+        holding = self._backend.acquire(
+            asked.request.model,
+            keep_alive_seconds=keep_alive_seconds(asked.keep_alive),
+            n_ctx=asked.request.n_ctx,
+            priority=asked.request.priority,
+        )
+        async with holding as lease:
+            if lease.load_ns is not None:
+                self._stamps["load_start_ns"], self._stamps["load_end_ns"] = lease.load_ns
+            request = await prepare(self._exchange, lease)
+            self._stamps["submitted_ns"] = time.monotonic_ns()
+            async with contextlib.aclosing(lease.generate(request)) as steps:
+                await (self._stream(steps, request) if asked.stream else self._whole(steps, request))
+
+    async def _stream(self, steps: AsyncGenerator[tuple[core.Event, ...], None], request: core.Request) -> None:
+        open_choices = request.n * len(request.prompts)
+        feed = self._exchange.feed
+        async for events in steps:
+            wall_ns = time.time_ns()
+            pieces = []
+            for event in events:
+                if isinstance(event, core.Done):
+                    open_choices -= 1
+                pieces.append(feed(self._seen(event), wall_ns))
+            if not open_choices:
+                break
+            chunk = b"".join(pieces)
+            if chunk:
+                await self._write(chunk)
+        if open_choices:
+            raise ProtocolError("The engine's stream ended before the answer did.")
+        self._entry.ended()
+        await self._write(b"".join(pieces) + self._exchange.end(), last=True)
+
+    async def _whole(self, steps: AsyncGenerator[tuple[core.Event, ...], None], request: core.Request) -> None:
+        fold = core.Fold(request.n, len(request.prompts))
+        async for events in steps:
+            for event in events:
+                fold.feed(self._seen(event))
+            if fold.ended:
+                break
+        body = self._exchange.reply(fold.result(), time.time_ns())
+        self._entry.ended()
+        self._entry.state = "replying"
+        self._stamps.setdefault("first_byte_ns", time.monotonic_ns())
+        await self._reply(Reply(body))
+
+    def _seen(self, event: core.Event) -> core.Event:
+        """Take note of an event; a Done gets the server's stamps."""
+        entry = self._entry
+        self._first_event = True
+        match event:
+            case core.Done():
+                entry.state = "replying"
+                self._usages[event.choice] = event.usage
+                event = msgspec.structs.replace(event, timeline=self._stamped(event.timeline))
+                if event.choice == 0:
+                    self._timeline = event.timeline
+            case core.Progress():
+                entry.state = "prefill"
+                entry.processed_tokens, entry.total_tokens = event.processed_tokens, event.total_tokens
+            case core.Failed():
+                raise event.error.exception()
+            case _:
+                entry.state = "generating"
+                entry.output_tokens += len(event.tokens)
+        return event
+
+    def _stamped(self, timeline: core.Timeline) -> core.Timeline:
+        stamps = {**self._stamps, "closed_ns": time.monotonic_ns()}
+        if timeline.submitted_ns is not None:
+            stamps["submitted_ns"] = timeline.submitted_ns
+        return msgspec.structs.replace(timeline, **stamps)
+
+    # ---- bytes out ----
+
+    async def _write(self, body: bytes, *, last: bool = False) -> None:
+        if self._filler is not None:
+            await self._filled()
+        await self._send_chunk(body, last=last)
+
+    async def _send_chunk(self, body: bytes, *, last: bool = False) -> None:
+        if not self._begun:
+            await self._begin()
+        self._sending = True
+        self._last_sent = time.monotonic()
+        await self._send({"type": "http.response.body", "body": body, "more_body": not last})
+        self._sending = False
+        self._last_sent = time.monotonic()
+
+    async def _begin(self) -> None:
+        self._begun = True
+        self._stamps["first_byte_ns"] = time.monotonic_ns()
+        headers = [
+            (b"content-type", self._exchange.stream_media_type.encode()),
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),
+            *self._headers,
+        ]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def _reply(self, reply: Reply) -> None:
+        self._status = reply.status
+        self._begun = True
+        self._sending, self._last_sent = True, time.monotonic()
+        extra = [(name.encode(), value.encode()) for name, value in reply.headers]
+        headers = [
+            (b"content-type", reply.media_type.encode()),
+            (b"content-length", str(len(reply.body)).encode()),
+            *extra,
+            *self._headers,
+        ]
+        await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": reply.body, "more_body": False})
+        self._sending = False
+
+    async def _say(self, problem: HeylookError) -> None:
+        """The error, with its status if no byte was sent yet, else as the stream's last word."""
+        if self._begun:
+            await self._write(self._exchange.failure(problem), last=True)
+        else:
+            await self._reply(self._exchange.error(problem))
+
+    def _tick(self) -> None:
+        """Called every tick: drop a reader that has stalled, fill a silence."""
+        self._timer = asyncio.get_running_loop().call_later(self._pace.tick_seconds, self._tick)
+        quiet = time.monotonic() - self._last_sent
+        if self._sending:
+            if quiet > self._pace.stall_seconds:
+                self._drop(quiet)
+        elif self._may_fill and quiet > self._pace.silence_seconds:
+            self._filler = asyncio.create_task(self._send_chunk(self._exchange.silence(time.time_ns())))
+
+    @property
+    def _may_fill(self) -> bool:
+        streaming = self._first_event and self._exchange.asked.stream
+        return streaming and self._filler is None and self._entry.open
+
+    def _drop(self, quiet_seconds: float) -> None:
+        log.info("request %s: its client read nothing for %.0f s", self._exchange.asked.request.id, quiet_seconds)
+        self._entry.cancel("disconnected")
+        if self._abort is not None:
+            self._abort()
+
+    async def _filled(self) -> None:
+        """Wait for the comment that the timer began to send, so that only one writes at a time."""
+        if self._filler is not None:
+            filler, self._filler = self._filler, None
+            await filler
+
+    # ---- the end ----
+
+    def _record(self, problem: HeylookError | None) -> None:
+        outcome: Outcome = self._entry.verdict or ("done" if problem is None else "error")
+        self._performance.record(
+            Finished(
+                id=self._exchange.asked.request.id,
+                model=self._exchange.asked.request.model,
+                route=self._route,
+                outcome=outcome,
+                status=499 if outcome == "disconnected" else self._status,
+                error=None if problem is None else problem.code,
+                finished_at=time.time(),
+                timeline=self._stamped(self._timeline),
+                usage=core.total_usage(list(self._usages.values()), self._exchange.asked.request.n),
+            )
+        )
+
+
+async def _watch(receive: Receive, entry: Entry) -> None:
+    """Cancel the request when its client leaves. The body is read by now, so nothing else can arrive."""
+    while True:
+        message: Message = await receive()
+        if message["type"] == "http.disconnect":
+            entry.cancel("disconnected")
+            return
+
+
+async def prepare(exchange: Exchange, lease: Lease) -> core.Request:
+    """The Request for the model that is leased, its prompt checked for a length that can't fit."""
+    request = exchange.adapt(lease.info)
+    size = max(_prompt_bytes(prompt) for prompt in request.prompts)
+    least = size // LONGEST_TOKEN_BYTES
+    if request.truncate == "refuse" and least > lease.info.n_ctx:
+        raise ContextLengthExceeded(limit_tokens=lease.info.n_ctx, prompt_tokens=least, param="messages")
+    if exchange.asked.context:
+        return await _after_context(request, exchange.asked.context, lease)
+    return request
+
+
+def _prompt_bytes(prompt: core.Prompt) -> int:
+    match prompt:
+        case core.ChatPrompt():
+            return sum(len(message.text) for message in prompt.messages)
+        case core.TextPrompt():
+            return len(prompt.text)
+        case core.TokenPrompt():
+            return len(prompt.tokens)
+
+
+async def _after_context(request: core.Request, context: tuple[int, ...], lease: Lease) -> core.Request:
+    """The request with the ids of an earlier exchange before its prompt."""
+    (prompt,) = request.prompts
+    text = prompt
+    if isinstance(prompt, core.ChatPrompt):
+        rendered = await lease.call(core.Render(prompt))
+        assert isinstance(rendered, core.Rendered)
+        text = core.TextPrompt(rendered.text, add_special=False)
+    tokens = await lease.call(core.Tokenize(text))
+    assert isinstance(tokens, core.Tokens)
+    return msgspec.structs.replace(request, prompts=(core.TokenPrompt(context + tokens.tokens),))
+
+
+def keep_alive_seconds(given: object) -> float | None:
+    """Seconds of a `keep_alive`; None leaves the model's idle time as it is. Raises BadRequest."""
+    if given is None:
+        return None
+    try:
+        return config.parse_duration(given)
+    except ValueError as error:
+        raise BadRequest(str(error), param="keep_alive") from error

@@ -1,0 +1,112 @@
+"""What every dialect gives to the one path of generation: a question to ask the model, and how to word its answers."""
+
+from typing import Protocol
+
+import msgspec
+
+from heylook_llm import core
+from heylook_llm.errors import HeylookError
+
+Headers = tuple[tuple[str, str], ...]
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A whole HTTP reply."""
+
+    body: bytes
+    status: int = 200
+    media_type: str = "application/json"
+    headers: Headers = ()
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """What a body may ask for at most (config.Limits of this server)."""
+
+    max_n: int = 16
+    max_stop: int = 16
+    max_tools: int = 128
+    max_stop_bytes: int = 256
+    max_logit_bias: int = 1024
+    max_prompts: int = 256
+    max_logprobs: int = 20
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """What the server knows of a request before it reads the body."""
+
+    id: str
+    """`req_` and 32 random hexadecimal digits."""
+    received_ns: int
+    """Monotonic."""
+    created: int
+    """Wall clock, seconds since 1970."""
+    bounds: Bounds = Bounds()
+    default_model: str | None = None
+    user_agent: str = ""
+
+    @property
+    def random(self) -> str:
+        """The random part of the id."""
+        return self.id.rpartition("_")[2]
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A body, understood."""
+
+    request: core.Request
+    stream: bool
+    ignored: tuple[str, ...] = ()
+    """Keys that the x-heylook-ignored header names."""
+    needs: tuple[str, ...] = ()
+    """Capabilities that the model must have, of core.ModelInfo.capabilities."""
+    keep_alive: object = None
+    """As given: seconds, a Go duration, or None for "leave it"."""
+    context: tuple[int, ...] = ()
+    """Token ids to put before the rendered prompt (Ollama's `context`)."""
+
+
+class Exchange(Protocol):
+    """One request in its dialect: what was asked, and how it is answered. Pure: bytes out, time passed in."""
+
+    asked: Asked
+    stream_media_type: str
+
+    def adapt(self, info: core.ModelInfo) -> core.Request:
+        """The Request for the model that will answer it. Raises UnsupportedFeature where the model lacks a need."""
+        ...
+
+    def feed(self, event: core.Event, wall_ns: int) -> bytes:
+        """The bytes of an event in a stream; empty where it has none. `wall_ns`: nanoseconds since 1970."""
+        ...
+
+    def end(self) -> bytes:
+        """What follows the last choice's Done."""
+        ...
+
+    def silence(self, wall_ns: int) -> bytes:
+        """Bytes that keep a stream alive and mean nothing."""
+        ...
+
+    def failure(self, error: HeylookError) -> bytes:
+        """An error within a stream that has begun; it is the stream's last word."""
+        ...
+
+    def reply(self, result: core.Result, wall_ns: int) -> bytes:
+        """The whole reply."""
+        ...
+
+    def error(self, error: HeylookError) -> Reply:
+        """An error instead of a reply."""
+        ...
+
+
+def retry_headers(error: HeylookError) -> Headers:
+    """Retry-After in whole seconds where the error passes by itself; `x-should-retry: false` where it will repeat.
+
+    The official SDKs retry every status from 500 on, three attempts each, unless that header says no.
+    """
+    if error.retry_after_seconds is not None:
+        return (("retry-after", str(max(1, round(error.retry_after_seconds)))),)
+    if error.status == 503:
+        return (("retry-after", "1"),)
+    return (("x-should-retry", "false"),) if error.status >= 500 else ()

@@ -1,0 +1,156 @@
+"""The bodies of the Ollama dialect: which fields exist, of which type, and what becomes of each."""
+
+from typing import Annotated, Any, Final
+
+import pydantic
+from pydantic import Field
+
+from heylook_llm.server.wire.table import Body, Flag, Honoured, Ignored, Integer, Number, Refused, Text
+
+THINK_VALUES: Final = ("high", "medium", "low", "max")
+
+
+class Inner(pydantic.BaseModel):
+    """An object within a body; keys beyond these are accepted."""
+
+    model_config = pydantic.ConfigDict(extra="allow", hide_input_in_errors=True)
+
+
+class FunctionCall(Inner):
+    """A call that an earlier turn made; `arguments` is an object, or JSON text of one."""
+
+    name: Text
+    arguments: dict[str, Any] | Text | None = None
+
+
+class ToolCall(Inner):
+    """A tool call of an assistant's turn."""
+
+    id: Text | None = None
+    function: FunctionCall
+
+
+class Message(Inner):
+    """One turn."""
+
+    role: Text
+    content: Text | None = None
+    thinking: Text | None = None
+    images: list[Text] | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_name: Text | None = None
+    tool_call_id: Text | None = None
+
+
+class FunctionSpec(Inner):
+    """A function that the model may call."""
+
+    name: Annotated[str, Field(strict=True, min_length=1, max_length=128)]
+    description: Text | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class ToolSpec(Inner):
+    """A tool."""
+
+    type: Text | None = "function"
+    function: FunctionSpec
+
+
+class Options(Body):
+    """`options` of generate and chat."""
+
+    num_ctx: Annotated[Integer | None, Honoured("beyond the loaded context it reloads, once idle")] = None
+    num_predict: Annotated[Integer | None, Honoured("negative: open-ended, at most 10 contexts; 0: none")] = None
+    seed: Annotated[Integer | None, Honoured("-1: random")] = None
+    top_k: Annotated[Integer | None, Honoured("0: off")] = None
+    top_p: Annotated[Number | None, Honoured()] = None
+    min_p: Annotated[Number | None, Honoured()] = None
+    typical_p: Annotated[Number | None, Honoured()] = None
+    repeat_last_n: Annotated[Integer | None, Honoured("0: off, -1: the whole context")] = None
+    temperature: Annotated[Number | None, Honoured("0: greedy")] = None
+    repeat_penalty: Annotated[Number | None, Honoured()] = None
+    presence_penalty: Annotated[Number | None, Honoured()] = None
+    frequency_penalty: Annotated[Number | None, Honoured()] = None
+    stop: Annotated[list[Text] | Text | None, Honoured("a single string is accepted")] = None
+    mirostat: Annotated[Integer | None, Honoured("Ollama itself ignores it now")] = None
+    mirostat_tau: Annotated[Number | None, Honoured()] = None
+    mirostat_eta: Annotated[Number | None, Honoured()] = None
+    num_batch: Annotated[Integer | None, Ignored("set when the model is loaded: models.yaml n_batch", told=True)] = None
+    num_gpu: Annotated[Integer | None, Ignored("models.yaml n_gpu_layers", told=True)] = None
+    main_gpu: Annotated[Integer | None, Ignored("models.yaml main_gpu", told=True)] = None
+    use_mmap: Annotated[Flag | None, Ignored("models.yaml use_mmap", told=True)] = None
+    num_thread: Annotated[Integer | None, Ignored("models.yaml n_threads", told=True)] = None
+    draft_num_predict: Annotated[Integer | None, Ignored("no speculation here", told=True)] = None
+    num_keep: Annotated[Integer | None, Ignored("a shift keeps the system message", told=True)] = None
+    numa: Annotated[Any, Ignored()] = None
+    low_vram: Annotated[Any, Ignored()] = None
+    f16_kv: Annotated[Any, Ignored()] = None
+    logits_all: Annotated[Any, Ignored()] = None
+    vocab_only: Annotated[Any, Ignored()] = None
+    use_mlock: Annotated[Any, Ignored()] = None
+    embedding_only: Annotated[Any, Ignored()] = None
+    num_gqa: Annotated[Any, Ignored()] = None
+    tfs_z: Annotated[Any, Ignored()] = None
+    penalize_newline: Annotated[Any, Ignored()] = None
+
+
+class CommonFields(Body):
+    """What generate and chat share."""
+
+    model: Annotated[Text, Honoured()] = ""
+    stream: Annotated[Flag, Honoured("absent: true")] = True
+    format: Annotated[Any, Honoured('only "" and null: JSON forms need constrained output and are refused')] = None
+    options: Annotated[dict[str, Any], Honoured("see the table of options"), Field(default_factory=dict)]
+    keep_alive: Annotated[Any, Honoured("seconds, or a Go duration; digits alone are seconds")] = None
+    think: Annotated[Any, Honoured("absent: on where the model can think")] = None
+    truncate: Annotated[Flag, Honoured()] = True
+    shift: Annotated[Flag, Honoured()] = True
+    logprobs: Annotated[Flag, Honoured()] = False
+    top_logprobs: Annotated[Integer, Honoured("0 to 20")] = 0
+    debug_render_only: Annotated[
+        Any, Refused("_debug_render_only is not offered: use POST /apply-template.", neutral=(False,))
+    ] = Field(default=None, alias="_debug_render_only")
+
+
+class ChatBody(CommonFields):
+    """POST /api/chat."""
+
+    messages: Annotated[
+        list[Message],
+        Honoured("empty: load, or with keep_alive 0 unload"),
+        Field(max_length=10_000, default_factory=list),
+    ]
+    tools: Annotated[list[ToolSpec], Honoured(), Field(default_factory=list)]
+
+
+class GenerateBody(CommonFields):
+    """POST /api/generate."""
+
+    prompt: Annotated[Text, Honoured("empty: load, or with keep_alive 0 unload")] = ""
+    suffix: Annotated[Text, Honoured("needs a model that can insert")] = ""
+    images: Annotated[list[Text], Honoured("refused: no vision yet"), Field(default_factory=list)]
+    system: Annotated[Text, Honoured()] = ""
+    template: Annotated[
+        Any, Refused("template: a request's template is not accepted; set it in models.yaml.", neutral=("",))
+    ] = None
+    context: Annotated[
+        list[Annotated[Integer, Field(ge=0, le=2**31 - 1)]],
+        Honoured("token ids put first"),
+        Field(default_factory=list),
+    ]
+    raw: Annotated[Flag, Honoured()] = False
+    width: Annotated[Any, Ignored()] = None
+    height: Annotated[Any, Ignored()] = None
+    steps: Annotated[Any, Ignored()] = None
+
+
+class ShowBody(Body):
+    """POST /api/show."""
+
+    model: Annotated[Text, Honoured()] = ""
+    name: Annotated[Text, Honoured("deprecated name of model")] = ""
+    verbose: Annotated[Flag, Honoured("true: long arrays of model_info in full")] = False
+    system: Annotated[Text, Honoured("overlays the modelfile text")] = ""
+    template: Annotated[Text, Honoured("overlays the modelfile text")] = ""
+    options: Annotated[dict[str, Any], Ignored(), Field(default_factory=dict)]

@@ -1,0 +1,578 @@
+"""The OpenAI dialect of /v1: bodies to Requests, Events to chunks and replies, errors to its error object."""
+
+from collections.abc import Iterable
+from typing import Any, Final, assert_never
+
+import msgspec
+
+from heylook_llm import core
+from heylook_llm.errors import BadRequest, HeylookError, UnsupportedFeature
+from heylook_llm.server.wire import jsontext, openai_prompt, table
+from heylook_llm.server.wire.exchange import Arrival, Asked, Reply, retry_headers
+from heylook_llm.server.wire.openai_body import (
+    NO_CONSTRAINTS,
+    ChatBody,
+    CompletionBody,
+    DetokenizeBody,
+    SamplingFields,
+    TemplateBody,
+    TokenizeBody,
+)
+
+BODIES: Final[dict[str, type[table.Body]]] = {
+    "POST /v1/chat/completions": ChatBody,
+    "POST /v1/completions": CompletionBody,
+    "POST /tokenize": TokenizeBody,
+    "POST /detokenize": DetokenizeBody,
+    "POST /apply-template": TemplateBody,
+}
+EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
+FLOOR: Final = -9999.0
+"""What OpenAI says for a token that is all but impossible; JSON has no infinity."""
+_KEEP_ALIVE: Final = b": keep-alive\n\n"
+_DONE: Final = b"data: [DONE]\n\n"
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
+
+
+def error(problem: HeylookError) -> Reply:
+    """The error as a whole reply."""
+    return Reply(jsontext.encode(error_object(problem)), problem.status, headers=retry_headers(problem))
+
+
+def error_object(problem: HeylookError) -> dict[str, Any]:
+    """`{"error": {message, type, param, code}}`, all four keys."""
+    kind = "invalid_request_error" if problem.status < 500 else "server_error"
+    code = "model_overloaded" if problem.code == "overloaded" else problem.code
+    return {"error": {"message": problem.message, "type": kind, "param": problem.param, "code": code}}
+
+
+# ---- bodies ----------------------------------------------------------------------------------------------------------
+
+
+def parse_chat(body: bytes, arrival: Arrival) -> "Chat":
+    """A chat body as an exchange. Raises BadRequest."""
+    fields = table.validate(ChatBody, jsontext.decode(body))
+    _refuse_format(fields.response_format)
+    model = _model(fields, fields.model, arrival)
+    prompt = openai_prompt.chat(fields, model, arrival.bounds)
+    sampling = msgspec.structs.replace(
+        _sampling(fields, arrival, _first(fields.max_completion_tokens, fields.max_tokens)),
+        logprobs=_chat_logprobs(fields),
+    )
+    asked = _asked(fields, arrival, model, (prompt,), sampling)
+    needs = ("chat", *(("tools",) if prompt.tools else ()), *(("thinking",) if prompt.thinking else ()))
+    return Chat(msgspec.structs.replace(asked, needs=needs), fields, arrival)
+
+
+def parse_completion(body: bytes, arrival: Arrival) -> "Completion":
+    """A legacy completion's body as an exchange. Raises BadRequest."""
+    fields = table.validate(CompletionBody, jsontext.decode(body))
+    _refuse_format(fields.response_format)
+    model = _model(fields, fields.model, arrival)
+    _check_best_of(fields)
+    prompts = openai_prompt.completion(fields, arrival.bounds)
+    sampling = msgspec.structs.replace(
+        _sampling(fields, arrival, _first(fields.max_tokens, fields.max_completion_tokens)), logprobs=fields.logprobs
+    )
+    asked = _asked(fields, arrival, model, prompts, sampling)
+    request = msgspec.structs.replace(
+        asked.request, echo=fields.echo, prompt_logprobs=fields.echo and fields.logprobs is not None
+    )
+    needs = ("completion", *(("insert",) if fields.suffix else ()))
+    return Completion(msgspec.structs.replace(asked, request=request, needs=needs), fields, arrival)
+
+
+def _asked(
+    fields: SamplingFields, arrival: Arrival, model: str, prompts: tuple[core.Prompt, ...], sampling: core.Sampling
+) -> Asked:
+    if fields.n > arrival.bounds.max_n:
+        raise BadRequest(f"n is {fields.n}, but this server answers at most {arrival.bounds.max_n} at once.", param="n")
+    request = core.Request(
+        id=arrival.id,
+        model=model,
+        prompts=prompts,
+        sampling=sampling,
+        n=fields.n,
+        priority=fields.priority,
+        n_ctx=fields.num_ctx,
+        received_ns=arrival.received_ns,
+    )
+    return Asked(request, fields.stream, table.told(fields), keep_alive=fields.keep_alive)
+
+
+def _model(fields: table.Body, given: str, arrival: Arrival) -> str:
+    model = given.strip() or arrival.default_model
+    if model:
+        return model
+    raise BadRequest("Missing required parameter: 'model'.", code="missing_required_parameter", param="model")
+
+
+def _refuse_format(asked: dict[str, Any] | None) -> None:
+    kind = None if asked is None else asked.get("type")
+    if asked is None or kind == "text":
+        return
+    if kind in ("json_object", "json_schema"):
+        message = f"'response_format' of type '{kind}' is not supported with this model. "
+        raise UnsupportedFeature(message + NO_CONSTRAINTS.format("response_format"), param="response_format")
+    raise BadRequest("response_format.type must be text, json_object or json_schema.", param="response_format.type")
+
+
+def _chat_logprobs(fields: ChatBody) -> int | None:
+    if fields.top_logprobs is not None and not fields.logprobs:
+        raise BadRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
+    return (fields.top_logprobs or 0) if fields.logprobs else None
+
+
+def _check_best_of(fields: CompletionBody) -> None:
+    if fields.best_of not in (None, 1, fields.n):
+        raise UnsupportedFeature("best_of is offered only as 1 or as n: nothing is ranked here.", param="best_of")
+    if fields.best_of not in (None, 1) and fields.stream:
+        raise UnsupportedFeature("best_of can't be streamed.", param="best_of")
+
+
+def _first(*values: int | None) -> int | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _sampling(fields: SamplingFields, arrival: Arrival, max_tokens: int | None) -> core.Sampling:
+    if max_tokens is None and fields.n_predict is not None and fields.n_predict >= 0:
+        max_tokens = fields.n_predict
+    return core.Sampling(
+        max_tokens=max_tokens,
+        temperature=fields.temperature,
+        top_k=None if fields.top_k is None else max(0, fields.top_k),
+        top_p=fields.top_p,
+        min_p=fields.min_p,
+        typical_p=fields.typical_p,
+        repeat_penalty=fields.repeat_penalty if fields.repeat_penalty is not None else fields.repetition_penalty,
+        repeat_last_tokens=_first(fields.repeat_last_n, fields.penalty_last_n, fields.repetition_context_size),
+        presence_penalty=fields.presence_penalty,
+        frequency_penalty=fields.frequency_penalty,
+        mirostat=fields.mirostat,
+        mirostat_tau=fields.mirostat_tau,
+        mirostat_eta=fields.mirostat_eta,
+        seed=None if fields.seed == -1 else fields.seed,
+        logit_bias=_logit_bias(fields.logit_bias, arrival),
+        stop=_stop(fields.stop, arrival),
+        stop_tokens=tuple(fields.stop_token_ids or ()),
+        include_stop=fields.include_stop_str_in_output,
+        ignore_eos=fields.ignore_eos,
+        min_tokens=fields.min_tokens,
+    )
+
+
+def _stop(given: str | list[str] | None, arrival: Arrival) -> tuple[str, ...]:
+    stops = tuple(text for text in ([given] if isinstance(given, str) else given or []) if text)
+    if len(stops) > arrival.bounds.max_stop:
+        raise BadRequest(f"stop has {len(stops)} strings; the limit is {arrival.bounds.max_stop}.", param="stop")
+    if any(len(text.encode()) > arrival.bounds.max_stop_bytes for text in stops):
+        raise BadRequest(f"A stop string is longer than {arrival.bounds.max_stop_bytes} bytes.", param="stop")
+    return stops
+
+
+def _logit_bias(given: dict[str, float] | None, arrival: Arrival) -> dict[int, float]:
+    if not given:
+        return {}
+    if len(given) > arrival.bounds.max_logit_bias:
+        raise BadRequest(f"logit_bias has more than {arrival.bounds.max_logit_bias} entries.", param="logit_bias")
+    bias: dict[int, float] = {}
+    for token, value in given.items():
+        if not (token.isascii() and token.isdigit() and len(token) < 10):
+            raise BadRequest("The keys of logit_bias must be token ids.", param="logit_bias")
+        bias[int(token)] = value
+    return bias
+
+
+def lacking(model: str, needs: Iterable[str], info: core.ModelInfo) -> None:
+    """Raises UnsupportedFeature for the first capability that the model lacks."""
+    param = {"tools": "tools", "thinking": "reasoning_effort", "insert": "suffix", "chat": "messages"}
+    for need in needs:
+        if need not in info.capabilities:
+            raise UnsupportedFeature(f"The model '{model}' does not support {need}.", param=param.get(need, "model"))
+
+
+# ---- what both routes' answers share ---------------------------------------------------------------------------------
+
+
+class _Exchange:
+    """The parts of an answer that both routes word alike."""
+
+    stream_media_type = EVENT_STREAM
+    prefix: str
+    object: str
+
+    def __init__(self, asked: Asked, fields: SamplingFields, arrival: Arrival) -> None:
+        self.asked = asked
+        self._fields = fields
+        self._arrival = arrival
+        self._fingerprint = "fp_heylookllm"
+        self._usage_wanted = bool(fields.stream_options and fields.stream_options.include_usage)
+        self._usages: dict[int, core.Usage] = {}
+        self._timeline = core.Timeline()
+
+    def adapt(self, info: core.ModelInfo) -> core.Request:
+        """The Request for this model."""
+        if info.capabilities:
+            lacking(self.asked.request.model, self.asked.needs, info)
+        self._fingerprint = fingerprint(info)
+        return self.asked.request
+
+    def silence(self, wall_ns: int) -> bytes:
+        """An SSE comment."""
+        return _KEEP_ALIVE
+
+    def failure(self, problem: HeylookError) -> bytes:
+        """The error object as an event; no [DONE] follows."""
+        return b"data: " + jsontext.encode(error_object(problem)) + b"\n\n"
+
+    def error(self, problem: HeylookError) -> Reply:
+        """The error object with its status."""
+        return error(problem)
+
+    def end(self) -> bytes:
+        """The usage chunk, if asked for, and [DONE]."""
+        if not self._usage_wanted:
+            return _DONE
+        total = core.total_usage([self._usages[at] for at in sorted(self._usages)], self.asked.request.n)
+        return self._event({**self._envelope(self.object), "choices": [], "usage": usage(total)}) + _DONE
+
+    def _envelope(self, kind: str) -> dict[str, Any]:
+        return {
+            "id": self.prefix + self._arrival.random,
+            "object": kind,
+            "created": self._arrival.created,
+            "model": self.asked.request.model,
+            "system_fingerprint": self._fingerprint,
+        }
+
+    def _event(self, chunk: dict[str, Any]) -> bytes:
+        return b"data: " + jsontext.encode(chunk) + b"\n\n"
+
+    def _chunk(self, choice: dict[str, Any], **extra: Any) -> bytes:
+        chunk = {**self._envelope(self.object), "choices": [choice], **extra}
+        if self._usage_wanted:
+            chunk["usage"] = None
+        return self._event(chunk)
+
+    def _frame(self, choice: dict[str, Any]) -> tuple[bytes, bytes]:
+        """A chunk cut at the text "\\0", so that a stream only has to put its text between the two parts."""
+        head, _, tail = self._chunk(choice).partition(b'"\\u0000"')
+        return head, tail
+
+    def _measures(self, done: core.Done) -> dict[str, Any]:
+        """What the last chunk of a choice, or the whole reply, adds on speed."""
+        extra: dict[str, Any] = {"timings": timings(done)}
+        if self._fields.include_performance:
+            extra["performance"] = performance(done)
+        return extra
+
+
+def fingerprint(info: core.ModelInfo) -> str:
+    """Stable for one engine, file and context."""
+    parts = (info.provider, info.architecture, info.quantization or "", str(info.n_ctx))
+    return "fp_" + "_".join("".join(c if c.isalnum() else "-" for c in part) for part in parts if part)
+
+
+def usage(total: core.Usage) -> dict[str, Any]:
+    """Usage in OpenAI's words."""
+    return {
+        "prompt_tokens": total.prompt_tokens,
+        "completion_tokens": total.output_tokens,
+        "total_tokens": total.prompt_tokens + total.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": total.cached_tokens},
+        "completion_tokens_details": {
+            "reasoning_tokens": total.reasoning_tokens,
+            "accepted_prediction_tokens": total.accepted_tokens,
+            "rejected_prediction_tokens": max(0, total.draft_tokens - total.accepted_tokens),
+        },
+    }
+
+
+def timings(done: core.Done) -> dict[str, Any]:
+    """llama.cpp's `timings`: milliseconds, and tokens per second; null where it did not happen."""
+    times, counts = done.timeline, done.usage
+    computed = counts.prompt_tokens - counts.cached_tokens
+    prompt_ms = _milliseconds(times.admitted_ns, times.first_token_ns)
+    predicted_ms = _milliseconds(times.first_token_ns, times.last_token_ns)
+    told: dict[str, Any] = {
+        "cache_n": counts.cached_tokens,
+        "prompt_n": computed,
+        "prompt_ms": prompt_ms,
+        "prompt_per_token_ms": _ratio(prompt_ms, computed),
+        "prompt_per_second": _rate(computed, prompt_ms),
+        "predicted_n": counts.output_tokens,
+        "predicted_ms": predicted_ms,
+        "predicted_per_token_ms": _ratio(predicted_ms, counts.output_tokens - 1),
+        "predicted_per_second": _rate(counts.output_tokens - 1, predicted_ms),
+    }
+    if counts.draft_tokens:
+        told |= {"draft_n": counts.draft_tokens, "draft_n_accepted": counts.accepted_tokens}
+    return told
+
+
+def performance(done: core.Done) -> dict[str, Any]:
+    """The Timeline of a choice as durations in milliseconds from its reception; null where it did not happen."""
+    times = done.timeline
+    start = times.received_ns
+    return {
+        "queued_ms": _milliseconds(times.queued_ns, times.admitted_ns),
+        "load_ms": _milliseconds(times.load_start_ns, times.load_end_ns),
+        "parsed_ms": _milliseconds(start, times.parsed_ns),
+        "tokenized_ms": _milliseconds(start, times.tokenized_ns),
+        "admitted_ms": _milliseconds(start, times.admitted_ns),
+        "first_token_ms": _milliseconds(start, times.first_token_ns),
+        "first_byte_ms": _milliseconds(start, times.first_byte_ns),
+        "last_token_ms": _milliseconds(start, times.last_token_ns),
+        "total_ms": _milliseconds(start, times.closed_ns),
+        "preemptions": times.preemptions,
+        "dropped_tokens": times.dropped_tokens,
+        "steps": times.steps,
+        "batch_sizes_seen": {str(size): count for size, count in sorted(times.batch_sizes_seen.items())},
+    }
+
+
+def _milliseconds(start: int | None, end: int | None) -> float | None:
+    return None if start is None or end is None else round((end - start) / 1e6, 3)
+
+
+def _ratio(milliseconds: float | None, tokens: int) -> float | None:
+    return None if milliseconds is None or tokens <= 0 else round(milliseconds / tokens, 4)
+
+
+def _rate(tokens: int, milliseconds: float | None) -> float | None:
+    return None if not milliseconds or tokens <= 0 else round(tokens * 1e3 / milliseconds, 3)
+
+
+def logprob(value: float) -> float:
+    """A logarithm that JSON can hold."""
+    return value if value > FLOOR else FLOOR
+
+
+def chat_logprobs(tokens: Iterable[core.TokenLogprob]) -> dict[str, Any]:
+    """`{content: [...], refusal: null}`."""
+    return {"content": [_token(token) for token in tokens], "refusal": None}
+
+
+def _token(token: core.TokenLogprob) -> dict[str, Any]:
+    return {**_piece(token), "top_logprobs": [_piece(other) for other in token.top]}
+
+
+def _piece(token: core.TokenLogprob | core.TopLogprob) -> dict[str, Any]:
+    text = token.piece.decode("utf-8", "replace")
+    return {"token": text, "logprob": logprob(token.logprob), "bytes": list(token.piece)}
+
+
+# ---- POST /v1/chat/completions ---------------------------------------------------------------------------------------
+
+
+class Chat(_Exchange):
+    """One chat request and its answer."""
+
+    prefix = "chatcmpl-"
+    object = "chat.completion.chunk"
+
+    def __init__(self, asked: Asked, fields: ChatBody, arrival: Arrival) -> None:
+        super().__init__(asked, fields, arrival)
+        self._deprecated = bool(fields.functions)
+        self._reasoning_wanted = fields.include_reasoning
+        self._frames: dict[tuple[int, str], tuple[bytes, bytes]] = {}
+        self._called: set[int] = set()
+        self._opened = False
+
+    def feed(self, event: core.Event, wall_ns: int) -> bytes:
+        """The chunks of an event; before the first, the role of every choice in order."""
+        match event:
+            case core.Progress() | core.Failed():
+                return b""
+            case core.Text():
+                chunks = self._text(event, "content")
+            case core.Reasoning():
+                chunks = self._text(event, "reasoning_content") if self._reasoning_wanted else b""
+            case core.ToolCallStart():
+                chunks = self._delta(event, self._call_start(event))
+            case core.ToolCallArgs():
+                chunks = self._delta(event, self._call_arguments(event))
+            case core.Done():
+                chunks = self._done(event)
+            case _:
+                assert_never(event)
+        return chunks if self._opened else self._open() + chunks
+
+    def _open(self) -> bytes:
+        # SDKs index their list of choices by first appearance, and join repeated roles: so once each, in order.
+        self._opened = True
+        return b"".join(
+            self._chunk(_delta_choice(index, {"role": "assistant", "content": ""}))
+            for index in range(self.asked.request.n)
+        )
+
+    def _text(self, event: core.Text | core.Reasoning, key: str) -> bytes:
+        if event.logprobs:
+            return self._delta(event, {key: event.text})
+        if not event.text:
+            return b""
+        frame = self._frames.get((event.choice, key))
+        if frame is None:
+            frame = self._frames[event.choice, key] = self._frame(_delta_choice(event.choice, {key: "\0"}))
+        return frame[0] + jsontext.quoted(event.text) + frame[1]
+
+    def _delta(
+        self, event: core.Text | core.Reasoning | core.ToolCallStart | core.ToolCallArgs, delta: dict[str, Any]
+    ) -> bytes:
+        choice = _delta_choice(event.choice, delta)
+        if event.logprobs:
+            choice["logprobs"] = chat_logprobs(event.logprobs)
+        return self._chunk(choice)
+
+    def _call_start(self, event: core.ToolCallStart) -> dict[str, Any]:
+        self._called.add(event.choice)
+        function = {"name": event.name, "arguments": ""}
+        if self._deprecated:
+            return {"function_call": function}
+        return {"tool_calls": [{"index": event.index, "id": event.id, "type": "function", "function": function}]}
+
+    def _call_arguments(self, event: core.ToolCallArgs) -> dict[str, Any]:
+        if self._deprecated:
+            return {"function_call": {"arguments": event.text}}
+        return {"tool_calls": [{"index": event.index, "function": {"arguments": event.text}}]}
+
+    def _done(self, event: core.Done) -> bytes:
+        self._usages[event.choice] = event.usage
+        choice = _delta_choice(event.choice, {})
+        choice["finish_reason"] = self._reason(event, event.choice in self._called)
+        return self._chunk(choice, **self._measures(event))
+
+    def _reason(self, done: core.Done, called: bool) -> str:
+        reason = "tool_calls" if called and done.reason == "stop" else done.reason
+        return "function_call" if reason == "tool_calls" and self._deprecated else reason
+
+    def reply(self, result: core.Result, wall_ns: int) -> bytes:
+        """The whole completion."""
+        done = result.choices[0].done
+        body = self._envelope("chat.completion")
+        body["choices"] = [self._choice(choice) for choice in result.choices]
+        body["usage"] = usage(result.usage)
+        return jsontext.encode({**body, **self._measures(done)})
+
+    def _choice(self, choice: core.ChoiceResult) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
+        if choice.reasoning and self._reasoning_wanted:
+            message["reasoning_content"] = choice.reasoning
+        if choice.tool_calls:
+            message["content"] = choice.text or None
+            message |= self._calls(choice.tool_calls)
+        wanted = self.asked.request.sampling.logprobs is not None
+        return {
+            "index": choice.index,
+            "message": message,
+            "logprobs": chat_logprobs(choice.logprobs) if wanted else None,
+            "finish_reason": self._reason(choice.done, bool(choice.tool_calls)),
+        }
+
+    def _calls(self, calls: tuple[core.ToolCall, ...]) -> dict[str, Any]:
+        functions = [{"name": call.name, "arguments": call.arguments} for call in calls]
+        if self._deprecated:
+            return {"function_call": functions[0]}
+        return {
+            "tool_calls": [
+                {"id": call.id, "type": "function", "function": function}
+                for call, function in zip(calls, functions, strict=True)
+            ]
+        }
+
+
+def _delta_choice(index: int, delta: dict[str, Any]) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+
+
+# ---- POST /v1/completions --------------------------------------------------------------------------------------------
+
+
+class Completion(_Exchange):
+    """One legacy completion request and its answer."""
+
+    prefix = "cmpl-"
+    object = "text_completion"
+
+    def __init__(self, asked: Asked, fields: CompletionBody, arrival: Arrival) -> None:
+        super().__init__(asked, fields, arrival)
+        self._frames: dict[int, tuple[bytes, bytes]] = {}
+        self._offsets: dict[int, int] = {}
+        self._echo = fields.echo
+
+    def feed(self, event: core.Event, wall_ns: int) -> bytes:
+        """The chunks of an event; with `echo`, the prompts first."""
+        echoed = b"" if not self._echo or isinstance(event, core.Progress) else self._echoes()
+        return echoed + self._chunks(event)
+
+    def _echoes(self) -> bytes:
+        self._echo = False
+        n = self.asked.request.n
+        texts = [p.text if isinstance(p, core.TextPrompt) else "" for p in self.asked.request.prompts for _ in range(n)]
+        return b"".join(self._chunk(_text_choice(at, text, None)) for at, text in enumerate(texts))
+
+    def _chunks(self, event: core.Event) -> bytes:
+        match event:
+            case core.Text() | core.Reasoning():
+                return self._text(event)
+            case core.Done():
+                self._usages[event.choice] = event.usage
+                return self._chunk(_text_choice(event.choice, "", event.reason), **self._measures(event))
+            case core.Progress() | core.Failed() | core.ToolCallStart() | core.ToolCallArgs():
+                return b""
+            case _:
+                assert_never(event)
+
+    def _text(self, event: core.Text | core.Reasoning) -> bytes:
+        if event.logprobs:
+            choice = _text_choice(event.choice, event.text, None)
+            start = self._offsets.get(event.choice, 0)
+            choice["logprobs"] = legacy_logprobs(event.logprobs, start)
+            self._offsets[event.choice] = start + len(event.text)
+            return self._chunk(choice)
+        if not event.text:
+            return b""
+        frame = self._frames.get(event.choice)
+        if frame is None:
+            frame = self._frames[event.choice] = self._frame(_text_choice(event.choice, "\0", None))
+        return frame[0] + jsontext.quoted(event.text) + frame[1]
+
+    def reply(self, result: core.Result, wall_ns: int) -> bytes:
+        """The whole completion."""
+        body = self._envelope("text_completion")
+        body["choices"] = [self._choice(choice) for choice in result.choices]
+        body["usage"] = usage(result.usage)
+        return jsontext.encode({**body, **self._measures(result.choices[0].done)})
+
+    def _choice(self, choice: core.ChoiceResult) -> dict[str, Any]:
+        prompt = self._prompt(choice) if self.asked.request.echo else ""
+        told = _text_choice(choice.index, prompt + choice.reasoning + choice.text, choice.done.reason)
+        if self.asked.request.sampling.logprobs is not None:
+            told["logprobs"] = legacy_logprobs((*choice.done.prompt_logprobs, *choice.logprobs), 0)
+            if choice.done.prompt_logprobs:  # nothing precedes the first token of a prompt
+                told["logprobs"]["token_logprobs"][0] = None
+                told["logprobs"]["top_logprobs"][0] = None
+        return told
+
+    def _prompt(self, choice: core.ChoiceResult) -> str:
+        asked = self.asked.request.prompts[choice.index // self.asked.request.n]
+        return asked.text if isinstance(asked, core.TextPrompt) else choice.done.prompt_text
+
+
+def _text_choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+
+
+def legacy_logprobs(tokens: Iterable[core.TokenLogprob], start: int) -> dict[str, Any]:
+    """The legacy form: parallel lists; `start` is the offset of the first token in the text, in characters."""
+    told: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+    for token in tokens:
+        text = token.piece.decode("utf-8", "replace")
+        told["tokens"].append(text)
+        told["token_logprobs"].append(logprob(token.logprob))
+        told["top_logprobs"].append({o.piece.decode("utf-8", "replace"): logprob(o.logprob) for o in token.top} or None)
+        told["text_offset"].append(start)
+        start += len(text)
+    return told

@@ -1,0 +1,273 @@
+"""The bodies of the OpenAI dialect: which fields exist, of which type, and what becomes of each."""
+
+from typing import Annotated, Any, Final
+
+import pydantic
+from pydantic import Field
+
+from heylook_llm.server.wire.table import Body, Flag, Honoured, Ignored, Integer, Number, Refused, Text
+
+NO_CONSTRAINTS: Final = "This version does not offer constrained output: leave `{}` out, or use plain text."
+EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "ultra")
+TEMPLATE_ARGUMENTS: Final = ("enable_thinking", "thinking", "reasoning_effort", "thinking_budget")
+"""What `chat_template_kwargs` may hold: names that change what a template writes, and nothing that changes its call."""
+
+
+def _needs_constraints(name: str) -> Refused:
+    return Refused(NO_CONSTRAINTS.format(name), code="unsupported_value")
+
+
+class Inner(pydantic.BaseModel):
+    """An object within a body; keys beyond these are accepted."""
+
+    model_config = pydantic.ConfigDict(extra="allow", hide_input_in_errors=True)
+
+
+class StreamOptions(Inner):
+    """How a stream is told."""
+
+    include_usage: Flag | None = None
+
+
+class FunctionCall(Inner):
+    """A call that an earlier turn made; `arguments` is JSON text of an object."""
+
+    name: Text
+    arguments: Text | dict[str, Any] = "{}"
+
+
+class ToolCall(Inner):
+    """A tool call of an assistant's turn."""
+
+    id: Text | None = None
+    type: Text = "function"
+    function: FunctionCall | None = None
+
+
+class ContentPart(Inner):
+    """A piece of a message: `text` is what this version reads."""
+
+    type: Text
+    text: Text | None = None
+    refusal: Text | None = None
+    image_url: Any = None
+    input_audio: Any = None
+    file: Any = None
+
+
+class Message(Inner):
+    """One turn."""
+
+    role: Text
+    content: Text | list[ContentPart] | None = None
+    name: Text | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: Text | None = None
+    function_call: FunctionCall | None = None
+    refusal: Text | None = None
+    reasoning_content: Text | None = None
+    reasoning: Text | None = None
+    thinking: Text | None = None
+
+
+class FunctionSpec(Inner):
+    """A function that the model may call; `parameters` is a JSON schema of an object."""
+
+    name: Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
+    description: Text | None = None
+    parameters: dict[str, Any] | None = None
+    strict: Flag | None = None
+
+
+class ToolSpec(Inner):
+    """A tool; only functions are offered."""
+
+    type: Text = "function"
+    function: FunctionSpec | None = None
+
+
+class SamplingFields(Body):
+    """What the chat and the legacy route share."""
+
+    temperature: Annotated[
+        Number | None, Honoured("0 is greedy; absent: the model's own default"), Field(ge=0, le=2)
+    ] = None
+    top_p: Annotated[Number | None, Honoured(), Field(ge=0, le=1)] = None
+    stop: Annotated[Text | list[Text] | None, Honoured("up to the server's limit of strings, 256 bytes each")] = None
+    seed: Annotated[Integer | None, Honoured("choice i samples with seed + i")] = None
+    frequency_penalty: Annotated[Number | None, Honoured(), Field(ge=-2, le=2)] = None
+    presence_penalty: Annotated[Number | None, Honoured(), Field(ge=-2, le=2)] = None
+    logit_bias: Annotated[
+        dict[str, Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-100, le=100)]] | None,
+        Honoured("keys are token ids of the model"),
+    ] = None
+    n: Annotated[Integer, Honoured("up to the server's limit"), Field(ge=1)] = 1
+    stream: Annotated[Flag, Honoured()] = False
+    stream_options: Annotated[StreamOptions | None, Honoured("include_usage; without stream it is ignored")] = None
+    # Extensions of local servers, at the top level of the body.
+    top_k: Annotated[Integer | None, Honoured("0 and -1: off"), Field(ge=-1, le=1_000_000)] = None
+    min_p: Annotated[Number | None, Honoured(), Field(ge=0, le=1)] = None
+    typical_p: Annotated[Number | None, Honoured(), Field(ge=0, le=1)] = None
+    repeat_penalty: Annotated[Number | None, Honoured("1: off"), Field(gt=0, le=10)] = None
+    repetition_penalty: Annotated[Number | None, Honoured("synonym of repeat_penalty"), Field(gt=0, le=10)] = None
+    repeat_last_n: Annotated[Integer | None, Honoured("-1: the whole context"), Field(ge=-1, le=2**31 - 1)] = None
+    penalty_last_n: Annotated[Integer | None, Honoured("synonym of repeat_last_n"), Field(ge=-1, le=2**31 - 1)] = None
+    repetition_context_size: Annotated[
+        Integer | None, Honoured("synonym of repeat_last_n"), Field(ge=-1, le=2**31 - 1)
+    ] = None
+    mirostat: Annotated[Integer | None, Honoured(), Field(ge=0, le=2)] = None
+    mirostat_tau: Annotated[Number | None, Honoured(), Field(ge=0, le=1000)] = None
+    mirostat_eta: Annotated[Number | None, Honoured(), Field(ge=0, le=1)] = None
+    n_predict: Annotated[Integer | None, Honoured("as max_tokens; -1: until the end"), Field(ge=-1)] = None
+    min_tokens: Annotated[Integer, Honoured(), Field(ge=0, le=1_000_000)] = 0
+    ignore_eos: Annotated[Flag, Honoured()] = False
+    stop_token_ids: Annotated[
+        list[Annotated[Integer, Field(ge=0, le=2**31 - 1)]] | None, Honoured(), Field(max_length=256)
+    ] = None
+    include_stop_str_in_output: Annotated[Flag, Honoured()] = False
+    priority: Annotated[
+        Integer, Honoured("-100 to 100; higher goes first among the waiting"), Field(ge=-100, le=100)
+    ] = 0
+    keep_alive: Annotated[Any, Honoured("as at Ollama")] = None
+    num_ctx: Annotated[Integer | None, Honoured("beyond the loaded context it reloads"), Field(ge=4, le=2**31 - 1)] = (
+        None
+    )
+    options: Annotated[
+        dict[str, Any] | None, Ignored("Ollama's options: give them at the top level here", told=True)
+    ] = None
+    include_performance: Annotated[Flag, Honoured("adds `performance` to the reply")] = False
+    timings_per_token: Annotated[Flag, Ignored("`timings` come once, at the end", told=True)] = False
+    best_of: Annotated[Integer | None, Honoured("only 1 or n; not in a stream"), Field(ge=1)] = None
+    # Fields that OpenAI or others define and that mean nothing here.
+    user: Annotated[Any, Ignored()] = None
+    metadata: Annotated[Any, Ignored()] = None
+    store: Annotated[Any, Ignored()] = None
+    service_tier: Annotated[Any, Ignored()] = None
+    safety_identifier: Annotated[Any, Ignored()] = None
+    prompt_cache_key: Annotated[Any, Ignored("prefixes are always cached")] = None
+    prompt_cache_options: Annotated[Any, Ignored()] = None
+    prompt_cache_retention: Annotated[Any, Ignored()] = None
+    cache_prompt: Annotated[Any, Ignored("prefixes are always cached")] = None
+    request_id: Annotated[Any, Ignored("see the x-request-id header", told=True)] = None
+    skip_special_tokens: Annotated[Any, Ignored("special tokens are never output", told=True)] = None
+    spaces_between_special_tokens: Annotated[Any, Ignored(told=True)] = None
+    length_penalty: Annotated[Any, Ignored("a beam search's", told=True)] = None
+    id_slot: Annotated[Any, Ignored(told=True)] = None
+    n_keep: Annotated[Any, Ignored(told=True)] = None
+    return_progress: Annotated[Any, Ignored(told=True)] = None
+    samplers: Annotated[Any, Ignored("the order of samplers is fixed", told=True)] = None
+    dynatemp_range: Annotated[Any, Ignored(told=True)] = None
+    dynatemp_exponent: Annotated[Any, Ignored(told=True)] = None
+    xtc_probability: Annotated[Any, Ignored(told=True)] = None
+    xtc_threshold: Annotated[Any, Ignored(told=True)] = None
+    dry_multiplier: Annotated[Any, Ignored(told=True)] = None
+    dry_base: Annotated[Any, Ignored(told=True)] = None
+    dry_allowed_length: Annotated[Any, Ignored(told=True)] = None
+    # Constrained output: refused until it exists, never ignored.
+    grammar: Annotated[Any, _needs_constraints("grammar")] = None
+    json_schema: Annotated[Any, _needs_constraints("json_schema")] = None
+    guided_json: Annotated[Any, _needs_constraints("guided_json")] = None
+    guided_regex: Annotated[Any, _needs_constraints("guided_regex")] = None
+    guided_choice: Annotated[Any, _needs_constraints("guided_choice")] = None
+    guided_grammar: Annotated[Any, _needs_constraints("guided_grammar")] = None
+    structured_outputs: Annotated[Any, _needs_constraints("structured_outputs")] = None
+    prompt_embeds: Annotated[Any, Refused("Embedded prompts are not accepted: send text or token ids.")] = None
+    truncate_prompt_tokens: Annotated[
+        Any, Refused("Prompts are not truncated on /v1: shorten it, or use /api/chat with `truncate`.")
+    ] = None
+    use_beam_search: Annotated[Any, Refused("Beam search is not offered.", neutral=(False,))] = None
+
+
+class ChatBody(SamplingFields):
+    """POST /v1/chat/completions."""
+
+    model: Annotated[Text, Honoured("absent: the server's default model"), Field(max_length=400)] = ""
+    messages: Annotated[list[Message], Honoured(), Field(min_length=1, max_length=10_000)]
+    max_completion_tokens: Annotated[Integer | None, Honoured("wins over max_tokens"), Field(ge=1)] = None
+    max_tokens: Annotated[Integer | None, Honoured("absent: until the end or the context"), Field(ge=1)] = None
+    logprobs: Annotated[Flag, Honoured()] = False
+    top_logprobs: Annotated[Integer | None, Honoured("needs logprobs"), Field(ge=0, le=20)] = None
+    response_format: Annotated[
+        dict[str, Any] | None, Honoured("only {type: text}; JSON forms are refused: " + NO_CONSTRAINTS.format("it"))
+    ] = None
+    tools: Annotated[list[ToolSpec] | None, Honoured("functions only")] = None
+    tool_choice: Annotated[
+        Text | dict[str, Any] | None, Honoured("auto and none; forcing a call needs constrained output and is refused")
+    ] = None
+    parallel_tool_calls: Annotated[Flag, Honoured()] = True
+    functions: Annotated[list[FunctionSpec] | None, Honoured("deprecated form of tools")] = None
+    function_call: Annotated[Text | dict[str, Any] | None, Honoured("deprecated form of tool_choice")] = None
+    reasoning_effort: Annotated[Text | None, Honoured(", ".join(EFFORTS))] = None
+    reasoning: Annotated[dict[str, Any] | None, Honoured("{effort}")] = None
+    think: Annotated[Flag | Text | None, Honoured("as at Ollama")] = None
+    chat_template_kwargs: Annotated[dict[str, Any] | None, Honoured("only " + ", ".join(TEMPLATE_ARGUMENTS))] = None
+    continue_final_message: Annotated[Flag, Honoured("the last message is the assistant's, to be continued")] = False
+    add_generation_prompt: Annotated[
+        Any, Refused("The prompt always ends so that the model answers.", neutral=(True,))
+    ] = None
+    include_reasoning: Annotated[Flag, Honoured("false: reasoning is left out of the reply")] = True
+    reasoning_format: Annotated[
+        Any, Refused("Reasoning is always given apart, as reasoning_content.", neutral=("auto", "deepseek"))
+    ] = None
+    return_tokens: Annotated[Any, Ignored(told=True)] = None
+    verbosity: Annotated[Any, Ignored()] = None
+    prediction: Annotated[Any, Ignored()] = None
+    moderation: Annotated[Any, Ignored()] = None
+    web_search_options: Annotated[Any, Ignored("there is no web search", told=True)] = None
+    modalities: Annotated[Any, Refused("Only text is offered.", code="unsupported_value", neutral=(["text"],))] = None
+    audio: Annotated[Any, Refused("Audio output is not offered.")] = None
+    chat_template: Annotated[
+        Any, Refused("A template from a request is not accepted; set it in models.yaml (chat_template).")
+    ] = None
+    tokenize: Annotated[Any, Refused("Not a field of this route: use POST /tokenize.")] = None
+    conversation: Annotated[Any, Refused("Conversations are not stored: send the messages.")] = None
+    return_dict: Annotated[Any, Refused("Not a field of this route.")] = None
+
+
+class CompletionBody(SamplingFields):
+    """POST /v1/completions."""
+
+    model: Annotated[Text, Honoured("absent: the server's default model"), Field(max_length=400)] = ""
+    prompt: Annotated[
+        Text | list[Text] | list[Annotated[Integer, Field(ge=0, le=2**31 - 1)]] | list[list[Integer]],
+        Honoured("text, texts, token ids, or lists of token ids; choice index = prompt * n + j"),
+    ]
+    max_tokens: Annotated[Integer | None, Honoured("absent: until the end or the context"), Field(ge=0)] = None
+    max_completion_tokens: Annotated[Integer | None, Honoured("synonym of max_tokens"), Field(ge=0)] = None
+    logprobs: Annotated[Integer | None, Honoured("0: of the chosen token"), Field(ge=0, le=20)] = None
+    echo: Annotated[Flag, Honoured()] = False
+    suffix: Annotated[Text | None, Honoured("needs a model that can insert")] = None
+    response_format: Annotated[dict[str, Any] | None, Honoured("only {type: text}")] = None
+    add_special_tokens: Annotated[Flag, Honoured()] = True
+
+
+class TokenizeBody(Body):
+    """POST /tokenize: llama.cpp's form (`content`), or vLLM's (`prompt` or `messages`)."""
+
+    model: Annotated[Text, Honoured("absent: the server's default model")] = ""
+    content: Annotated[Text | None, Honoured("llama.cpp's form")] = None
+    prompt: Annotated[Text | None, Honoured("vLLM's form")] = None
+    messages: Annotated[list[Message] | None, Honoured("vLLM's form; rendered by the model's template")] = None
+    tools: Annotated[list[ToolSpec] | None, Honoured()] = None
+    add_special: Annotated[Flag | None, Honoured("llama.cpp's name; absent: false")] = None
+    add_special_tokens: Annotated[Flag | None, Honoured("vLLM's name; absent: true for a prompt")] = None
+    parse_special: Annotated[Flag, Honoured()] = True
+    with_pieces: Annotated[Flag, Honoured()] = False
+    return_token_strs: Annotated[Flag, Honoured()] = False
+    chat_template_kwargs: Annotated[dict[str, Any] | None, Honoured()] = None
+
+
+class DetokenizeBody(Body):
+    """POST /detokenize."""
+
+    model: Annotated[Text, Honoured("absent: the server's default model")] = ""
+    tokens: Annotated[list[Annotated[Integer, Field(ge=0, le=2**31 - 1)]], Honoured(), Field(max_length=1_000_000)]
+
+
+class TemplateBody(Body):
+    """POST /apply-template."""
+
+    model: Annotated[Text, Honoured("absent: the server's default model")] = ""
+    messages: Annotated[list[Message], Honoured(), Field(min_length=1, max_length=10_000)]
+    tools: Annotated[list[ToolSpec] | None, Honoured()] = None
+    chat_template_kwargs: Annotated[dict[str, Any] | None, Honoured()] = None
