@@ -43,6 +43,8 @@ class Provider(Protocol):
     """Loaded weights."""
 
     info: core.ModelInfo
+    defaults: core.Sampling
+    """What a request that says nothing gets; None: the engine's own default."""
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Text to token ids."""
@@ -54,6 +56,14 @@ class Provider(Protocol):
 
     def is_end(self, token: int) -> bool:
         """Whether the token ends generation."""
+        ...
+
+    def infill(self, prefix: str, suffix: str) -> list[int] | None:
+        """The prompt that asks for the text between; None: this model can't fill in."""
+        ...
+
+    def special(self, name: str) -> str:
+        """The text of the vocabulary's "bos", "eos" or "eot" token; empty: it has none."""
         ...
 
     def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int]) -> None:

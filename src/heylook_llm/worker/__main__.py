@@ -1,0 +1,522 @@
+"""The worker program: frames in, Scheduler, frames out. `python -m heylook_llm.worker`, started by the server.
+
+Threads, and what each owns:
+
+    reader    decodes frames from fd 0, answers Ping, hands Submit and Call to the preparers; ends the process at EOF
+    preparer  (two) renders and tokenizes beside the step loop, answers Tokenize, Detokenize, Render, Stats
+    main      loads the model, then the step loop: Scheduler, Provider, Decoders; their only writer
+
+Frames go out from whichever thread made them, whole, under one lock. A write may block: the parent's reader never waits
+for a consumer, so it passes as soon as the parent runs, and a parent that is gone ends this process.
+"""
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import logging
+import os
+import queue
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from random import SystemRandom
+from typing import Final, NoReturn, assert_never, cast
+
+import psutil
+
+from heylook_llm import core, errors, pipe
+from heylook_llm.errors import EngineError, HeylookError
+from heylook_llm.worker.prefix import retained_budget
+from heylook_llm.worker.prepare import Choice, Model
+from heylook_llm.worker.providers.base import OutOfCells, Provider
+from heylook_llm.worker.scheduler import Outcome, Scheduler
+from heylook_llm.worker.sequence import Sequence
+
+PROVIDERS: Final = {
+    "fake": "heylook_llm.worker.providers.fake",
+    "llama_cpp": "heylook_llm.worker.providers.llama_cpp",
+}
+READ_BYTES: Final = 1 << 16
+PREPARERS: Final = 2
+SWITCH_SECONDS: Final = 0.0002
+"""How long a preparer may keep the interpreter from a step loop that wants it back; Python's default is 5 ms."""
+PROGRESS_SECONDS: Final = 0.1
+PARENT_SECONDS: Final = 1.0
+PR_SET_PDEATHSIG: Final = 1
+PR_SET_NO_NEW_PRIVS: Final = 38
+
+log = logging.getLogger("heylook_llm.worker")
+
+
+class Outlet:
+    """The frames to the parent; any thread may send."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lock = threading.Lock()
+        self._encoder = pipe.Encoder()
+
+    def send(self, message: core.Upward) -> None:
+        """Write a message. Pieces of a long one let others' frames pass between them."""
+        with self._lock:
+            frames = self._encoder.frames(message)
+            first = next(frames)
+            self._write(first)
+        for frame in frames:
+            with self._lock:
+                self._write(frame)
+
+    def _write(self, frame: bytes) -> None:
+        rest = memoryview(frame)
+        try:
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except (BrokenPipeError, ConnectionError):
+            os._exit(0)
+
+
+class Job:
+    """A Submit between its frame and its end. `cancelled` is set by the reader, and looked at before each stage."""
+
+    __slots__ = ("body", "cancelled", "number")
+
+    def __init__(self, number: int, body: core.Request) -> None:
+        self.number = number
+        self.body = body
+        self.cancelled = False
+
+
+class Prepared:
+    """A Job that is ready for the scheduler, or the error that ended it."""
+
+    __slots__ = ("choices", "error", "job")
+
+    def __init__(self, job: Job, choices: list[Choice], error: HeylookError | None = None) -> None:
+        self.job = job
+        self.choices = choices
+        self.error = error
+
+
+Inbox = queue.SimpleQueue[core.Load | core.Cancel | core.Call | Prepared]
+
+
+class Engine:
+    """The step loop's state: one loaded model, its scheduler, and the open choices."""
+
+    def __init__(self, model: Model, outlet: Outlet, options: dict[str, object], jobs: dict[int, Job]) -> None:
+        self.model = model
+        self._provider: Provider = model.provider
+        self._outlet = outlet
+        self._jobs = jobs
+        self._open: dict[Sequence, Choice] = {}
+        self.busy_ns = 0
+        info = model.info
+        self.scheduler = Scheduler(
+            model.provider,
+            slots=info.n_parallel,
+            kv_tokens=info.kv_tokens or info.n_ctx * info.n_parallel,
+            n_batch=_number(options, "n_batch", 2048),
+            prefill_tokens=_number(options, "prefill_tokens", 512),
+            retained_tokens=_number(options, "retained_tokens", retained_budget(info)),
+        )
+
+    def stats(self, *, sequences: bool = False) -> core.WorkerStats:
+        """The counters as of now; callable from any thread."""
+        scheduler = self.scheduler
+        return core.WorkerStats(
+            steps=scheduler.steps,
+            waiting=len(scheduler.waiting),
+            running=len(scheduler.running),
+            batch_size=scheduler.composition.decoding,
+            kv_used_tokens=scheduler.ledger.used,
+            kv_retained_tokens=scheduler.prefixes.total_tokens,
+            prompt_tokens=scheduler.prompt_tokens,
+            cached_tokens=scheduler.cached_tokens,
+            output_tokens=scheduler.output_tokens,
+            preemptions=scheduler.preemptions,
+            resident_bytes=_resident_bytes(),
+            busy_ns=self.busy_ns,
+            sequences=tuple(sequence.stats() for sequence in scheduler.live()) if sequences else (),
+        )
+
+    def take(self, prepared: Prepared) -> None:
+        """Queue the choices of a prepared request, or end it."""
+        job = prepared.job
+        if job.cancelled:
+            self._jobs.pop(job.number, None)
+            return
+        if prepared.error is not None:
+            self._fail(job.number, prepared.error)
+            return
+        now_ns = time.monotonic_ns()
+        events: list[tuple[int, core.Event]] = []
+        for choice in prepared.choices:
+            self._open[choice.sequence] = choice
+            if choice.sequence.max_tokens > 0:
+                self.scheduler.submit(choice.sequence, now_ns)
+            else:
+                self._close(choice, "length", events)
+        self._send(events)
+
+    def cancel(self, number: int) -> None:
+        """Stop a request; nothing more is sent for it."""
+        self._forget(number, keep=True)
+
+    def flush(self, call: int) -> None:
+        """Drop retained prefixes."""
+        self._outlet.send(core.Returned(call, core.Flushed(self.scheduler.flush())))
+
+    def step(self) -> None:
+        """One engine step, and the events of it. What a step raises fails the requests that were in it."""
+        scheduler = self.scheduler
+        start_ns = time.monotonic_ns()
+        try:
+            feeds = scheduler.plan(start_ns)
+            drawn = self._provider.step(feeds)
+        except OutOfCells:
+            self._make_room()
+            return
+        except Exception as error:
+            log.exception("A step failed")
+            self._fail_running(error)
+            return
+        now_ns = time.monotonic_ns()
+        outcomes = scheduler.commit(drawn, start_ns, now_ns)
+        self.busy_ns += now_ns - start_ns
+        events: list[tuple[int, core.Event]] = []
+        for sequence in scheduler.advanced:
+            _report_progress(sequence, events)
+        for outcome in outcomes:
+            self._give(outcome, events)
+        self._send(events)
+
+    def _give(self, outcome: Outcome, events: list[tuple[int, core.Event]]) -> None:
+        """The events of a drawn token."""
+        sequence, token, shown, end, logprob = outcome
+        choice = self._open[sequence]
+        decoder = choice.decoder
+        if shown:
+            request = sequence.request
+            for event in decoder.feed(token, logprob):
+                events.append((request, event))
+        if not end and decoder.ended:
+            self.scheduler.finish(sequence)
+            end = "stop"
+        if end:
+            self._close(choice, end, events)
+
+    def _close(self, choice: Choice, end: str, events: list[tuple[int, core.Event]]) -> None:
+        """The last events of a choice."""
+        sequence, decoder, prompt_text = choice
+        request = sequence.request
+        del self._open[sequence]
+        events.extend((request, event) for event in decoder.flush())
+        reason: core.FinishReason = "stop" if end == "stop" or decoder.ended else "length"
+        if reason == "stop" and decoder.calls:
+            reason = "tool_calls"
+        done = core.Done(
+            sequence.choice,
+            reason,
+            sequence.usage(decoder.reasoning_tokens),
+            sequence.timeline(),
+            decoder.stop,
+            tuple(sequence.tokens[: sequence.prompt_tokens]) if prompt_text else (),
+            prompt_text,
+        )
+        events.append((request, done))
+        if not any(other.request == request for other in self._open):
+            self._jobs.pop(request, None)
+
+    def _send(self, events: list[tuple[int, core.Event]]) -> None:
+        if events:
+            self._outlet.send(core.Step(tuple(events)))
+
+    # ---- trouble -----------------------------------------------------------------------------------------------------
+
+    def _make_room(self) -> None:
+        ended = self.scheduler.make_room()
+        if ended is None:
+            return
+        if ended.output_tokens:
+            events: list[tuple[int, core.Event]] = []
+            self._close(self._open[ended], "length", events)
+            self._send(events)
+            return
+        limit = self.model.info.kv_tokens or ended.limit_tokens
+        self._fail(ended.request, errors.ContextLengthExceeded(limit_tokens=limit, prompt_tokens=ended.prompt_tokens))
+
+    def _fail_running(self, error: Exception) -> None:
+        known = error if isinstance(error, HeylookError) else None
+        shown = known or EngineError("The engine failed while computing this request; the log has the cause.")
+        for number in {sequence.request for sequence in self.scheduler.running}:
+            self._fail(number, shown, keep=False)
+
+    def _fail(self, number: int, error: HeylookError, *, keep: bool = True) -> None:
+        """End a request with an error."""
+        self._forget(number, keep=keep)
+        self._outlet.send(core.Step(((number, core.Failed(core.ErrorInfo.of(error))),)))
+
+    def _forget(self, number: int, *, keep: bool) -> None:
+        self.scheduler.cancel(number, keep=keep)
+        for sequence in [sequence for sequence in self._open if sequence.request == number]:
+            del self._open[sequence]
+        self._jobs.pop(number, None)
+
+
+class Worker:
+    """Connects the parent's frames with the Engine."""
+
+    def __init__(self, source: int, outlet: Outlet) -> None:
+        self._source = source
+        self._outlet = outlet
+        self._inbox: Inbox = queue.SimpleQueue()
+        self._jobs: dict[int, Job] = {}
+        """Inserted by the reader, removed by the step loop; each is one atomic operation of a dict."""
+        self._preparers = ThreadPoolExecutor(PREPARERS, thread_name_prefix="preparer")
+        self._engine: Engine | None = None
+
+    def run(self) -> NoReturn:
+        """Load, then serve until the parent goes."""
+        threading.Thread(target=self._read, name="reader", daemon=True).start()
+        load = self._inbox.get()
+        try:
+            if not isinstance(load, core.Load):
+                raise errors.ProtocolError("The first frame must be Load.")
+            self._engine = engine = self._load(load)
+        except HeylookError as error:
+            self._refuse(error)
+        except Exception:
+            log.exception("Loading failed")
+            self._refuse(errors.LoadFailed("The model can't be loaded; the log has the cause."))
+        _settle()
+        self._outlet.send(core.Ready(engine.model.info))
+        self._loop(engine)
+
+    def _refuse(self, error: HeylookError) -> NoReturn:
+        self._outlet.send(core.Refused(core.ErrorInfo.of(error)))
+        sys.stderr.flush()
+        os._exit(1)
+
+    def _load(self, load: core.Load) -> Engine:
+        module_name = PROVIDERS.get(load.provider)
+        if module_name is None:
+            raise errors.LoadFailed(f"Model '{load.model}': this version has no provider '{load.provider}'.")
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise errors.LoadFailed(
+                f"Model '{load.model}' needs the package '{error.name}', which isn't installed (see heylookllm doctor)."
+            ) from error
+        provider = cast("Provider", module.open_model(load, _throttled(self._outlet)))
+        model = Model(load.model, provider, SystemRandom(), time.monotonic_ns)
+        return Engine(model, self._outlet, load.options, self._jobs)
+
+    # ---- the step loop -----------------------------------------------------------------------------------------------
+
+    def _loop(self, engine: Engine) -> NoReturn:
+        inbox = self._inbox
+        while True:
+            if engine.scheduler.idle:
+                self._handle(engine, inbox.get())
+            while not inbox.empty():
+                self._handle(engine, inbox.get())
+            if not engine.scheduler.idle:
+                engine.step()
+
+    def _handle(self, engine: Engine, message: core.Load | core.Cancel | core.Call | Prepared) -> None:
+        match message:
+            case Prepared():
+                engine.take(message)
+            case core.Cancel():
+                engine.cancel(message.request)
+            case core.Call():
+                engine.flush(message.call)
+            case core.Load():
+                log.warning("A second Load frame is ignored")
+            case _:
+                assert_never(message)
+
+    # ---- the reader --------------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Frames from the parent. End of file, or anything that isn't a frame, ends the process at once."""
+        decoder: pipe.Decoder[core.Downward] = pipe.Decoder(core.Downward)  # type: ignore[arg-type]  # a union
+        status = 0
+        try:
+            while data := os.read(self._source, READ_BYTES):
+                for message in decoder.feed(data):
+                    self._dispatch(message)
+        except Exception:
+            log.exception("The reader failed")
+            status = 2
+        os._exit(status)
+
+    def _dispatch(self, message: core.Downward) -> None:
+        match message:
+            case core.Ping():
+                self._outlet.send(core.Pong(message.nonce, self._stats()))
+            case core.Submit():
+                job = Job(message.request, message.body)
+                self._jobs[message.request] = job
+                self._preparers.submit(self._prepare, job)
+            case core.Cancel():
+                job_or_none = self._jobs.get(message.request)
+                if job_or_none is not None:
+                    job_or_none.cancelled = True
+                    self._inbox.put(message)
+            case core.Call():
+                if isinstance(message.operation, core.FlushCache):
+                    self._inbox.put(message)
+                else:
+                    self._preparers.submit(self._answer, message)
+            case core.Load():
+                self._inbox.put(message)
+            case _:
+                assert_never(message)
+
+    def _stats(self, *, sequences: bool = False) -> core.WorkerStats:
+        engine = self._engine
+        if engine is None:
+            return core.WorkerStats(resident_bytes=_resident_bytes())
+        return engine.stats(sequences=sequences)
+
+    # ---- the preparers -----------------------------------------------------------------------------------------------
+
+    def _prepare(self, job: Job) -> None:
+        choices: list[Choice] = []
+        error: HeylookError | None = None
+        try:
+            if not job.cancelled:
+                choices = self._model().prepare(job.number, job.body)
+        except HeylookError as refused:
+            error = refused
+        except Exception:
+            log.exception("A request can't be prepared")
+            error = EngineError("The request can't be prepared; the log has the cause.")
+        self._inbox.put(Prepared(job, choices, error))
+
+    def _answer(self, call: core.Call) -> None:
+        try:
+            self._outlet.send(core.Returned(call.call, self._answer_of(call.operation)))
+        except HeylookError as error:
+            self._outlet.send(core.Failure(call.call, core.ErrorInfo.of(error)))
+        except Exception:
+            log.exception("A call failed")
+            failed = EngineError("The operation failed; the log has the cause.")
+            self._outlet.send(core.Failure(call.call, core.ErrorInfo.of(failed)))
+
+    def _answer_of(self, operation: core.Operation) -> core.Answer:
+        model = self._model()
+        match operation:
+            case core.Tokenize():
+                tokens = model.tokens_of(operation.prompt)
+                pieces = tuple(map(model.pieces.of, tokens)) if operation.with_pieces else ()
+                return core.Tokens(tuple(tokens), pieces)
+            case core.Detokenize():
+                return core.Rendered(model.pieces.join(model.tokens_of(core.TokenPrompt(operation.tokens))))
+            case core.Render():
+                return core.Rendered(model.render(operation.prompt)[0])
+            case core.Stats():
+                return core.Measured(self._stats(sequences=True))
+            case core.Embed():
+                raise errors.UnsupportedFeature(f'"{model.name}" does not support embeddings', param="input")
+            case core.FlushCache():
+                raise AssertionError("FlushCache belongs to the step loop")
+            case _:
+                assert_never(operation)
+
+    def _model(self) -> Model:
+        if self._engine is None:
+            raise errors.ProtocolError("The model isn't loaded yet.")
+        return self._engine.model
+
+
+def _report_progress(sequence: Sequence, events: list[tuple[int, core.Event]]) -> None:
+    """A prefill of several steps says how far it is; one that is repeated after a preemption doesn't."""
+    if not sequence.output_tokens:
+        progress = core.Progress(sequence.choice, sequence.computed, sequence.prompt_tokens, sequence.cached_tokens)
+        events.append((sequence.request, progress))
+
+
+def _number(options: dict[str, object], name: str, default: int) -> int:
+    value = options.get(name)
+    return value if isinstance(value, int) and value > 0 else default
+
+
+def _throttled(outlet: Outlet) -> Callable[[float], None]:
+    """Sends load progress at most every PROGRESS_SECONDS."""
+    last = 0.0
+
+    def progress(fraction: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= PROGRESS_SECONDS:
+            last = now
+            outlet.send(core.LoadProgress(fraction))
+
+    return progress
+
+
+def _resident_bytes() -> int | None:
+    try:
+        return int(psutil.Process().memory_info().rss)
+    except psutil.Error:
+        return None
+
+
+def _settle() -> None:
+    """What is loaded stays; collections need not look at it, and come seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+# ---- the process -------------------------------------------------------------------------------------------------------
+
+
+def _take_stdout() -> int:
+    """The descriptor for frames; what a library prints to stdout goes to stderr from now on."""
+    frames = os.dup(1)
+    os.set_inheritable(frames, False)
+    os.dup2(2, 1)
+    return frames
+
+
+def _follow_parent() -> None:
+    """End when the parent does. Linux tells us; elsewhere a thread looks whose child we are."""
+    parent = os.getppid()
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(0)
+        return
+    threading.Thread(target=_watch_parent, args=(parent,), name="parent", daemon=True).start()
+
+
+def _watch_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os._exit(0)
+
+
+def main() -> NoReturn:
+    """Run the worker on this process's stdin and stdout."""
+    frames = _take_stdout()
+    _follow_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    sys.setswitchinterval(SWITCH_SECONDS)
+    Worker(0, Outlet(frames)).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""A Request to the sequences that answer it: refusals, rendering, tokens, truncation. Runs beside the step loop."""
+
+import datetime
+import string
+from collections.abc import Callable
+from random import Random
+from typing import Final, NamedTuple
+
+import msgspec
+
+from heylook_llm import core
+from heylook_llm.errors import BadRequest, ContextLengthExceeded, UnsupportedFeature
+from heylook_llm.worker.prompt import CHATML, CHATML_TOKENS, ChatTemplate, offered
+from heylook_llm.worker.providers.base import Provider
+from heylook_llm.worker.sequence import Sequence, Stamps, merged
+from heylook_llm.worker.text import Decoder, Pieces, ReasoningMode
+
+SHIFTING_CONTEXTS: Final = 10
+"""A request that shifts its context and sets no limit ends after so many contexts of output, as Ollama's do."""
+_ID_CHARACTERS: Final = string.ascii_letters + string.digits
+
+
+class Choice(NamedTuple):
+    """A sequence and the text side of its output."""
+
+    sequence: Sequence
+    decoder: Decoder
+    prompt_text: str
+    """The prompt as text, where the request asked to have it echoed."""
+
+
+class _Tokenized(NamedTuple):
+    tokens: list[int]
+    reasoning: ReasoningMode
+    rendered_ns: int
+    dropped_tokens: int
+
+
+class Model:
+    """What is needed of a loaded model to prepare requests for it."""
+
+    def __init__(self, name: str, provider: Provider, random: Random, now_ns: Callable[[], int]) -> None:
+        self.name = name
+        self.provider = provider
+        self.pieces = Pieces(provider.piece)
+        self.template = self._chat_template()
+        self.info = self._described()
+        self._random = random
+        self._now_ns = now_ns
+
+    def _chat_template(self) -> ChatTemplate | None:
+        """The model's template; plain ChatML where it has none but its vocabulary has the tokens; else None."""
+        provider = self.provider
+        source = provider.info.chat_template
+        if not source:
+            known = (len(provider.encode(t, add_special=False, parse_special=True)) == 1 for t in CHATML_TOKENS)
+            if not all(known):
+                return None
+            source = CHATML
+        return ChatTemplate(source, model=self.name, bos=provider.special("bos"), eos=provider.special("eos"))
+
+    def _described(self) -> core.ModelInfo:
+        found = self.template.capabilities() if self.template is not None else ()
+        info = self.provider.info
+        return msgspec.structs.replace(info, capabilities=tuple(dict.fromkeys((*info.capabilities, *found))))
+
+    @property
+    def limit_tokens(self) -> int:
+        """Tokens that one sequence may have."""
+        return min(self.info.n_ctx, self.info.kv_tokens or self.info.n_ctx)
+
+    # ---- requests ----------------------------------------------------------------------------------------------------
+
+    def prepare(self, number: int, request: core.Request) -> list[Choice]:
+        """The choices of a request, in order. Raises the tree's exceptions."""
+        _refuse(request)
+        sampling = self._sampling(request)
+        choices: list[Choice] = []
+        for at, prompt in enumerate(request.prompts):
+            tokenized = self._tokenized(prompt, request)
+            tokenized_ns = self._now_ns()
+            prompt_text = self.pieces.join(tokenized.tokens) if request.echo else ""
+            leader: Sequence | None = None
+            for j in range(request.n):
+                sequence = Sequence(
+                    number,
+                    at * request.n + j,
+                    tokenized.tokens,
+                    _reseeded(sampling, j),
+                    limit_tokens=self._limit(request),
+                    priority=request.priority,
+                    shift=request.shift,
+                    leader=leader,
+                    stamps=_stamps(request, tokenized, tokenized_ns),
+                )
+                leader = leader or sequence
+                choices.append(Choice(sequence, self._decoder(sequence, prompt, tokenized.reasoning), prompt_text))
+        return choices
+
+    def _sampling(self, request: core.Request) -> core.Sampling:
+        sampling = merged(request.sampling, self.provider.defaults)
+        if request.shift and sampling.max_tokens is None:
+            return msgspec.structs.replace(sampling, max_tokens=SHIFTING_CONTEXTS * self._limit(request))
+        return sampling
+
+    def _decoder(self, sequence: Sequence, prompt: core.Prompt, reasoning: ReasoningMode) -> Decoder:
+        sampling = sequence.sampling
+        chat = prompt if isinstance(prompt, core.ChatPrompt) else core.ChatPrompt(())
+        return Decoder(
+            sequence.choice,
+            self.pieces,
+            stop=sampling.stop,
+            include_stop=sampling.include_stop,
+            reasoning=reasoning,
+            tools=frozenset(tool.name for tool in offered(chat)),
+            parallel_calls=chat.tool_choice.parallel,
+            new_id=self._new_call_id,
+        )
+
+    def _new_call_id(self) -> str:
+        return "call_" + "".join(self._random.choices(_ID_CHARACTERS, k=24))
+
+    def _limit(self, request: core.Request) -> int:
+        return min(self.limit_tokens, request.n_ctx or self.limit_tokens)
+
+    # ---- prompts -----------------------------------------------------------------------------------------------------
+
+    def render(self, prompt: core.ChatPrompt) -> tuple[str, ReasoningMode]:
+        """A chat as text, by the model's template."""
+        if self.template is None:
+            raise UnsupportedFeature(
+                f'"{self.name}" does not support chat: its file holds no chat template. '
+                "Set `chat_template` in its configuration, or send a raw prompt.",
+                param="messages",
+            )
+        return self.template.render(prompt, datetime.datetime.now().astimezone())
+
+    def tokens_of(self, prompt: core.Prompt) -> list[int]:
+        """The token ids of any prompt."""
+        match prompt:
+            case core.ChatPrompt():
+                return self._encode_chat(self.render(prompt)[0])
+            case core.TextPrompt():
+                return self._encode_text(prompt)
+            case core.TokenPrompt():
+                return self._checked_tokens(prompt)
+
+    def _tokenized(self, prompt: core.Prompt, request: core.Request) -> _Tokenized:
+        limit = self._limit(request)
+        if isinstance(prompt, core.ChatPrompt):
+            return self._tokenized_chat(prompt, request, limit)
+        rendered_ns = self._now_ns()
+        tokens = self.tokens_of(prompt)
+        if not tokens:
+            raise BadRequest("The prompt is empty, and this model has no token that begins a text.", param="prompt")
+        dropped = 0
+        if len(tokens) >= limit:
+            if request.truncate == "refuse":
+                raise ContextLengthExceeded(limit_tokens=limit, prompt_tokens=len(tokens))
+            dropped = len(tokens) - limit + 1
+            tokens = [*tokens[:1], *tokens[1 + dropped :]]
+        return _Tokenized(tokens, "none", rendered_ns, dropped)
+
+    def _tokenized_chat(self, prompt: core.ChatPrompt, request: core.Request, limit: int) -> _Tokenized:
+        """A chat's tokens; while they don't fit and the request allows it, without its oldest messages."""
+        longest = 0
+        while True:
+            text, reasoning = self.render(prompt)
+            rendered_ns = self._now_ns()
+            tokens = self._encode_chat(text)
+            longest = longest or len(tokens)
+            if len(tokens) < limit:
+                return _Tokenized(tokens, reasoning, rendered_ns, longest - len(tokens))
+            shorter = _without_oldest(prompt.messages)
+            if request.truncate == "refuse" or shorter is None:
+                raise ContextLengthExceeded(limit_tokens=limit, prompt_tokens=longest)
+            prompt = msgspec.structs.replace(prompt, messages=shorter)
+
+    def _encode_chat(self, text: str) -> list[int]:
+        """A rendered chat's tokens; most templates write the token that begins a text themselves."""
+        begin = self.provider.special("bos")
+        begun = not begin or text.startswith(begin)
+        return self.provider.encode(text, add_special=not begun, parse_special=True)
+
+    def _encode_text(self, prompt: core.TextPrompt) -> list[int]:
+        if not prompt.suffix:
+            return self.provider.encode(prompt.text, add_special=prompt.add_special, parse_special=prompt.parse_special)
+        tokens = self.provider.infill(prompt.text, prompt.suffix)
+        if tokens is None:
+            raise UnsupportedFeature(f'"{self.name}" does not support insert', param="suffix")
+        return tokens
+
+    def _checked_tokens(self, prompt: core.TokenPrompt) -> list[int]:
+        size = self.info.n_vocab or 0
+        wrong = next((token for token in prompt.tokens if not 0 <= token < size), None)
+        if wrong is not None:
+            raise BadRequest(f"Token {wrong} is not one of this model's {size} tokens.", param="prompt")
+        return list(prompt.tokens)
+
+
+def _reseeded(sampling: core.Sampling, j: int) -> core.Sampling:
+    """The sampling of choice j: with its own seed, where one is set."""
+    if sampling.seed is None or j == 0:
+        return sampling
+    return msgspec.structs.replace(sampling, seed=sampling.seed + j)
+
+
+def _stamps(request: core.Request, tokenized: _Tokenized, tokenized_ns: int) -> Stamps:
+    return Stamps(
+        received_ns=request.received_ns or None,
+        rendered_ns=tokenized.rendered_ns,
+        tokenized_ns=tokenized_ns,
+        dropped_tokens=tokenized.dropped_tokens,
+    )
+
+
+def _refuse(request: core.Request) -> None:
+    """Refuse what this version can't honour. Raises UnsupportedFeature naming the field."""
+    if request.constraint is not None:
+        raise UnsupportedFeature(
+            "`response_format` that constrains the output is not supported by this version.", param="response_format"
+        )
+    if request.prompt_logprobs:
+        raise UnsupportedFeature("Log probabilities of the prompt are not supported.", param="logprobs")
+    for prompt in request.prompts:
+        if isinstance(prompt, core.ChatPrompt) and prompt.tool_choice.mode == "required":
+            raise UnsupportedFeature(
+                '`tool_choice` that requires a call is not supported by this version; use "auto" or "none".',
+                param="tool_choice",
+            )
+
+
+def _without_oldest(messages: tuple[core.Message, ...]) -> tuple[core.Message, ...] | None:
+    """The messages without the oldest turn that isn't the system's; the last always stays. None: nothing to drop.
+
+    A call's results go with the call, so that no result stands alone.
+    """
+    droppable = [at for at, message in enumerate(messages[:-1]) if message.role not in ("system", "developer")]
+    if not droppable:
+        return None
+    start = end = droppable[0]
+    end += 1
+    while end < len(messages) - 1 and messages[end].role == "tool":
+        end += 1
+    return messages[:start] + messages[end:]

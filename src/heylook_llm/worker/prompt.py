@@ -1,0 +1,433 @@
+"""A ChatPrompt to the text that the model's own chat template makes of it, in a sandbox with bounds.
+
+Templates come with model files, so they are untrusted: Jinja's immutable sandbox, bounded range(), repetition, string
+growth and output, and a deadline that is checked in every loop, so a render ends without a process to kill.
+"""
+
+import datetime
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, NoReturn
+
+import jinja2
+import jinja2.ext
+import jinja2.sandbox
+from jinja2 import nodes
+from jinja2.visitor import NodeTransformer
+
+from heylook_llm import core
+from heylook_llm.errors import BadRequest, EngineError, UnsupportedFeature
+from heylook_llm.worker.text import THINK, THINK_END, ReasoningMode
+
+DEADLINE_SECONDS: Final = 1.5
+MAX_OUTPUT_CHARACTERS: Final = 64 << 20
+MAX_VALUE_LENGTH: Final = 64 << 20
+MAX_RANGE: Final = 100_000
+MAX_WIDTH: Final = 10_000
+"""Of padding, indentation and number formats."""
+
+CHATML: Final = """\
+{%- for message in messages %}
+    {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{% endif %}"""
+CHATML_TOKENS: Final = ("<|im_start|>", "<|im_end|>")
+
+_GROWING_METHODS: Final = frozenset(
+    ("center", "expandtabs", "format", "format_map", "join", "ljust", "replace", "rjust", "translate", "zfill")
+)
+_GROWING_FILTERS: Final = ("center", "format", "indent", "join", "replace", "wordwrap", "string", "list", "batch")
+
+
+class TemplateTooExpensive(Exception):
+    """A template ran beyond one of its bounds."""
+
+
+class _TemplateRaised(Exception):
+    """The template called raise_exception: it doesn't accept these messages."""
+
+
+class _Bounds(NodeTransformer):
+    """Makes every loop and macro check the deadline, and every `~` its size."""
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802  # Jinja's name
+        return self._with_check(node)
+
+    def visit_Macro(self, node: nodes.Macro) -> nodes.Node:  # noqa: N802  # Jinja's name
+        return self._with_check(node)
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802  # Jinja's name
+        self.generic_visit(node)
+        join = nodes.EnvironmentAttribute("join_bounded")
+        return nodes.Call(join, node.nodes, [], None, None).set_lineno(node.lineno)
+
+    def _with_check(self, node: nodes.For | nodes.Macro) -> nodes.Node:
+        self.generic_visit(node)
+        call = nodes.Call(nodes.EnvironmentAttribute("check_deadline"), [], [], None, None)
+        node.body.insert(0, nodes.ExprStmt(call).set_lineno(node.lineno))
+        return node
+
+
+class _GenerationTag(jinja2.ext.Extension):
+    """`{% generation %}` marks assistant text for training; here its body stands as it is."""
+
+    tags = {"generation"}  # noqa: RUF012  # declared so by Jinja
+
+    def parse(self, parser: Any) -> list[nodes.Node]:
+        """The body alone."""
+        next(parser.stream)
+        body: list[nodes.Node] = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return body
+
+
+class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
+    """The sandbox with bounds on time and size."""
+
+    intercepted_binops = frozenset(("*", "**", "+", "%"))
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _GenerationTag])
+        self._clock = clock
+        self._render = threading.local()
+        self.globals["range"] = self._range
+        self.globals["raise_exception"] = _raise_exception
+        self.filters["tojson"] = _tojson
+        for name in _GROWING_FILTERS:
+            self.filters[name] = _bounded_filter(name, self.filters[name])
+
+    def start(self) -> None:
+        """Begin this thread's time for a render."""
+        self._render.deadline = self._clock() + DEADLINE_SECONDS
+
+    def check_deadline(self) -> str:
+        """Called in every loop. Raises TemplateTooExpensive."""
+        if self._clock() > self._render.deadline:
+            raise TemplateTooExpensive(f"takes longer than {DEADLINE_SECONDS} s")
+        return ""
+
+    def join_bounded(self, *values: object) -> str:
+        """The `~` operator."""
+        text = "".join(map(str, values))
+        _checked(text)
+        return text
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Arithmetic, refused where its result would be too large."""
+        if operator == "**" and _size(left) + _size(right) > 0 and (abs(right) > 1000 or abs(left) > 1 << 64):
+            _too_large()
+        if operator == "*":
+            _check_repetition(left, right)
+            _check_repetition(right, left)
+        if operator == "%" and isinstance(left, str):
+            _check_widths(left)
+        return _checked(super().call_binop(context, operator, left, right))
+
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+        """Calls; methods of strings that can grow without bound are checked before and after."""
+        if getattr(__obj, "__name__", "") in _GROWING_METHODS and isinstance(getattr(__obj, "__self__", None), str):
+            _check_growth(__obj.__name__, __obj.__self__, args)
+            return _checked(super().call(__context, __obj, *args, **kwargs))
+        return super().call(__context, __obj, *args, **kwargs)
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree: nodes.Template = _Bounds().visit(super()._parse(source, name, filename))
+        return tree
+
+    def _range(self, *limits: int) -> range:
+        self.check_deadline()
+        values = range(*limits)
+        if len(values) > MAX_RANGE:
+            raise TemplateTooExpensive(f"counts beyond {MAX_RANGE}")
+        return values
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise _TemplateRaised(str(message))
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    if indent is not None and int(indent) > 64:
+        _too_large()
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _size(value: object) -> int:
+    return len(value) if isinstance(value, str | bytes | list | tuple) else 1
+
+
+def _too_large() -> NoReturn:
+    raise TemplateTooExpensive("makes too large a value")
+
+
+def _checked(value: Any) -> Any:
+    if isinstance(value, str | list | tuple) and len(value) > MAX_VALUE_LENGTH:
+        _too_large()
+    return value
+
+
+def _check_repetition(value: object, times: object) -> None:
+    if isinstance(value, str | list | tuple) and isinstance(times, int) and len(value) * times > MAX_VALUE_LENGTH:
+        _too_large()
+
+
+def _check_widths(text: str) -> None:
+    """Refuse format strings with widths of five digits and more: `%99999999d`, `{:>99999999}`."""
+    digits = 0
+    for character in text:
+        digits = digits + 1 if character.isdigit() else 0
+        if digits > 4 and ("%" in text or "{" in text):
+            _too_large()
+
+
+def _check_growth(name: str, text: str, args: tuple[Any, ...]) -> None:
+    """Before a method of a string: what would its result be at most?"""
+    if name in ("format", "format_map"):
+        _check_widths(text)
+    if name in ("center", "ljust", "rjust", "zfill", "expandtabs") and args and int(args[0]) > MAX_WIDTH:
+        _too_large()
+    if name == "replace" and len(args) > 1:
+        places = text.count(args[0]) if args[0] else len(text) + 1
+        _check_repetition(str(args[1]), places)
+    if name == "join" and args and hasattr(args[0], "__len__"):
+        _check_repetition(text, len(args[0]))
+
+
+def _bounded_filter(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter with the same bounds as the method of its name."""
+    passed = getattr(original, "jinja_pass_arg", None)
+    at = 0 if passed is None else 1
+
+    def bounded(*args: Any, **kwargs: Any) -> Any:
+        given = [*args[at + 1 :], *kwargs.values()]
+        if any(isinstance(value, int) and value > MAX_WIDTH for value in given):
+            _too_large()
+        if name == "replace" and len(given) > 1:
+            _check_growth("replace", str(args[at]), (str(given[0]), str(given[1])))
+        if name == "format":
+            _check_widths(str(args[at]))
+        return _checked(original(*args, **kwargs))
+
+    if passed is not None:
+        bounded.jinja_pass_arg = passed  # type: ignore[attr-defined]  # how Jinja marks what a filter gets first
+    return bounded
+
+
+class Rendering(NamedTuple):
+    """A rendered prompt; `reasoning`: whether the answer may begin with a `<think>` block, or is already inside one."""
+
+    text: str
+    reasoning: ReasoningMode
+
+
+class ChatTemplate:
+    """A compiled chat template, with what it can do found out by rendering a few short chats."""
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        model: str,
+        bos: str = "",
+        eos: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Raises EngineError if the template doesn't compile. `model` is the name in messages."""
+        self._model = model
+        self._constants = {"bos_token": bos, "eos_token": eos}
+        self._environment = _Environment(clock)
+        self._source = source
+        try:
+            self._template = self._environment.from_string(source)
+        except (jinja2.TemplateError, RecursionError, TemplateTooExpensive, ValueError) as error:
+            raise EngineError(f"The chat template of model '{model}' doesn't compile: {error}") from error
+        self.takes_system = self._probe_system()
+        self.takes_tools = self._probe_tools()
+        self.can_think = THINK in source or THINK_END in source or self._probe_thinking()
+        self._knows_developer = "developer" in source
+
+    def capabilities(self) -> tuple[str, ...]:
+        """What it adds to a model's capabilities."""
+        found = ["chat"]
+        if self.takes_tools:
+            found.append("tools")
+        if self.can_think:
+            found.append("thinking")
+        return tuple(found)
+
+    def render(self, prompt: core.ChatPrompt, now: datetime.datetime) -> Rendering:
+        """The prompt's text, and what of the reasoning it leaves to the model.
+
+        Raises UnsupportedFeature for tools, thinking or images that the model doesn't have, BadRequest with the
+        template's own words where it refuses the messages, EngineError where it fails or exceeds a bound.
+        """
+        self._check(prompt)
+        messages, last = list(prompt.messages), None
+        if prompt.continue_last and messages and messages[-1].role == "assistant":
+            last = messages.pop()
+        text = self._run(self._variables(prompt, messages, now))
+        opened = opens_reasoning(text)
+        if last is None:
+            return Rendering(text, self._reasoning_mode(opened))
+        mode: ReasoningMode = "none" if last.text else self._reasoning_mode(opened)
+        return Rendering(text + _continuation(opened, last), mode)
+
+    def _reasoning_mode(self, opened: bool) -> ReasoningMode:
+        if opened:
+            return "open"
+        return "auto" if self.can_think else "none"
+
+    def _check(self, prompt: core.ChatPrompt) -> None:
+        if offered(prompt) and not self.takes_tools:
+            raise UnsupportedFeature(f'"{self._model}" does not support tools', param="tools")
+        if prompt.thinking not in (None, False) and not self.can_think:
+            raise UnsupportedFeature(f'"{self._model}" does not support thinking', param="think")
+        if any(isinstance(part, core.ImagePart) for message in prompt.messages for part in message.parts):
+            raise UnsupportedFeature(f'"{self._model}" does not support vision', param="messages")
+
+    def _variables(
+        self, prompt: core.ChatPrompt, messages: list[core.Message], now: datetime.datetime
+    ) -> dict[str, Any]:
+        variables: dict[str, Any] = {
+            **self._constants,
+            "messages": [_message(message) for message in self._roles(messages)],
+            "tools": [_tool(tool) for tool in offered(prompt)] or None,
+            "documents": None,
+            "add_generation_prompt": True,
+            "strftime_now": now.strftime,
+        }
+        if prompt.thinking is not None:
+            variables["enable_thinking"] = variables["thinking"] = prompt.thinking is not False
+        if isinstance(prompt.thinking, str):
+            variables["reasoning_effort"] = prompt.thinking
+        return {**variables, **prompt.template_arguments}
+
+    def _roles(self, messages: list[core.Message]) -> list[core.Message]:
+        """Messages in roles that the template knows: `developer` may become system, and system a part of the user's."""
+        if not self._knows_developer:
+            messages = [_with_role(one, "system") if one.role == "developer" else one for one in messages]
+        if self.takes_system or not any(message.role == "system" for message in messages):
+            return messages
+        system = "\n\n".join(message.text for message in messages if message.role == "system")
+        rest = [message for message in messages if message.role != "system"]
+        for at, message in enumerate(rest):
+            if message.role == "user":
+                rest[at] = core.Message("user", (core.TextPart(system + "\n\n"), *message.parts), name=message.name)
+                return rest
+        return [core.Message("user", (core.TextPart(system),)), *rest]
+
+    def _run(self, variables: Mapping[str, Any]) -> str:
+        self._environment.start()
+        try:
+            return self._generate(variables)
+        except _TemplateRaised as error:
+            raise BadRequest(str(error), param="messages") from error
+        except TemplateTooExpensive as error:
+            raise EngineError(f"The chat template of model '{self._model}' {error}.") from error
+        except jinja2.UndefinedError as error:
+            raise BadRequest(f"The chat template of model '{self._model}': {error}", param="messages") from error
+        except Exception as error:  # a template is a program of unknown authors: whatever it raises is its failure
+            raise EngineError(f"The chat template of model '{self._model}' fails: {error}") from error
+
+    def _generate(self, variables: Mapping[str, Any]) -> str:
+        pieces: list[str] = []
+        length = 0
+        for piece in self._template.generate(variables):
+            pieces.append(piece)
+            length += len(piece)
+            if length > MAX_OUTPUT_CHARACTERS:
+                raise TemplateTooExpensive(f"writes more than {MAX_OUTPUT_CHARACTERS} characters")
+        return "".join(pieces)
+
+    # ---- probes ------------------------------------------------------------------------------------------------------
+
+    def _probe(self, system: str = "", **more: Any) -> str | None:
+        """What a short chat renders to; None: the template refuses it."""
+        messages = [{"role": "user", "content": "probe-user"}]
+        if system:
+            messages.insert(0, {"role": "system", "content": system})
+        variables = {
+            **self._constants,
+            "messages": messages,
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": True,
+            "strftime_now": datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC).strftime,
+            **more,
+        }
+        try:
+            return self._run(variables)
+        except (BadRequest, EngineError):
+            return None
+
+    def _probe_system(self) -> bool:
+        return "probe-system" in (self._probe("probe-system") or "")
+
+    def _probe_tools(self) -> bool:
+        tool = _tool(core.Tool("probe_tool", "probe", {"type": "object", "properties": {}}))
+        return any("probe_tool" in (self._probe(system, tools=[tool]) or "") for system in ("", "probe-system"))
+
+    def _probe_thinking(self) -> bool:
+        on = self._probe(enable_thinking=True, thinking=True, reasoning_effort="high")
+        return on != self._probe(enable_thinking=False, thinking=False, reasoning_effort="low")
+
+
+def offered(prompt: core.ChatPrompt) -> tuple[core.Tool, ...]:
+    """The tools that the model is told of: none with tool_choice "none", else those allowed by name."""
+    if prompt.tool_choice.mode == "none":
+        return ()
+    names = prompt.tool_choice.names
+    return tuple(tool for tool in prompt.tools if not names or tool.name in names)
+
+
+def opens_reasoning(rendered: str) -> bool:
+    """Whether a rendered prompt ends inside an open `<think>`."""
+    return rendered.rfind(THINK) > rendered.rfind(THINK_END) and rendered.rstrip().endswith(THINK)
+
+
+def _continuation(opened: bool, last: core.Message) -> str:
+    """The last assistant turn, as the beginning of what the model goes on with."""
+    if not opened:
+        reasoning = f"{THINK}\n{last.reasoning}\n{THINK_END}\n\n" if last.reasoning else ""
+        return reasoning + last.text
+    return last.reasoning + (f"\n{THINK_END}\n\n" + last.text if last.text else "")
+
+
+def _with_role(message: core.Message, role: str) -> core.Message:
+    return core.Message(role, message.parts, name=message.name)
+
+
+def _message(message: core.Message) -> dict[str, Any]:
+    """A message as Hugging Face templates expect it."""
+    fields: dict[str, Any] = {"role": message.role, "content": message.text}
+    if message.reasoning:
+        fields["reasoning_content"] = message.reasoning
+        fields["thinking"] = message.reasoning
+    if message.tool_calls:
+        fields["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
+    if message.tool_call_id:
+        fields["tool_call_id"] = message.tool_call_id
+    if message.name:
+        fields["name"] = message.name
+    return fields
+
+
+def _tool_call(call: core.ToolCall) -> dict[str, Any]:
+    """Arguments as an object, which templates write with tojson; text that isn't one stays text."""
+    try:
+        arguments = json.loads(call.arguments)
+    except ValueError:
+        arguments = call.arguments
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
+
+def _tool(tool: core.Tool) -> dict[str, Any]:
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": function}

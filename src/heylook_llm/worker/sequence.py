@@ -1,0 +1,175 @@
+"""One choice of a Request as tokens: what is computed of it, what it may still become, and what happened to it when."""
+
+import enum
+from collections.abc import Sequence as Seq
+from typing import Literal
+
+import msgspec
+
+from heylook_llm import core
+
+End = Literal["stop", "length"]
+
+
+class State(enum.Enum):
+    """Where a sequence stands; every one ends FINISHED."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    PREEMPTED = "preempted"
+    FINISHED = "finished"
+
+
+class Stamps(msgspec.Struct):
+    """The part of a Timeline that grows while the sequence lives; nanoseconds of the monotonic clock."""
+
+    received_ns: int | None = None
+    rendered_ns: int | None = None
+    tokenized_ns: int | None = None
+    queued_ns: int | None = None
+    admitted_ns: int | None = None
+    first_token_ns: int | None = None
+    last_token_ns: int | None = None
+    preemptions: int = 0
+    dropped_tokens: int = 0
+    steps: int = 0
+
+
+class Sequence:
+    """One choice. `tokens` is prompt and output so far; `computed` of them have their KV cells in `slot`.
+
+    The scheduler is its only writer. After a context shift `tokens` is shorter than what was generated, so the counts
+    of prompt and output tokens are kept apart.
+    """
+
+    __slots__ = (
+        "arrival",
+        "batch_sizes",
+        "cached_tokens",
+        "choice",
+        "chunks",
+        "computed",
+        "keep_tokens",
+        "leader",
+        "limit_tokens",
+        "max_tokens",
+        "output_tokens",
+        "priority",
+        "prompt_tokens",
+        "request",
+        "sampling",
+        "shift",
+        "shifted",
+        "slot",
+        "stamps",
+        "state",
+        "stop_tokens",
+        "tokens",
+    )
+
+    def __init__(
+        self,
+        request: int,
+        choice: int,
+        prompt: Seq[int],
+        sampling: core.Sampling,
+        *,
+        limit_tokens: int,
+        priority: int = 0,
+        shift: bool = False,
+        leader: "Sequence | None" = None,
+        stamps: Stamps | None = None,
+    ) -> None:
+        """`leader` is an earlier choice with the same prompt, whose prefill this one waits for and shares."""
+        self.request = request
+        self.choice = choice
+        self.tokens = list(prompt)
+        self.prompt_tokens = len(self.tokens)
+        self.sampling = sampling
+        self.limit_tokens = limit_tokens
+        self.priority = priority
+        self.shift = shift
+        self.leader = leader
+        self.stamps = stamps if stamps is not None else Stamps()
+        self.max_tokens = sampling.max_tokens if sampling.max_tokens is not None else 1 << 62
+        self.stop_tokens = frozenset(sampling.stop_tokens)
+        self.keep_tokens = min(4, self.prompt_tokens)
+        """What a context shift leaves at the start: Ollama's default of num_keep."""
+        self.shifted = False
+        """Its cells were moved in place: not what computing its tokens would give, so not for others."""
+        self.state = State.WAITING
+        self.slot = -1
+        self.computed = 0
+        self.cached_tokens = 0
+        self.output_tokens = 0
+        self.arrival = 0
+        self.chunks: list[core.PrefillChunk] = []
+        self.batch_sizes: dict[int, int] = {}
+
+    @property
+    def pending_tokens(self) -> int:
+        """Tokens whose cells aren't computed; 1 while decoding."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def decoding(self) -> bool:
+        """Whether its next step computes the token drawn last, rather than prompt."""
+        return self.output_tokens > 0 and len(self.tokens) - self.computed == 1
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Smaller goes first: higher priority, then earlier arrival."""
+        return (-self.priority, self.arrival)
+
+    def remaining_sampling(self) -> core.Sampling:
+        """The sampling for what is still to come: after a preemption fewer tokens are left to force."""
+        if not self.sampling.min_tokens or not self.output_tokens:
+            return self.sampling
+        left = max(0, self.sampling.min_tokens - self.output_tokens)
+        return msgspec.structs.replace(self.sampling, min_tokens=left)
+
+    def usage(self, reasoning_tokens: int = 0) -> core.Usage:
+        """Its token counts."""
+        return core.Usage(self.prompt_tokens, self.cached_tokens, self.output_tokens, reasoning_tokens)
+
+    def timeline(self) -> core.Timeline:
+        """What happened to it in the worker; the server adds its own stamps."""
+        stamps = self.stamps
+        return core.Timeline(
+            received_ns=stamps.received_ns,
+            rendered_ns=stamps.rendered_ns,
+            tokenized_ns=stamps.tokenized_ns,
+            queued_ns=stamps.queued_ns,
+            admitted_ns=stamps.admitted_ns,
+            prefill=tuple(self.chunks),
+            first_token_ns=stamps.first_token_ns,
+            last_token_ns=stamps.last_token_ns,
+            preemptions=stamps.preemptions,
+            dropped_tokens=stamps.dropped_tokens,
+            steps=stamps.steps,
+            batch_sizes_seen=self.batch_sizes,
+            kv_cells=self.computed,
+        )
+
+    def stats(self) -> core.SequenceStats:
+        """Its place in WorkerStats."""
+        state: Literal["waiting", "running", "preempted"] = "running"
+        if self.state is State.WAITING:
+            state = "waiting"
+        elif self.state is State.PREEMPTED:
+            state = "preempted"
+        return core.SequenceStats(
+            self.request, self.choice, state, self.prompt_tokens, self.computed, self.output_tokens
+        )
+
+
+def merged(sampling: core.Sampling, defaults: core.Sampling) -> core.Sampling:
+    """A request's sampling with the model's defaults where it says nothing."""
+    changes = {
+        name: default
+        for name in core.Sampling.__struct_fields__
+        if getattr(sampling, name) is None and (default := getattr(defaults, name)) is not None
+    }
+    if defaults.stop and not sampling.stop:
+        changes["stop"] = defaults.stop
+    return msgspec.structs.replace(sampling, **changes) if changes else sampling
