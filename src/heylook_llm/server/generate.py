@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
-from typing import Any, Final, Literal, NamedTuple
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
-from starlette.types import Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from heylook_llm import config, core
 from heylook_llm.errors import (
@@ -31,6 +32,7 @@ ABORT: Final = "heylook.abort"
 LONGEST_TOKEN_BYTES: Final = 512
 """No vocabulary has a longer piece; a prompt of more bytes than this times the context can't fit."""
 
+T = TypeVar("T")
 State = Literal["waiting", "prefill", "generating", "replying"]
 
 
@@ -112,6 +114,12 @@ class InFlight:
         """Oldest first."""
         return list(self._entries.values())
 
+    def waiting(self, at_least: int) -> int:
+        """How many wait for a model or a place in it; 0 while fewer than `at_least` are in flight at all."""
+        if len(self._entries) < at_least:
+            return 0
+        return sum(entry.state == "waiting" for entry in self._entries.values())
+
     def find(self, identity: str) -> Entry:
         """By its id, or by the id of the completion it makes. Raises NotFound."""
         entry = self._entries.get("req_" + identity.rpartition("-")[2].removeprefix("req_"))
@@ -129,7 +137,7 @@ class Place(NamedTuple):
     pace: Pace
 
 
-class Generation:
+class Generation(Response):
     """An ASGI response that generates while it answers.
 
     Until the first byte an error keeps its status. The task that runs it is cancelled when the client leaves, and that
@@ -143,13 +151,14 @@ class Generation:
         place: "Place",
         headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
+        self.background = None  # what FastAPI reads of a Response
         self._exchange = exchange
         self._route = route
         self._backend = place.backend
         self._in_flight = place.in_flight
         self._performance = place.performance
         self._pace = place.pace
-        self._headers = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
+        self._extra = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
         self._stamps = {"received_ns": exchange.asked.request.received_ns, "parsed_ns": time.monotonic_ns()}
         self._timeline = core.Timeline()
         self._usages: dict[int, core.Usage] = {}
@@ -300,7 +309,7 @@ class Generation:
             (b"content-type", self._exchange.stream_media_type.encode()),
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),
-            *self._headers,
+            *self._extra,
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
@@ -313,7 +322,7 @@ class Generation:
             (b"content-type", reply.media_type.encode()),
             (b"content-length", str(len(reply.body)).encode()),
             *extra,
-            *self._headers,
+            *self._extra,
         ]
         await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": reply.body, "more_body": False})
@@ -372,13 +381,31 @@ class Generation:
         )
 
 
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """The result of work that ends when its client leaves. Raises Cancelled then."""
+    task = asyncio.ensure_future(work)
+    watch = asyncio.create_task(_left(receive))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Cancelled("The client left.")
+        return task.result()
+    finally:
+        watch.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 async def _watch(receive: Receive, entry: Entry) -> None:
     """Cancel the request when its client leaves. The body is read by now, so nothing else can arrive."""
-    while True:
-        message: Message = await receive()
-        if message["type"] == "http.disconnect":
-            entry.cancel("disconnected")
-            return
+    await _left(receive)
+    entry.cancel("disconnected")
 
 
 async def prepare(exchange: Exchange, lease: Lease) -> core.Request:

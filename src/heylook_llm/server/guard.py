@@ -1,7 +1,7 @@
-"""Who may speak to the server: the Host, Origin and key of every request, HTTP and WebSocket, before anything is parsed.
+"""Who may speak to the server: the Host, Origin and key of every request, HTTP and WebSocket, before it is parsed.
 
-Loopback is not trust: a web page in the user's browser is a loopback peer too. So a Host must be this machine's own name
-or an address (against DNS rebinding), and a request that a browser sends for a foreign page is refused on every route.
+Loopback is not trust: a web page in the user's browser is a loopback peer too. So a Host must be this machine's own
+name or an address (against DNS rebinding), and what a browser sends for a foreign page is refused on every route.
 What a route needs is open, use or admin; a route that nobody declared is admin.
 """
 

@@ -172,6 +172,15 @@ def parse_generate(body: bytes, arrival: Arrival) -> "Generate":
     return Generate(asked, _action(bool(fields.prompt), fields), fields)
 
 
+def parse_show(body: bytes) -> ShowBody:
+    """A show body with a valid name. Raises BadRequest."""
+    fields = table.validate(ShowBody, document(body))
+    if not (fields.model or fields.name).strip():
+        raise BadRequest("model is required", param="model")
+    check_name(fields.model or fields.name)
+    return fields
+
+
 def _generate_prompt(fields: GenerateBody) -> core.Prompt:
     if fields.raw or fields.suffix:
         return core.TextPrompt(fields.prompt, fields.suffix)
@@ -387,15 +396,15 @@ def ending(done: core.Done) -> dict[str, Any]:
     """`done`, its reason, and the six metrics from the Timeline; what did not happen is left out, not zero."""
     times, counts = done.timeline, done.usage
     first = times.first_token_ns if times.first_token_ns is not None else times.last_token_ns
-    start = times.load_start_ns if times.load_start_ns is not None else times.received_ns
     ready = times.load_end_ns if times.load_end_ns is not None else times.submitted_ns
+    last = times.last_token_ns if times.last_token_ns != first else times.closed_ns
     metrics = {
         "total_duration": _span(times.received_ns, times.closed_ns),
-        "load_duration": _span(start, ready),
+        "load_duration": _span(times.received_ns, ready),
         "prompt_eval_count": counts.prompt_tokens,
         "prompt_eval_duration": _span(times.admitted_ns, first),
         "eval_count": counts.output_tokens,
-        "eval_duration": _span(first, times.closed_ns),
+        "eval_duration": _span(first, last),
     }
     told = {name: value for name, value in metrics.items() if value}
     return {"done": True, "done_reason": "length" if done.reason == "length" else "stop", **told}

@@ -1,0 +1,253 @@
+"""The HTTP program: the route table, and the one place where an error becomes a status."""
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from fastapi import APIRouter, FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import compile_path
+from starlette.types import ASGIApp
+
+from heylook_llm.errors import BadRequest, EngineError, HeylookError, MethodNotAllowed, NotFound
+from heylook_llm.server import admin, ollama_routes, openai_routes, openapi, pages
+from heylook_llm.server.backend import Backend
+from heylook_llm.server.cards import Cards
+from heylook_llm.server.endpoint import Endpoint, Options, Server, respond
+from heylook_llm.server.generate import InFlight, Place
+from heylook_llm.server.guard import REQUEST_ID, Access, Guard
+from heylook_llm.server.performance import Performance
+from heylook_llm.server.wire import jsontext, ollama, openai
+from heylook_llm.server.wire.exchange import Reply
+
+log = logging.getLogger(__name__)
+
+_TINY: Final = "heylook-tiny"
+_HELLO: Final = {"model": _TINY, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+_PROMPT: Final = {"model": _TINY, "prompt": "Count from one to five."}
+
+PAGES: Final = (
+    Endpoint("GET HEAD", "/", pages.root, "page", "Whether the server runs", media_type="text/plain"),
+    Endpoint("GET", "/docs", pages.swagger, "page", "This API, to try out", media_type="text/html"),
+    Endpoint("GET", "/redoc", pages.read_docs, "page", "This API, to read", media_type="text/html"),
+    Endpoint("GET", "/docs/assets/{name}", pages.docs_asset, "open", "A file of those pages", media_type="text/plain"),
+    Endpoint("GET HEAD", "/health", admin.health, "open", "The server's and each model's state"),
+)
+OPENAI: Final = (
+    Endpoint("GET HEAD", "/v1/models", openai_routes.list_models, "use", "Every model"),
+    Endpoint("GET", "/v1/models/{model_id:path}", openai_routes.retrieve_model, "use", "One model"),
+    Endpoint(
+        "POST",
+        "/v1/chat/completions",
+        openai_routes.create_chat_completion,
+        "use",
+        "Answer a conversation",
+        "OpenAI.ChatBody",
+        _HELLO,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/completions",
+        openai_routes.create_completion,
+        "use",
+        "Continue a text",
+        "OpenAI.CompletionBody",
+        {**_PROMPT, "max_tokens": 16},
+    ),
+    Endpoint(
+        "POST",
+        "/tokenize",
+        openai_routes.tokenize,
+        "use",
+        "Text to token ids",
+        "OpenAI.TokenizeBody",
+        {"model": _TINY, "content": "Hello, world"},
+    ),
+    Endpoint(
+        "POST",
+        "/detokenize",
+        openai_routes.detokenize,
+        "use",
+        "Token ids to text",
+        "OpenAI.DetokenizeBody",
+        {"model": _TINY, "tokens": [72, 101]},
+    ),
+    Endpoint(
+        "POST",
+        "/apply-template",
+        openai_routes.apply_template,
+        "use",
+        "Messages to the model's prompt",
+        "OpenAI.TemplateBody",
+        _HELLO,
+    ),
+)
+OLLAMA: Final = (
+    Endpoint("GET HEAD", "/api/version", ollama_routes.ollama_version, "use", "The API's version"),
+    Endpoint("GET HEAD", "/api/tags", ollama_routes.ollama_tags, "use", "Every model"),
+    Endpoint("GET", "/api/ps", ollama_routes.ollama_ps, "use", "The loaded models"),
+    Endpoint("POST", "/api/show", ollama_routes.ollama_show, "use", "One model", "Ollama.ShowBody", {"model": _TINY}),
+    Endpoint(
+        "POST",
+        "/api/chat",
+        ollama_routes.ollama_chat,
+        "use",
+        "Answer a conversation",
+        "Ollama.ChatBody",
+        {**_HELLO, "stream": False},
+    ),
+    Endpoint(
+        "POST",
+        "/api/generate",
+        ollama_routes.ollama_generate,
+        "use",
+        "Answer a prompt",
+        "Ollama.GenerateBody",
+        {**_PROMPT, "stream": False},
+    ),
+)
+ADMIN: Final = (
+    Endpoint("GET", "/v1/capabilities", admin.capabilities, "use", "What is honoured, ignored and refused"),
+    Endpoint("POST", "/v1/models/{model_id:path}/load", admin.load_model, "admin", "Load a model", "Admin.Load", {}),
+    Endpoint("POST", "/v1/models/{model_id:path}/unload", admin.unload_model, "admin", "Unload it", "Admin.Unload", {}),
+    Endpoint("POST", "/v1/models/{model_id:path}/pin", admin.pin_model, "admin", "Pin or unpin it", "Admin.Pin", {}),
+    Endpoint("DELETE", "/v1/models/{model_id:path}/cache", admin.flush_model_cache, "admin", "Drop its kept prefixes"),
+    Endpoint("GET", "/v1/requests", admin.list_requests, "admin", "The requests in flight"),
+    Endpoint("GET", "/v1/requests/{request_id}", admin.retrieve_request, "admin", "One of them"),
+    Endpoint("DELETE", "/v1/requests/{request_id}", admin.cancel_request, "admin", "Cancel it"),
+)
+_DOCUMENT: Final = "/openapi.json"
+
+
+def endpoints(api: str) -> tuple[Endpoint, ...]:
+    """The route table of `--api openai|ollama|both`."""
+    chosen = {"openai": OPENAI, "ollama": OLLAMA, "both": (*OPENAI, *OLLAMA)}[api]
+    return (*PAGES, *ADMIN, *chosen)
+
+
+class Application(NamedTuple):
+    """What `create_app` makes: the ASGI app with its guard, and the parts that a composer may want."""
+
+    asgi: ASGIApp
+    fastapi: FastAPI
+    server: Server
+
+
+def create_app(
+    backend: Backend,
+    options: Options | None = None,
+    extra: Sequence[APIRouter] = (),
+    lifespan: Callable[[FastAPI], Any] | None = None,
+) -> FastAPI:
+    """The server over a backend. Routes of `extra` are admin routes to the guard; `lifespan` is the composer's."""
+    options = options or Options()
+    server = Server(backend, options, Place(backend, InFlight(), Performance(), options.pace), Cards(backend))
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan, redirect_slashes=True)
+    table = endpoints(options.api)
+    for endpoint in table:
+        _mount(app, server, endpoint)
+    for router in extra:
+        app.include_router(router)
+    app.add_api_route(_DOCUMENT, _document_route(app), methods=["GET"], include_in_schema=False)
+    word = functools.partial(worded, options.api)
+    _catch(app, word)
+    app.state.server = server
+    app.add_middleware(Guard, options=options.guard, access=_access(table), word=word)
+    return app
+
+
+def _mount(app: FastAPI, server: Server, endpoint: Endpoint) -> None:
+    async def answer(request: Request) -> Response:
+        return await endpoint.handler(server, request)
+
+    first, *others = endpoint.methods.split()
+    described = openapi.described(endpoint)
+    app.add_api_route(
+        endpoint.path,
+        answer,
+        methods=[first],
+        operation_id=endpoint.operation,
+        summary=endpoint.summary,
+        description=endpoint.handler.__doc__,
+        tags=[openapi.tag_of(endpoint)],
+        response_model=None,
+        responses={200: {"content": {endpoint.media_type: {}}}},
+        openapi_extra=described,
+    )
+    for method in others:
+        app.add_api_route(endpoint.path, answer, methods=[method], response_model=None, include_in_schema=False)
+
+
+def _document_route(app: FastAPI) -> Callable[[], Any]:
+    made: dict[str, Any] = {}
+
+    async def document() -> Response:
+        if not made:
+            made.update(openapi.document(app.openapi()))
+        return respond(Reply(jsontext.encode(made)))
+
+    return document
+
+
+def _access(table: tuple[Endpoint, ...]) -> Callable[[str, str], Access]:
+    """What a method and a path need: what its row says; a route without a row is admin's."""
+    rows = [(set(row.methods.split()), compile_path(row.path)[0], row.access) for row in table]
+    rows.append(({"GET"}, compile_path(_DOCUMENT)[0], "open"))
+
+    def access(method: str, path: str) -> Access:
+        for methods, pattern, need in rows:
+            if method in methods and pattern.match(path):
+                return need
+        return "admin"
+
+    return access
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
+
+
+def worded(api: str, error: HeylookError, path: str) -> Reply:
+    """An error in the words of the dialect that a path belongs to: the one place where it becomes a status."""
+    ollamas = path.startswith("/api/") or (api == "ollama" and not path.startswith("/v1/"))
+    if not ollamas:
+        return openai.error(error)
+    if type(error) is NotFound and error.code == "unknown_url":
+        return Reply(b"404 page not found", 404, "text/plain; charset=utf-8")
+    if isinstance(error, MethodNotAllowed):
+        return Reply(b"405 method not allowed", 405, "text/plain; charset=utf-8")
+    return ollama.error(error)
+
+
+def _catch(app: FastAPI, word: Callable[[HeylookError, str], Reply]) -> None:
+    async def ours(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HeylookError)
+        return respond(word(error, request.url.path))
+
+    async def frameworks(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        response = respond(word(_known(error, request), request.url.path))
+        response.headers.update(error.headers or {})
+        return response
+
+    async def unexpected(request: Request, error: Exception) -> Response:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        problem = EngineError("The server failed in a way it did not expect; its log says more.")
+        response = respond(word(problem, request.url.path))
+        for name in ("x-request-id", "request-id"):  # the guard stands inside the framework's last resort
+            response.headers[name] = request.scope.get(REQUEST_ID, "")
+        return response
+
+    app.add_exception_handler(HeylookError, ours)
+    app.add_exception_handler(HTTPException, frameworks)
+    app.add_exception_handler(Exception, unexpected)
+
+
+def _known(error: HTTPException, request: Request) -> HeylookError:
+    if error.status_code == 404:
+        return NotFound(f"Unknown request URL: {request.method} {request.url.path[:256]}.")
+    if error.status_code == 405:
+        return MethodNotAllowed(f"Not allowed to {request.method} on {request.url.path[:256]}.")
+    return BadRequest(str(error.detail))

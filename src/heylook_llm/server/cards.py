@@ -1,0 +1,128 @@
+"""What is so of a model whether or not it is loaded: its files, its digest, what its header says."""
+
+import contextlib
+import hashlib
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from heylook_llm import core
+from heylook_llm.config import ModelSpec
+from heylook_llm.server.backend import Backend, ModelStatus
+from heylook_llm.server.wire import jsontext
+
+_STEPS: Final = ((1e9, "B", 1), (1e6, "M", 2), (1e3, "K", 0))
+
+
+class Card(msgspec.Struct, frozen=True):
+    """A model as listings show it. Unknown is None."""
+
+    spec: ModelSpec
+    status: ModelStatus
+    size_bytes: int
+    modified_at: float
+    """Wall clock, seconds since 1970."""
+    digest: str
+    """64 hexadecimal digits: of the model's manifest (its entry, and its files' names, sizes and times)."""
+    info: core.ModelInfo | None
+    """As the engine said when the model was last loaded here, or as its file's header says."""
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens that one request may use."""
+        if self.info is not None:
+            return self.info.n_ctx
+        return getattr(self.spec.config, "n_ctx", None) or None
+
+    @property
+    def format(self) -> str:
+        """gguf, safetensors, or the provider's name."""
+        return {"llama_cpp": "gguf", "mlx": "safetensors"}.get(self.spec.provider, self.spec.provider)
+
+
+class Cards:
+    """Cards of a backend's models. A model's info is kept after it is unloaded."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._started = time.time()
+        self._infos: dict[str, core.ModelInfo] = {}
+
+    def all(self) -> list[Card]:
+        """Every enabled model, in the registry's order."""
+        return [self._card(status) for status in self._backend.models()]
+
+    def one(self, model: str) -> Card:
+        """The model of an id or alias. Raises ModelNotFound."""
+        return self._card(self._backend.status(model))
+
+    def _card(self, status: ModelStatus) -> Card:
+        spec = status.spec
+        if status.info is not None:
+            self._infos[spec.id] = status.info
+        files = _files(spec)
+        manifest = {"model": spec.model_dump(mode="json"), "files": files}
+        return Card(
+            spec=spec,
+            status=status,
+            size_bytes=sum(size for _, size, _ in files),
+            modified_at=max((modified for _, _, modified in files), default=self._started),
+            digest=hashlib.sha256(jsontext.encode(manifest)).hexdigest(),
+            info=self._infos.get(spec.id),
+        )
+
+
+def _files(spec: ModelSpec) -> list[tuple[str, int, float]]:
+    """Name, size and time of every file of a model; none where it has none."""
+    if not spec.config.model_path:
+        return []
+    found: list[tuple[str, int, float]] = []
+    paths = sorted(spec.path.iterdir()) if spec.path.is_dir() else [spec.path]
+    for path in paths:
+        with contextlib.suppress(OSError):
+            found.append(_file(path))
+    return found
+
+
+def _file(path: Path) -> tuple[str, int, float]:
+    stat = path.stat()
+    return path.name, stat.st_size, stat.st_mtime
+
+
+def parameter_size(count: int | None) -> str:
+    """ "8.0B", "7B", "2.31M": as Ollama writes it."""
+    for unit, letter, digits in _STEPS:
+        if count is not None and count >= unit:
+            value = count / unit
+            return f"{value:.0f}{letter}" if value == int(value) else f"{value:.{digits}f}{letter}"
+    return "" if count is None else str(count)
+
+
+def metadata(card: Card, *, verbose: bool) -> dict[str, Any]:
+    """The file's own key-value pairs, without its name and template; long arrays are empty unless `verbose`."""
+    if card.info is None:
+        return {"general.architecture": card.spec.provider, "general.basename": card.spec.id}
+    info = card.info
+    told: dict[str, Any] = {"general.architecture": info.architecture}
+    if info.n_parameters is not None:
+        told["general.parameter_count"] = info.n_parameters
+    told |= {
+        f"{info.architecture}.{name}": value
+        for name, value in (
+            ("context_length", info.n_ctx_trained or info.n_ctx),
+            ("embedding_length", info.n_embedding),
+            ("block_count", info.n_layers),
+        )
+        if value is not None
+    }
+    told |= {key: _short(value, verbose) for key, value in info.metadata.items()}
+    told.setdefault("general.basename", card.spec.id)
+    told.pop("general.name", None)
+    told.pop("tokenizer.chat_template", None)
+    return told
+
+
+def _short(value: Any, verbose: bool) -> Any:
+    return [] if isinstance(value, list) and len(value) > 5 and not verbose else value

@@ -1,0 +1,138 @@
+"""What an endpoint is: a row of the route table, and what its handler is given."""
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from heylook_llm import config
+from heylook_llm.errors import BadRequest, Overloaded, TooLarge
+from heylook_llm.server.backend import Backend
+from heylook_llm.server.cards import Cards
+from heylook_llm.server.generate import Generation, Pace, Place
+from heylook_llm.server.guard import REQUEST_ID, Access, GuardOptions
+from heylook_llm.server.wire import jsontext
+from heylook_llm.server.wire.exchange import Arrival, Bounds, Exchange, Reply
+
+Api = Literal["openai", "ollama", "both"]
+Handler = Callable[["Server", Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the server is set up."""
+
+    api: Api = "both"
+    guard: GuardOptions = field(default_factory=GuardOptions)
+    limits: config.Limits = field(default_factory=config.Limits)
+    default_model: str | None = None
+    """What a request on /v1 without a model gets."""
+    pace: Pace = field(default_factory=Pace)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What every handler may use."""
+
+    backend: Backend
+    options: Options
+    place: Place
+    cards: Cards
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One row of the route table."""
+
+    methods: str
+    """Verbs, joined by spaces."""
+    path: str
+    handler: Handler
+    access: Access
+    summary: str
+    body: str = ""
+    """Name of the body's schema in the OpenAPI document."""
+    example: dict[str, Any] = field(default_factory=dict)
+    """A body that runs against the bundled model."""
+    media_type: str = "application/json"
+
+    @property
+    def operation(self) -> str:
+        """A stable, readable operation id: the handler's name."""
+        return getattr(self.handler, "__name__", "")
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """The body, its limit enforced while it arrives. Raises TooLarge; UnsupportedEncoding for a packed one."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnsupportedEncoding(f"Content-Encoding '{encoding[:32]}' is not accepted: send the body as it is.")
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > limit_bytes:
+        raise _too_large(limit_bytes)
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit_bytes:
+                raise _too_large(limit_bytes)
+    except ClientDisconnect as error:
+        raise BadRequest("The client left before its body was complete.") from error
+    return bytes(body)
+
+
+def _too_large(limit_bytes: int) -> TooLarge:
+    return TooLarge(f"The request body is beyond this server's limit of {limit_bytes} bytes (limits.max_body_bytes).")
+
+
+class UnsupportedEncoding(BadRequest):
+    """The body is packed in a way that this server doesn't unpack."""
+
+    status = 415
+    default_code = "unsupported_content_encoding"
+
+
+def arrival(server: Server, request: Request) -> Arrival:
+    """What is known of a request before its body is read. Raises Overloaded when the queue is full."""
+    limits = server.options.limits
+    if server.place.in_flight.waiting(limits.max_queue) >= max(1, limits.max_queue):
+        wait = 1 + secrets.randbelow(4)
+        raise Overloaded(f"{limits.max_queue} requests are waiting; try again in {wait} s.", retry_after_seconds=wait)
+    return Arrival(
+        id=request.scope.get(REQUEST_ID) or "req_" + secrets.token_hex(16),
+        received_ns=time.monotonic_ns(),
+        created=int(time.time()),
+        bounds=Bounds(max_n=limits.max_n, max_stop=limits.max_stop, max_tools=limits.max_tools),
+        default_model=server.options.default_model,
+        user_agent=request.headers.get("user-agent", ""),
+    )
+
+
+async def generation(
+    server: Server, request: Request, parse: Callable[[bytes, Arrival], Exchange], route: str
+) -> Generation:
+    """The response of a generating route."""
+    known = arrival(server, request)
+    exchange = parse(await read_body(request, server.options.limits.max_body_bytes), known)
+    server.backend.resolve(exchange.asked.request.model)
+    return Generation(exchange, route, server.place, ignored_header(exchange.asked.ignored))
+
+
+def ignored_header(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """The header that names the keys of a body that had no effect."""
+    shown = ", ".join("".join(c if 32 < ord(c) < 127 and c != "," else "?" for c in name[:64]) for name in names)
+    return (("x-heylook-ignored", shown[:1024]),) if shown else ()
+
+
+def respond(reply: Reply) -> Response:
+    """A wire reply as a response."""
+    return Response(reply.body, reply.status, dict(reply.headers), reply.media_type)
+
+
+def json_response(value: Any, status: int = 200, media_type: str = "application/json") -> Response:
+    """A value as JSON."""
+    return Response(jsontext.encode(value), status, None, media_type)

@@ -1,0 +1,99 @@
+"""The OpenAPI document: every route with its body's schema, an example that runs, and its errors."""
+
+from typing import Any, Final
+
+from pydantic.json_schema import models_json_schema
+
+from heylook_llm import __version__
+from heylook_llm.server.endpoint import Endpoint
+from heylook_llm.server.wire import ollama, ollama_body, openai, table
+
+_REF: Final = "#/components/schemas/"
+_DESCRIPTION: Final = (
+    "A local model server. It speaks the OpenAI and the Ollama API; `GET /v1/capabilities` says for each field whether "
+    "it is honoured, ignored or refused."
+)
+_ERRORS: Final[dict[str, Any]] = {
+    "OpenAI.Error": {
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["message", "type", "param", "code"],
+                "properties": {
+                    "message": {"type": "string"},
+                    "type": {"type": "string"},
+                    "param": {"type": ["string", "null"]},
+                    "code": {"type": ["string", "null"]},
+                },
+            }
+        },
+    },
+    "Ollama.Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
+    "Admin.Load": {"type": "object", "properties": {"n_ctx": {"type": "integer", "minimum": 4}}},
+    "Admin.Unload": {"type": "object", "properties": {"force": {"type": "boolean", "default": False}}},
+    "Admin.Pin": {"type": "object", "properties": {"pinned": {"type": "boolean", "default": True}}},
+}
+
+
+def tag_of(endpoint: Endpoint) -> str:
+    """The heading under which a route stands."""
+    if endpoint.path.startswith("/api/") or endpoint.operation.startswith("ollama"):
+        return "Ollama"
+    if endpoint.access == "admin" or endpoint.path == "/health":
+        return "Admin"
+    return "Pages" if endpoint.access in ("open", "page") else "OpenAI"
+
+
+def described(endpoint: Endpoint) -> dict[str, Any]:
+    """What a route adds to its operation: the body with its example, and its errors."""
+    told: dict[str, Any] = {"responses": {"4XX": _error(endpoint), "5XX": _error(endpoint)}}
+    if endpoint.body:
+        content: dict[str, Any] = {"schema": {"$ref": _REF + endpoint.body}}
+        if endpoint.example:
+            content["example"] = endpoint.example
+        told["requestBody"] = {
+            "required": not endpoint.body.startswith("Admin."),
+            "content": {"application/json": content},
+        }
+    return told
+
+
+def _error(endpoint: Endpoint) -> dict[str, Any]:
+    name = "Ollama.Error" if tag_of(endpoint) == "Ollama" else "OpenAI.Error"
+    return {"description": "An error", "content": {"application/json": {"schema": {"$ref": _REF + name}}}}
+
+
+def components() -> dict[str, Any]:
+    """The schemas of all bodies."""
+    schemas: dict[str, Any] = dict(_ERRORS)
+    schemas |= _schemas("OpenAI", list(openai.BODIES.values()))
+    schemas |= _schemas("Ollama", [*ollama.BODIES.values(), ollama_body.Options])
+    return schemas
+
+
+def _schemas(prefix: str, bodies: list[type[table.Body]]) -> dict[str, Any]:
+    """The bodies' schemas and those within them, named `prefix.Class`, each field with what becomes of it."""
+    _, found = models_json_schema(
+        [(body, "validation") for body in bodies], ref_template=f"{_REF}{prefix}.{{model}}", title=None
+    )
+    schemas: dict[str, Any] = found.get("$defs", {})
+    for body in bodies:
+        for row in table.rows(body):
+            described_field = schemas[body.__name__]["properties"][row.name]
+            described_field["description"] = f"{row.treatment.capitalize()}. {row.note}".strip()
+    return {f"{prefix}.{name}": schema for name, schema in schemas.items()}
+
+
+def document(generated: dict[str, Any]) -> dict[str, Any]:
+    """FastAPI's document with our schemas and description."""
+    generated["info"] = {"title": "heylookllm", "version": __version__, "description": _DESCRIPTION}
+    held = generated.setdefault("components", {}).setdefault("schemas", {})
+    held |= components()
+    generated["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    }
+    generated["security"] = [{}, {"bearer": []}, {"header": []}]
+    return generated

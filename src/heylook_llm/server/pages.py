@@ -1,0 +1,88 @@
+"""The pages that need no model: the root, and the API's documentation, which works offline."""
+
+from typing import Final
+
+from openapi_ui_bundles import redoc, swagger_ui
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+
+from heylook_llm import __version__
+from heylook_llm.errors import NotFound
+from heylook_llm.server.endpoint import Server
+
+_SWAGGER_START: Final = """window.onload = () => {
+  window.ui = SwaggerUIBundle({
+    url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, tryItOutEnabled: true, validatorUrl: null,
+    presets: [SwaggerUIBundle.presets.apis, SwaggerUIBundle.SwaggerUIStandalonePreset],
+  });
+};
+"""
+_FILES: Final = {
+    "swagger-ui-bundle.js": (swagger_ui.static_path / "swagger-ui-bundle.js", "text/javascript"),
+    "swagger-ui.css": (swagger_ui.static_path / "swagger-ui.css", "text/css"),
+    "favicon-32x32.png": (swagger_ui.static_path / "favicon-32x32.png", "image/png"),
+    "redoc.standalone.js": (redoc.static_path / "redoc.standalone.js", "text/javascript"),
+}
+
+
+def _page(title: str, head: str, body: str) -> str:
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" href="/docs/assets/favicon-32x32.png">{head}</head><body>{body}</body></html>'
+    )
+
+
+_STYLE: Final = (
+    "<style>body{font:16px/1.5 system-ui,sans-serif;margin:3rem auto;max-width:40rem;padding:0 1rem}"
+    "@media(prefers-color-scheme:dark){body{background:#111;color:#eee}a{color:#8bf}}</style>"
+)
+_SWAGGER: Final = _page(
+    "heylookllm API",
+    '<link rel="stylesheet" href="/docs/assets/swagger-ui.css">',
+    '<div id="swagger-ui"></div><script src="/docs/assets/swagger-ui-bundle.js"></script>'
+    '<script src="/docs/assets/start.js"></script>',
+)
+_REDOC: Final = _page(
+    "heylookllm API",
+    "<style>body{margin:0}</style>",
+    '<redoc spec-url="/openapi.json"></redoc><script src="/docs/assets/redoc.standalone.js"></script>',
+)
+_ROOT: Final = _page(
+    "heylookllm",
+    _STYLE,
+    f"<h1>heylookllm {__version__}</h1><p>The server is running.</p><ul>"
+    '<li>The API: <a href="/docs">to try out</a>, <a href="/redoc">to read</a>, <a href="/openapi.json">as OpenAPI</a>'
+    '<li>Its state: <a href="/health">health</a>, <a href="/v1/models">models</a>, '
+    '<a href="/v1/capabilities">capabilities</a>'
+    "</ul>",
+)
+
+
+async def root(server: Server, request: Request) -> Response:
+    """`Ollama is running` to Ollama's clients, a page to a browser."""
+    if "text/html" in request.headers.get("accept", ""):
+        return HTMLResponse(_ROOT)
+    name = "heylookllm" if server.options.api == "openai" else "Ollama"
+    return PlainTextResponse(f"{name} is running")
+
+
+async def swagger(server: Server, request: Request) -> Response:
+    """The API in Swagger UI."""
+    return HTMLResponse(_SWAGGER)
+
+
+async def read_docs(server: Server, request: Request) -> Response:
+    """The API in ReDoc."""
+    return HTMLResponse(_REDOC)
+
+
+async def docs_asset(server: Server, request: Request) -> Response:
+    """A file of the documentation's pages."""
+    name = request.path_params["name"]
+    if name == "start.js":
+        return Response(_SWAGGER_START, media_type="text/javascript")
+    if name not in _FILES:
+        raise NotFound(f"There is no file '{name[:64]}' here.")
+    path, media_type = _FILES[name]
+    return FileResponse(path, media_type=media_type, headers={"cache-control": "public, max-age=86400"})
