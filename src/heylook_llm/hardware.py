@@ -1,0 +1,181 @@
+"""What this machine is and does now: processor, memory, GPUs, and what a process holds of them.
+
+A leaf: it imports psutil and, where it is installed, NVIDIA's nvml. Bytes are bytes; unknown is None.
+"""
+
+import functools
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+_CGROUP: Final = Path("/sys/fs/cgroup")
+_UNLIMITED_BYTES: Final = 1 << 60
+"""cgroup v1 writes a number near 2**63 for "no limit"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """The processor. `available_cores` is what this process may run on (affinity and cgroup quota)."""
+
+    name: str
+    physical_cores: int | None
+    logical_cores: int
+    available_cores: float
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Main memory; the smaller of the machine's and the cgroup's."""
+
+    total_bytes: int
+    available_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU that nvml knows."""
+
+    index: int
+    name: str
+    total_bytes: int
+    free_bytes: int
+    driver: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessMemory:
+    """What a process holds. `private_bytes` leaves out mapped files, whose pages count as available already."""
+
+    resident_bytes: int
+    private_bytes: int
+
+
+@functools.cache
+def cpu() -> Cpu:
+    """The processor of this machine."""
+    logical = psutil.cpu_count(logical=True) or 1
+    return Cpu(_cpu_name(), psutil.cpu_count(logical=False), logical, _available_cores(logical))
+
+
+def memory() -> Memory:
+    """Total and available memory now, within the cgroup's limit."""
+    machine = psutil.virtual_memory()
+    limit = _cgroup_memory()
+    if limit is None:
+        return Memory(machine.total, machine.available)
+    return Memory(min(machine.total, limit.total_bytes), min(machine.available, limit.available_bytes))
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """The GPUs that nvml lists; () without nvml, without a driver or without a GPU."""
+    try:
+        import pynvml  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415 (optional: the extra `nvidia`)
+    except ImportError:
+        return ()
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        return tuple(_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount()))
+    except pynvml.NVMLError:
+        return ()
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def process_memory(pid: int) -> ProcessMemory | None:
+    """What a process holds now; None if it is gone or not ours to see."""
+    try:
+        process = psutil.Process(pid)
+        resident = process.memory_info().rss
+        private = _anonymous_bytes(pid)
+    except (psutil.Error, OSError):
+        return None
+    return ProcessMemory(resident, resident if private is None else private)
+
+
+def _gpu(pynvml: Any, index: int) -> Gpu:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    held = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    name, driver = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlSystemGetDriverVersion()
+    return Gpu(index, _text(name), int(held.total), int(held.free), _text(driver))
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _cpu_name() -> str:
+    if sys.platform == "linux":
+        for line in _read("/proc/cpuinfo").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("model name", "Model", "cpu model"):
+                return value.strip()
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def _available_cores(logical: int) -> float:
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
+    quota = _cgroup_cores()
+    return float(affinity) if quota is None else min(float(affinity), quota)
+
+
+def _cgroup_cores() -> float | None:
+    if (both := _read(_CGROUP / "cpu.max").split()) and both[0] != "max":
+        return int(both[0]) / int(both[1])
+    quota, period = _number(_CGROUP / "cpu/cpu.cfs_quota_us"), _number(_CGROUP / "cpu/cpu.cfs_period_us")
+    return quota / period if quota is not None and period and quota > 0 else None
+
+
+def _cgroup_memory() -> Memory | None:
+    """The tightest limit; page cache that the kernel would drop first counts as available."""
+    for limit, used, stat, inactive in (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        (
+            "memory/memory.limit_in_bytes",
+            "memory/memory.usage_in_bytes",
+            "memory/memory.stat",
+            "total_inactive_file",
+        ),
+    ):
+        total, current = _number(_CGROUP / limit), _number(_CGROUP / used)
+        if total is None or current is None or total >= _UNLIMITED_BYTES:
+            continue
+        cached = _stat(_read(_CGROUP / stat), inactive)
+        return Memory(total, max(0, total - current + cached))
+    return None
+
+
+def _stat(text: str, key: str) -> int:
+    for line in text.splitlines():
+        name, _, value = line.partition(" ")
+        if name == key:
+            return int(value)
+    return 0
+
+
+def _anonymous_bytes(pid: int) -> int | None:
+    if sys.platform != "linux":
+        return None
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _number(path: Path) -> int | None:
+    text = _read(path).strip()
+    return int(text) if text.lstrip("-").isdigit() else None
+
+
+def _read(path: Path | str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
