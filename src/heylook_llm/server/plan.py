@@ -1,0 +1,531 @@
+"""Which models are loaded: the pure half of the ModelRouter.
+
+A State is a frozen value. Transitions (`arrived`, `released`, `ready`, ...) say what happened and return the next
+State; `plan(state, now)` says what to do about it. Nothing here reads a clock, waits or touches a process, so every
+rule is tested as a state machine. Times are seconds of the monotonic clock.
+
+The rules:
+- at most `max_loaded` models hold a place, at most one loads at a time, and what must go is gone before a load begins;
+- a model with leases, or a pinned one, is never evicted; among the idle the least recently used one goes;
+- requests for a loaded model pass older ones that need a load, until the oldest of those is older than `age_seconds`:
+  then the model that it waits for to end ("draining") lets only older requests in, so nobody waits for ever;
+- a larger n_ctx than the loaded one ends and loads the model again, when it is idle, at most every RELOAD_SECONDS;
+- three crashes within a minute open the circuit: no load for half a minute, then one attempt.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Final, Literal
+
+import msgspec
+
+from heylook_llm.errors import HeylookError, InsufficientMemory, Unavailable
+
+RELOAD_SECONDS: Final = 5.0
+CRASHES: Final = 3
+CRASH_WINDOW_SECONDS: Final = 60.0
+CIRCUIT_SECONDS: Final = 30.0
+AUTOMATIC_CTX_TOKENS: Final = 4096
+FOREVER: Final = math.inf
+
+Phase = Literal["unloaded", "loading", "ready", "stopping"]
+
+
+class Need(msgspec.Struct, frozen=True):
+    """What a model takes in memory, from its file: weights, and cache per token of one sequence."""
+
+    weights_bytes: int
+    kv_bytes_per_token: int = 0
+    n_ctx_trained: int | None = None
+
+    def total_bytes(self, n_ctx: int) -> int:
+        """Weights and the cache of one full sequence; the pool beyond that is cut to what memory allows."""
+        return self.weights_bytes + self.kv_bytes_per_token * n_ctx
+
+
+class Model(msgspec.Struct, frozen=True):
+    """One entry of the registry as the plan sees it."""
+
+    id: str
+    n_parallel: int = 1
+    n_ctx_configured: int = 0
+    """0: as trained, or as much of it as fits."""
+    idle_ttl: float = FOREVER
+    pinned: bool = False
+    phase: Phase = "unloaded"
+    need: Need | None = None
+    """None: not measured for the coming load."""
+    measuring: bool = False
+    n_ctx: int = 0
+    """Of what is loaded or loading."""
+    n_ctx_most: int | None = None
+    """No reload can give more than this: what the last one asked for was cut to it."""
+    loaded_bytes: int = 0
+    """What its end would give back."""
+    leases: int = 0
+    granted_at: float = 0.0
+    idle_since: float = 0.0
+    keep_alive: float = FOREVER
+    ready_mark: int = 0
+    """Waiters with a lower number were there when it became ready; they are let in, come what may."""
+    unload_mark: int | None = None
+    """Waiters from this number on wait until it has been unloaded."""
+    reloaded_at: float = -FOREVER
+    crashed_at: tuple[float, ...] = ()
+    open_until: float = -FOREVER
+    probing: bool = False
+    """The circuit was open; one more crash opens it again."""
+
+    @property
+    def holds_place(self) -> bool:
+        """Whether it counts against max_loaded."""
+        return self.phase != "unloaded"
+
+
+class Waiter(msgspec.Struct, frozen=True):
+    """Somebody who waits for a model. `lasting`: an order to load that no client's leaving revokes; no lease."""
+
+    number: int
+    model: str
+    since: float
+    n_ctx: int | None = None
+    keep_alive: float | None = None
+    priority: int = 0
+    lasting: bool = False
+
+
+class State(msgspec.Struct, frozen=True):
+    """All that the plan knows. `models` is never changed in place."""
+
+    models: dict[str, Model]
+    max_loaded: int = 2
+    age_seconds: float = 10.0
+    max_queue: int = 512
+    reserve_bytes: int = 0
+    available_bytes: int | None = None
+    """Memory free now; None: unknown, everything is let through."""
+    waiters: tuple[Waiter, ...] = ()
+    next_number: int = 0
+
+
+# ---- actions ---------------------------------------------------------------------------------------------------------
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """Let this waiter in."""
+
+    waiter: Waiter
+
+
+class Refuse(msgspec.Struct, frozen=True):
+    """Send this waiter away."""
+
+    waiter: Waiter
+    error: HeylookError
+
+
+class Measure(msgspec.Struct, frozen=True):
+    """Read the model's file: what will it need?"""
+
+    model: str
+
+
+class Load(msgspec.Struct, frozen=True):
+    """Start the model; `n_ctx` 0 leaves it to the engine. `cut`: more was asked for than memory allows."""
+
+    model: str
+    n_ctx: int
+    cut: bool = False
+
+
+class Evict(msgspec.Struct, frozen=True):
+    """End an idle model's worker."""
+
+    model: str
+    reason: Literal["place", "memory", "reload", "idle", "asked"]
+
+
+class StopLoad(msgspec.Struct, frozen=True):
+    """Nobody waits for this load any more."""
+
+    model: str
+
+
+Action = Grant | Refuse | Measure | Load | Evict | StopLoad
+
+
+# ---- transitions: what happened --------------------------------------------------------------------------------------
+
+
+def _with(state: State, model: Model) -> State:
+    return msgspec.structs.replace(state, models={**state.models, model.id: model})
+
+
+def _change(state: State, model: str, **changes: object) -> State:
+    return _with(state, msgspec.structs.replace(state.models[model], **changes))
+
+
+def arrived(
+    state: State,
+    model: str,
+    now: float,
+    *,
+    n_ctx: int | None = None,
+    keep_alive: float | None = None,
+    priority: int = 0,
+    lasting: bool = False,
+) -> tuple[State, Waiter]:
+    """Somebody wants a model."""
+    waiter = Waiter(state.next_number, model, now, n_ctx, keep_alive, priority, lasting)
+    waiters = (*state.waiters, waiter)
+    return msgspec.structs.replace(state, waiters=waiters, next_number=state.next_number + 1), waiter
+
+
+def left(state: State, number: int) -> State:
+    """A waiter is gone: refused, served or tired of waiting."""
+    return msgspec.structs.replace(state, waiters=tuple(w for w in state.waiters if w.number != number))
+
+
+def granted(state: State, waiter: Waiter, now: float) -> State:
+    """A waiter was let in; it holds a lease, unless it only ordered the load."""
+    model = state.models[waiter.model]
+    keep_alive = model.keep_alive if waiter.keep_alive is None else waiter.keep_alive
+    leases = model.leases if waiter.lasting else model.leases + 1
+    changed = msgspec.structs.replace(model, leases=leases, keep_alive=keep_alive, granted_at=now, idle_since=now)
+    return left(_with(state, changed), waiter.number)
+
+
+def released(state: State, model: str, now: float, *, served: bool = True) -> State:
+    """A lease on the model as it is loaded now has ended. `served`: its worker did its work, so the circuit closes."""
+    was = state.models[model]
+    closed = {"crashed_at": (), "probing": False} if served and was.probing else {}
+    return _change(state, model, leases=was.leases - 1, idle_since=now, **closed)
+
+
+def measuring(state: State, model: str) -> State:
+    """Its file is being read."""
+    return _change(state, model, measuring=True)
+
+
+def measured(state: State, model: str, need: Need) -> State:
+    """Its file has been read."""
+    return _change(state, model, measuring=False, need=need)
+
+
+def loading(state: State, action: Load) -> State:
+    """Its worker starts."""
+    most = action.n_ctx if action.cut else None
+    return _change(state, action.model, phase="loading", n_ctx=action.n_ctx, n_ctx_most=most, unload_mark=None)
+
+
+def ready(state: State, model: str, now: float, *, n_ctx: int, n_parallel: int, loaded_bytes: int) -> State:
+    """Its load ended well; the engine says what it gave."""
+    was = state.models[model]
+    most = min(n_ctx, was.n_ctx_most or n_ctx) if n_ctx < was.n_ctx else was.n_ctx_most
+    return _change(
+        state,
+        model,
+        phase="ready",
+        n_ctx=n_ctx,
+        n_ctx_most=most,
+        n_parallel=n_parallel,
+        loaded_bytes=loaded_bytes,
+        leases=0,
+        granted_at=now,
+        idle_since=now,
+        keep_alive=was.idle_ttl,
+        ready_mark=state.next_number,
+    )
+
+
+def stopping(state: State, model: str, now: float, *, reload: bool = False) -> State:
+    """Its worker is being ended; the place is free only when it has stopped."""
+    changes = {"reloaded_at": now} if reload else {}
+    return _change(state, model, phase="stopping", **changes)
+
+
+def stopped(state: State, model: str) -> State:
+    """Its worker is gone, or its load failed."""
+    return _change(
+        state, model, phase="unloaded", leases=0, need=None, measuring=False, loaded_bytes=0, n_ctx=0, unload_mark=None
+    )
+
+
+def crashed(state: State, model: str, now: float) -> State:
+    """Its worker died, loading or loaded. The third time within a minute, or once while probing, opens the circuit."""
+    state = stopped(state, model)
+    was = state.models[model]
+    times = (*(at for at in was.crashed_at if now - at < CRASH_WINDOW_SECONDS), now)
+    if len(times) < CRASHES and not was.probing:
+        return _change(state, model, crashed_at=times)
+    return _change(state, model, crashed_at=times, open_until=now + CIRCUIT_SECONDS, probing=True)
+
+
+def pinned(state: State, model: str, value: bool) -> State:
+    """An operator pinned or unpinned it."""
+    return _change(state, model, pinned=value)
+
+
+def unload_asked(state: State, model: str) -> State:
+    """An operator wants it unloaded: who waits already is served first, who comes later waits for the next load."""
+    return _change(state, model, unload_mark=state.next_number)
+
+
+# ---- questions -------------------------------------------------------------------------------------------------------
+
+
+def queued(state: State, model: str) -> int:
+    """Requests for the model beyond those that it computes together."""
+    return max(0, state.models[model].leases + _waiting(state, model) - state.models[model].n_parallel)
+
+
+def _waiting(state: State, model: str) -> int:
+    return sum(1 for waiter in state.waiters if waiter.model == model and not waiter.lasting)
+
+
+def admits(state: State, model: str) -> bool:
+    """Whether one more request for the model finds room: a free place in its batch, or one in the queue.
+
+    The first n_parallel requests of a model don't count as queued, even while it loads.
+    """
+    entry = state.models[model]
+    if entry.leases + _waiting(state, model) < entry.n_parallel:
+        return True
+    return sum(queued(state, name) for name in state.models) < state.max_queue
+
+
+def draining(state: State, now: float) -> dict[str, int]:
+    """Models that let only older waiters in -> the position in the queue from which on they don't."""
+    order = _in_order(state, now)
+    closed: dict[str, int] = {}
+    for position, waiter in enumerate(order):
+        if now - waiter.since < state.age_seconds or not _needs_load(state, waiter):
+            continue
+        model = state.models[waiter.model]
+        if model.phase == "ready":
+            closed.setdefault(model.id, position)  # to be loaded again with a larger context
+        elif model.phase == "unloaded" and (victim := _busy_victim(state, waiter.model)) is not None:
+            closed.setdefault(victim, position)
+            break  # the first that needs a place is served first; one victim at a time
+    return closed
+
+
+def wake_at(state: State, now: float) -> float | None:
+    """When the plan may change though nothing happens; None: never."""
+    times: list[float] = []
+    for model in state.models.values():
+        if model.phase == "ready" and not model.leases and not model.pinned:
+            times.append(model.idle_since + model.keep_alive)
+        times.append(model.reloaded_at + RELOAD_SECONDS)
+    times += (waiter.since + state.age_seconds for waiter in state.waiters)
+    return min((at for at in times if now < at < FOREVER), default=None)
+
+
+# ---- plan ------------------------------------------------------------------------------------------------------------
+
+
+def plan(state: State, now: float) -> tuple[Action, ...]:
+    """What to do now; () when there is nothing. Apply all of it, then ask again."""
+    lettable = tuple(_refused_or_granted(state, now))
+    if lettable:
+        return lettable
+    for step in (_load_of_nobody, _asked_or_expired, _next_load):
+        if (action := step(state, now)) is not None:
+            return action if isinstance(action, tuple) else (action,)
+    return ()
+
+
+def _in_order(state: State, now: float) -> list[Waiter]:
+    """First who has waited too long, then by priority, then who came first."""
+
+    def rank(waiter: Waiter) -> tuple[bool, int, int]:
+        aged = now - waiter.since >= state.age_seconds
+        return not aged, 0 if aged else -waiter.priority, waiter.number
+
+    return sorted(state.waiters, key=rank)
+
+
+def _refused_or_granted(state: State, now: float) -> Iterator[Action]:
+    if not state.waiters:
+        return
+    closed = draining(state, now)
+    for position, waiter in enumerate(_in_order(state, now)):
+        model = state.models[waiter.model]
+        if model.phase == "unloaded" and now < model.open_until:
+            yield Refuse(waiter, _circuit_open(model, now))
+        elif model.phase == "ready" and not _needs_load(state, waiter) and _is_let_in(model, waiter, position, closed):
+            yield Grant(waiter)
+
+
+def _is_let_in(model: Model, waiter: Waiter, position: int, closed: dict[str, int]) -> bool:
+    if model.unload_mark is not None:
+        return waiter.number < model.unload_mark
+    return waiter.number < model.ready_mark or position < closed.get(model.id, FOREVER)
+
+
+def _needs_load(state: State, waiter: Waiter) -> bool:
+    """Whether the waiter can't be served by its model as it is loaded."""
+    model = state.models[waiter.model]
+    return model.phase != "ready" or _wanted_ctx(state, model, waiter) > model.n_ctx
+
+
+def _wanted_ctx(state: State, model: Model, waiter: Waiter) -> int:
+    """The context that the waiter should get: what it asked for, up to what the model was trained for and what fits."""
+    if waiter.n_ctx is None or waiter.n_ctx <= model.n_ctx:
+        return 0
+    wanted = waiter.n_ctx
+    if model.n_ctx_most is not None:
+        wanted = min(wanted, model.n_ctx_most)
+    if model.need is not None and model.need.n_ctx_trained is not None:
+        wanted = min(wanted, model.need.n_ctx_trained)
+    if (
+        model.phase == "ready"
+        and (fits := _fitting_ctx(state, model, _returnable_bytes(state, model.id, True))) is not None
+    ):
+        wanted = min(wanted, fits)
+    return wanted
+
+
+def _circuit_open(model: Model, now: float) -> HeylookError:
+    seconds = max(1.0, model.open_until - now)
+    return Unavailable(
+        f"The engine of '{model.id}' crashed {len(model.crashed_at)} times; it is tried again in {seconds:.0f} s.",
+        code="model_crashed",
+        retry_after_seconds=seconds,
+    )
+
+
+def _load_of_nobody(state: State, now: float) -> Action | None:
+    for model in state.models.values():
+        if model.phase == "loading" and not any(waiter.model == model.id for waiter in state.waiters):
+            return StopLoad(model.id)
+    return None
+
+
+def _asked_or_expired(state: State, now: float) -> Action | None:
+    for model in state.models.values():
+        if model.phase != "ready" or model.leases:
+            continue
+        if model.unload_mark is not None:
+            return Evict(model.id, "asked")
+        wanted = any(waiter.model == model.id for waiter in state.waiters)
+        if not model.pinned and not wanted and now >= model.idle_since + model.keep_alive:
+            return Evict(model.id, "idle")
+    return None
+
+
+def _next_load(state: State, now: float) -> Action | tuple[Action, ...] | None:
+    """The first model, in the order of its waiters, that can get what it needs."""
+    if any(model.phase in ("loading", "stopping") or model.measuring for model in state.models.values()):
+        return None
+    place_taken, seen = False, set[str]()
+    order = _in_order(state, now)
+    order.sort(key=lambda waiter: not state.models[waiter.model].pinned)  # one that is loaded again keeps its place
+    for waiter in order:
+        if waiter.model in seen or not _needs_load(state, waiter):
+            continue
+        seen.add(waiter.model)
+        model = state.models[waiter.model]
+        if model.phase == "ready":
+            if not model.leases and now >= model.reloaded_at + RELOAD_SECONDS:
+                return Evict(model.id, "reload")
+        elif not place_taken:
+            if (action := _make_room(state, model)) is not None:
+                return action
+            place_taken = True  # strictly first come first served for places; a reload further down may still go
+    return None
+
+
+def _make_room(state: State, model: Model) -> Action | tuple[Action, ...] | None:
+    """The next step towards loading an unloaded model; None: wait."""
+    if model.need is None:
+        return Measure(model.id)
+    held = [other for other in state.models.values() if other.holds_place]
+    if len(held) >= state.max_loaded and all(other.pinned for other in held):
+        return _refuse_all(state, model, lambda: _all_pinned(model, len(held)))
+    floor, target = _floor_and_target(state, model)
+    most = _fitting_ctx(state, model, _returnable_bytes(state, model.id, False))
+    if most is not None and most < floor:
+        return _refuse_all(state, model, lambda: _too_large(state, model, floor))
+    n_ctx = target if most is None else min(target, most)
+    now_fits = _fitting_ctx(state, model, 0)
+    fits = now_fits is None or now_fits >= n_ctx
+    if len(held) < state.max_loaded and fits:
+        return Load(model.id, n_ctx, cut=n_ctx < target)
+    idle = [other for other in held if other.phase == "ready" and not other.leases and not other.pinned]
+    if not idle:
+        return None
+    return Evict(
+        min(idle, key=lambda other: other.idle_since).id, "place" if len(held) >= state.max_loaded else "memory"
+    )
+
+
+def _floor_and_target(state: State, model: Model) -> tuple[int, int]:
+    """The least context worth loading with, and the one that its waiters and its configuration want."""
+    trained = model.need.n_ctx_trained if model.need is not None else None
+    configured = model.n_ctx_configured or trained or 0
+    wanted = max((_wanted_ctx(state, model, w) for w in state.waiters if w.model == model.id), default=0)
+    target = max(configured, wanted) if configured else 0
+    return (model.n_ctx_configured or min(AUTOMATIC_CTX_TOKENS, configured)), target
+
+
+def _fitting_ctx(state: State, model: Model, returned_bytes: int) -> int | None:
+    """The largest n_ctx with which the model fits into what is free and `returned_bytes`; -1: not at all; None: any."""
+    if state.available_bytes is None or model.need is None:
+        return None
+    left_bytes = state.available_bytes + returned_bytes - state.reserve_bytes - model.need.weights_bytes
+    if left_bytes < 0:
+        return -1
+    return None if not model.need.kv_bytes_per_token else left_bytes // model.need.kv_bytes_per_token
+
+
+def _returnable_bytes(state: State, model: str, itself: bool) -> int:
+    """What comes back once every other unpinned model has ended, and the model itself if it is to be loaded again."""
+    return sum(
+        other.loaded_bytes
+        for other in state.models.values()
+        if other.phase == "ready" and (itself if other.id == model else not other.pinned)
+    )
+
+
+def _busy_victim(state: State, model: str) -> str | None:
+    """The model that must end for this one's sake: none if there is room, or if one is idle and goes at once."""
+    entry = state.models[model]
+    held = [other for other in state.models.values() if other.holds_place]
+    floor, _ = _floor_and_target(state, entry)
+    fits = _fitting_ctx(state, entry, 0)
+    if len(held) < state.max_loaded and (fits is None or fits >= floor):
+        return None
+    open_to_it = [other for other in held if other.phase == "ready" and not other.pinned]
+    if any(not other.leases for other in open_to_it):
+        return None
+    return min(open_to_it, key=lambda other: other.granted_at).id if open_to_it else None
+
+
+def _refuse_all(state: State, model: Model, error: Callable[[], HeylookError]) -> tuple[Action, ...]:
+    return tuple(Refuse(waiter, error()) for waiter in state.waiters if waiter.model == model.id)
+
+
+def _all_pinned(model: Model, places: int) -> HeylookError:
+    return Unavailable(
+        f"'{model.id}' can't be loaded: all {places} places are held by pinned models. "
+        "Unpin one, or raise max_loaded_models.",
+        code="all_models_pinned",
+        retry_after_seconds=30.0,
+    )
+
+
+def _too_large(state: State, model: Model, n_ctx: int) -> HeylookError:
+    need, available = model.need or Need(0), state.available_bytes or 0
+    returned = _returnable_bytes(state, model.id, False)
+    return InsufficientMemory(
+        f"'{model.id}' needs {_mib(need.total_bytes(n_ctx))} ({_mib(need.weights_bytes)} weights, the rest context "
+        f"memory for {n_ctx} tokens), but only {_mib(max(0, available + returned - state.reserve_bytes))} can be had: "
+        f"{_mib(available)} are free, unloading others returns {_mib(returned)}, "
+        f"{_mib(state.reserve_bytes)} stay reserved.",
+        retry_after_seconds=30.0,
+    )
+
+
+def _mib(count: int) -> str:
+    return f"{count / (1 << 20):,.0f} MiB"

@@ -1,0 +1,613 @@
+"""ModelRouter, the Backend of this machine: `plan()` decides which models are loaded, this acts on it.
+
+One writer: all of `_state` changes on the event loop's thread, without an await between deciding and recording. Every
+event (a request, a lease's end, a worker's death, a timer) records what happened and calls `_settle`, which asks the
+plan until it has no more to say. What takes time (reading a file, loading, ending a worker) runs in a task that ends by
+recording what came of it and settling again.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, assert_never
+
+import msgspec
+
+from heylook_llm import core, hardware
+from heylook_llm.catalog import gguf_header
+from heylook_llm.config import FOREVER, FakeConfig, LlamaCppConfig, MlxConfig, ModelSpec, Settings, canonical
+from heylook_llm.errors import (
+    Cancelled,
+    Conflict,
+    HeylookError,
+    LoadFailed,
+    ModelNotFound,
+    Overloaded,
+    ShuttingDown,
+)
+from heylook_llm.server import plan as planning
+from heylook_llm.server.backend import Lease, ModelState, ModelStatus
+from heylook_llm.server.plan import Evict, Grant, Load, Measure, Need, Refuse, State, StopLoad, Waiter
+from heylook_llm.server.process import WorkerProcess
+
+log = logging.getLogger(__name__)
+
+DRAIN_WINDOW_SECONDS: Final = 30.0
+RETRY_SECONDS: Final = (1.0, 30.0)
+
+
+class _Worker:
+    """A process with the leases on it. A model that is loaded again gets a new one; old leases stay with the old."""
+
+    def __init__(self, process: WorkerProcess) -> None:
+        self.process = process
+        self.leases = 0
+        self.load_ns: tuple[int, int] = (0, 0)
+        self.loaded_at = 0.0
+        self.stopping = False
+        self.task: asyncio.Task[None] | None = None
+
+
+class _Entry:
+    """What the router holds of one model beside its State: the spec, the worker, and what last went wrong."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+        self.worker: _Worker | None = None
+        self.last_error: str | None = None
+        self.fault: ModelState | None = None
+        self.crashes = 0
+        self.gone: list[asyncio.Future[None]] = []
+        """Who waits until it is unloaded."""
+
+
+class _Lease:
+    """See backend.Lease."""
+
+    def __init__(self, spec: ModelSpec, worker: _Worker, info: core.ModelInfo, waited: bool) -> None:
+        self._spec, self._worker, self._info = spec, worker, info
+        self._load_ns = worker.load_ns if waited else None
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self._spec
+
+    @property
+    def info(self) -> core.ModelInfo:
+        return self._info
+
+    @property
+    def load_ns(self) -> tuple[int, int] | None:
+        return self._load_ns
+
+    def generate(self, request: core.Request) -> AsyncGenerator[tuple[core.Event, ...], None]:
+        return self._worker.process.submit(request)
+
+    async def call(self, operation: core.Operation) -> core.Answer:
+        return await self._worker.process.call(operation)
+
+
+class ModelRouter:
+    """See backend.Backend. `free_memory` says how many bytes are available now; None: unknown, load anything."""
+
+    def __init__(
+        self, settings: Settings, free_memory: Callable[[], int | None] = lambda: hardware.memory().available_bytes
+    ) -> None:
+        self._settings = settings
+        self._free_memory = free_memory
+        self._entries = {spec.id: _Entry(spec) for spec in settings.enabled}
+        self._names = {canonical(name): spec.id for spec in settings.enabled for name in (spec.id, *spec.aliases)}
+        self._state = State(
+            {spec.id: _as_planned(spec) for spec in settings.enabled},
+            max_loaded=settings.max_loaded_models,
+            age_seconds=settings.limits.same_model_age_seconds,
+            max_queue=settings.limits.max_queue,
+            reserve_bytes=settings.limits.memory_reserve_bytes,
+        )
+        self._waiting: dict[int, asyncio.Future[_Worker | None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._released_at: deque[float] = deque(maxlen=256)
+        self._timer: asyncio.TimerHandle | None = None
+        self._settling = False
+        self._closing = False
+        self._hurry = asyncio.Event()
+        self._idle = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to load the default model, if `prewarm` says so. Its failure is logged and shown in its status."""
+        default = self._settings.default_model
+        if default is not None and self._settings.prewarm:
+            self._spawn(self._prewarm(self.resolve(default).id))
+
+    async def _prewarm(self, model: str) -> None:
+        try:
+            await self._order(model, None)
+        except HeylookError as error:
+            log.warning("The default model %s can't be loaded: %s", model, error.message)
+
+    # ---- leases ------------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def acquire(
+        self, model: str, *, keep_alive_seconds: float | None = None, n_ctx: int | None = None, priority: int = 0
+    ) -> AsyncIterator[Lease]:
+        """See backend.Backend."""
+        name = self.resolve(model).id
+        self._admit(name)
+        waiter = self._arrive(name, n_ctx=n_ctx, keep_alive=keep_alive_seconds, priority=priority)
+        worker = await self._granted(waiter)
+        served = False
+        try:
+            info = worker.process.info
+            assert info is not None  # a lease is on a loaded model
+            waited = waiter.number < self._state.models[name].ready_mark
+            yield _Lease(self._entries[name].spec, worker, info, waited)
+            served = worker.process.state == "ready"
+        finally:
+            self._release(name, worker, served)
+
+    def _admit(self, model: str) -> None:
+        if self._closing:
+            raise ShuttingDown("The server is shutting down; it takes no new requests.", retry_after_seconds=5.0)
+        if not planning.admits(self._state, model):
+            raise Overloaded(
+                f"The queue is full: {self._settings.limits.max_queue} requests wait already (limits.max_queue).",
+                retry_after_seconds=self._retry_seconds(),
+            )
+
+    def _retry_seconds(self) -> float:
+        """How long the queue takes to drain at the rate of late, scattered so that not all come back at once."""
+        now = time.monotonic()
+        recent = [at for at in self._released_at if now - at < DRAIN_WINDOW_SECONDS]
+        waiting = sum(planning.queued(self._state, model) for model in self._entries)
+        span = max(1.0, now - recent[0]) if recent else DRAIN_WINDOW_SECONDS
+        seconds = waiting * span / len(recent) if recent else RETRY_SECONDS[1] / 3
+        scattered = seconds * random.uniform(0.9, 1.1)  # noqa: S311 (not for secrets)
+        return min(max(scattered, RETRY_SECONDS[0]), RETRY_SECONDS[1])
+
+    def _arrive(
+        self,
+        model: str,
+        *,
+        n_ctx: int | None = None,
+        keep_alive: float | None = None,
+        priority: int = 0,
+        lasting: bool = False,
+    ) -> Waiter:
+        self._state, waiter = planning.arrived(
+            self._state,
+            model,
+            time.monotonic(),
+            n_ctx=n_ctx,
+            keep_alive=keep_alive,
+            priority=priority,
+            lasting=lasting,
+        )
+        self._waiting[waiter.number] = asyncio.get_running_loop().create_future()
+        self._settle()
+        return waiter
+
+    async def _granted(self, waiter: Waiter) -> _Worker:
+        future = self._waiting[waiter.number]
+        try:
+            worker = await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                granted = future.result()  # let in and cancelled in the same turn of the loop
+                if granted is not None:
+                    self._release(waiter.model, granted, served=False)
+            else:
+                self._state = planning.left(self._state, waiter.number)
+                self._settle()
+            raise
+        finally:
+            self._waiting.pop(waiter.number, None)
+        assert worker is not None  # only lasting waiters are granted without a lease
+        return worker
+
+    def _release(self, model: str, worker: _Worker, served: bool) -> None:
+        worker.leases -= 1
+        now = time.monotonic()
+        self._released_at.append(now)
+        if self._entries[model].worker is worker and not worker.stopping:
+            self._state = planning.released(self._state, model, now, served=served)
+        self._settle()
+
+    # ---- the loop of deciding and acting -----------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Do all that the plan says now, and come back when time alone may change it."""
+        if self._settling:
+            return
+        self._settling = True
+        try:
+            while actions := planning.plan(self._seen(), time.monotonic()):
+                for action in actions:
+                    self._act(action)
+        finally:
+            self._settling = False
+        self._set_timer()
+        if self._closing and not any(e.worker is not None and e.worker.leases for e in self._entries.values()):
+            self._idle.set()
+
+    def _seen(self) -> State:
+        """The State, with the memory that is free now if somebody's load depends on it."""
+        models = self._state.models
+        if any(models[w.model].phase != "ready" or w.n_ctx is not None for w in self._state.waiters):
+            self._state = msgspec.structs.replace(self._state, available_bytes=self._free_memory())
+        return self._state
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now = time.monotonic()
+        if not self._closing and (at := planning.wake_at(self._state, now)) is not None:
+            self._timer = asyncio.get_running_loop().call_later(at - now + 0.001, self._settle)
+
+    def _act(self, action: planning.Action) -> None:
+        match action:
+            case Grant():
+                self._let_in(action.waiter)
+            case Refuse():
+                self._refuse(action.waiter, action.error)
+            case Measure():
+                self._state = planning.measuring(self._state, action.model)
+                self._spawn(self._measure(action.model))
+            case Load():
+                self._begin_load(action)
+            case Evict():
+                log.info("%s is unloaded (%s)", action.model, action.reason)
+                self._begin_stop(action.model, reload=action.reason == "reload")
+            case StopLoad():
+                log.info("loading %s is stopped: nobody waits for it any more", action.model)
+                self._stop_load(action.model)
+            case _:
+                assert_never(action)
+
+    def _let_in(self, waiter: Waiter) -> None:
+        self._state = planning.granted(self._state, waiter, time.monotonic())
+        future, worker = self._waiting[waiter.number], self._entries[waiter.model].worker
+        if future.done():  # cancelled in this very turn of the loop: its own handler can no longer take it back
+            if not waiter.lasting:
+                self._state = planning.released(self._state, waiter.model, time.monotonic(), served=False)
+            return
+        if worker is not None and not waiter.lasting:
+            worker.leases += 1
+        future.set_result(None if waiter.lasting else worker)
+
+    def _refuse(self, waiter: Waiter, error: HeylookError) -> None:
+        self._state = planning.left(self._state, waiter.number)
+        future = self._waiting[waiter.number]
+        if not future.done():
+            future.set_exception(error)
+            future.exception()  # seen: a lasting order may have no one left to tell
+        if waiter.lasting:
+            self._entries[waiter.model].last_error = error.message
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # ---- measuring, loading, ending ----------------------------------------------------------------------------------
+
+    async def _measure(self, model: str) -> None:
+        try:
+            need = await asyncio.to_thread(measure, self._entries[model].spec)
+        except HeylookError as error:
+            self._fail_load(model, error)
+        else:
+            self._state = planning.measured(self._state, model, need)
+            self._settle()
+
+    def _begin_load(self, action: Load) -> None:
+        entry, limits = self._entries[action.model], self._settings.limits
+        self._state = planning.loading(self._state, action)
+        process = WorkerProcess(
+            entry.spec,
+            stall_seconds=limits.stall_seconds,
+            load_timeout_seconds=limits.load_timeout_seconds,
+            on_end=lambda process: self._worker_ended(action.model, worker),
+        )
+        worker = _Worker(process)
+        entry.worker, entry.fault = worker, None
+        worker.task = self._spawn(self._load(entry, worker, action))
+
+    async def _load(self, entry: _Entry, worker: _Worker, action: Load) -> None:
+        model, start_ns = entry.spec.id, time.monotonic_ns()
+        try:
+            info = await worker.process.start(_load_frame(entry.spec, action.n_ctx, self._state))
+        except asyncio.CancelledError:
+            self._stopped(model, worker)  # StopLoad; start() has waited until the process was gone
+        except HeylookError as error:
+            self._load_failed(entry, worker, error)
+        else:
+            worker.load_ns, worker.loaded_at = (start_ns, time.monotonic_ns()), time.time()
+            entry.last_error = None
+            log.info("%s is loaded in %.2f s", model, (worker.load_ns[1] - start_ns) / 1e9)
+            self._loaded(entry, worker, info)
+
+    def _loaded(self, entry: _Entry, worker: _Worker, info: core.ModelInfo) -> None:
+        if worker.process.state != "ready":  # it died in the turn of the loop that told us of its success
+            self._load_failed(entry, worker, LoadFailed(f"The engine of '{entry.spec.id}' ended right after loading."))
+            return
+        self._state = planning.ready(
+            self._state,
+            entry.spec.id,
+            time.monotonic(),
+            n_ctx=info.n_ctx,
+            n_parallel=info.n_parallel,
+            loaded_bytes=_loaded_bytes(entry.spec, worker.process),
+        )
+        self._settle()
+
+    def _load_failed(self, entry: _Entry, worker: _Worker, error: HeylookError) -> None:
+        entry.worker = None
+        if worker.process.fault is not None:
+            entry.crashes += 1
+            entry.fault = worker.process.fault
+            self._state = planning.crashed(self._state, entry.spec.id, time.monotonic())
+        self._fail_load(entry.spec.id, error)
+
+    def _fail_load(self, model: str, error: HeylookError) -> None:
+        """A load came to nothing: everybody who waits for it is told, once."""
+        log.warning("%s can't be loaded: %s", model, error.message)
+        self._entries[model].last_error = error.message
+        self._state = planning.stopped(self._state, model)
+        for waiter in [waiter for waiter in self._state.waiters if waiter.model == model]:
+            self._refuse(waiter, error)
+        self._tell_gone(model)
+        self._settle()
+
+    def _begin_stop(self, model: str, *, reload: bool = False) -> None:
+        worker = self._entries[model].worker
+        assert worker is not None  # only a ready model is ended
+        self._state = planning.stopping(self._state, model, time.monotonic(), reload=reload)
+        worker.stopping = True
+        worker.task = self._spawn(self._stop(model, worker))
+
+    async def _stop(self, model: str, worker: _Worker) -> None:
+        await worker.process.stop()
+        self._stopped(model, worker)
+
+    def _stop_load(self, model: str) -> None:
+        worker = self._entries[model].worker
+        assert worker is not None
+        assert worker.task is not None
+        self._state = planning.stopping(self._state, model, time.monotonic())
+        worker.stopping = True
+        worker.task.cancel()
+
+    def _stopped(self, model: str, worker: _Worker) -> None:
+        entry = self._entries[model]
+        if entry.worker is worker:
+            entry.worker = None
+            self._state = planning.stopped(self._state, model)
+            self._tell_gone(model)
+        self._settle()
+
+    def _worker_ended(self, model: str, worker: _Worker) -> None:
+        """A worker is of no more use. One that loads or is being ended is seen to by its task."""
+        entry, process = self._entries[model], worker.process
+        if entry.worker is not worker or worker.stopping or self._state.models[model].phase != "ready":
+            return
+        entry.worker = None
+        if process.fault is not None:
+            entry.fault, entry.crashes = process.fault, entry.crashes + 1
+            entry.last_error = f"The engine {process.fault}; the server's log has its last lines."
+        self._state = planning.crashed(self._state, model, time.monotonic())
+        worker.task = self._spawn(process.kill())
+        self._tell_gone(model)
+        asyncio.get_running_loop().call_soon(self._settle)
+
+    def _tell_gone(self, model: str) -> None:
+        waiting, self._entries[model].gone = self._entries[model].gone, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    # ---- what is so --------------------------------------------------------------------------------------------------
+
+    def resolve(self, model: str) -> ModelSpec:
+        """See backend.Backend."""
+        name = self._names.get(canonical(model))
+        if name is None:
+            raise ModelNotFound(model=model)
+        return self._entries[name].spec
+
+    def models(self) -> list[ModelStatus]:
+        """See backend.Backend."""
+        now = time.monotonic()
+        return [self._status(entry, now) for entry in self._entries.values()]
+
+    def status(self, model: str) -> ModelStatus:
+        """See backend.Backend."""
+        return self._status(self._entries[self.resolve(model).id], time.monotonic())
+
+    def _status(self, entry: _Entry, now: float) -> ModelStatus:
+        planned, worker = self._state.models[entry.spec.id], entry.worker
+        process = worker.process if worker is not None else None
+        stats = process.stats if process is not None else None
+        ready = planned.phase == "ready"
+        expires = ready and not planned.pinned and planned.keep_alive != FOREVER
+        idle_for = 0.0 if planned.leases else now - planned.idle_since
+        return ModelStatus(
+            spec=entry.spec,
+            state=self._model_state(entry, planned, now),
+            info=process.info if process is not None and ready else None,
+            stats=stats,
+            in_flight=planned.leases,
+            queued=sum(1 for w in self._state.waiters if w.model == entry.spec.id and not w.lasting)
+            + max(0, planned.leases - planned.n_parallel),
+            pinned=planned.pinned,
+            loaded_at=worker.loaded_at if worker is not None and ready else None,
+            expires_at=time.time() + planned.keep_alive - idle_for if expires else None,
+            expires=expires,
+            resident_bytes=stats.resident_bytes if stats is not None else None,
+            load_fraction=process.load_fraction if process is not None and planned.phase == "loading" else None,
+            last_error=entry.last_error,
+            pid=process.pid if process is not None else None,
+            crashes=entry.crashes,
+        )
+
+    def _model_state(self, entry: _Entry, planned: planning.Model, now: float) -> ModelState:
+        match planned.phase:
+            case "unloaded":
+                return "loading" if planned.measuring else entry.fault or "unloaded"
+            case "loading":
+                return "loading"
+            case "stopping":
+                return "draining"
+            case "ready":
+                held = planned.unload_mark is not None or entry.spec.id in planning.draining(self._state, now)
+                return "draining" if held else "ready"
+            case _:
+                assert_never(planned.phase)
+
+    # ---- what an operator asks ---------------------------------------------------------------------------------------
+
+    async def load(self, model: str, *, n_ctx: int | None = None) -> ModelStatus:
+        """See backend.Backend."""
+        name = self.resolve(model).id
+        self._refuse_if_closing()
+        await self._order(name, n_ctx)
+        return self.status(name)
+
+    async def _order(self, model: str, n_ctx: int | None) -> None:
+        """Load it whoever leaves: cancelling this call leaves the order standing. Orders for one load are one."""
+        standing = next(
+            (w for w in self._state.waiters if w.lasting and w.model == model and (w.n_ctx or 0) >= (n_ctx or 0)), None
+        )
+        waiter = standing or self._arrive(model, n_ctx=n_ctx, lasting=True)
+        future = self._waiting[waiter.number]
+        future.add_done_callback(lambda _: self._waiting.pop(waiter.number, None))
+        await asyncio.shield(future)
+
+    async def unload(self, model: str, *, force: bool = False) -> ModelStatus:
+        """See backend.Backend. A pinned model is unloaded only by force: Conflict otherwise."""
+        name = self.resolve(model).id
+        planned, entry = self._state.models[name], self._entries[name]
+        if planned.phase == "unloaded":
+            return self.status(name)
+        if planned.pinned and not force:
+            raise Conflict(f"'{name}' is pinned. Unpin it first, or unload it by force.", code="model_pinned")
+        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry.gone.append(gone)
+        if force and entry.worker is not None:
+            entry.worker.process.end_requests(Cancelled(f"'{name}' was unloaded by an operator."))
+            if planned.phase == "ready":
+                self._begin_stop(name)
+            elif planned.phase == "loading":
+                self._stop_load(name)
+        else:
+            self._state = planning.unload_asked(self._state, name)
+        self._settle()
+        await gone
+        return self.status(name)
+
+    async def pin(self, model: str, pinned: bool) -> ModelStatus:
+        """See backend.Backend."""
+        name = self.resolve(model).id
+        self._state = planning.pinned(self._state, name, pinned)
+        self._settle()
+        return self.status(name)
+
+    async def flush(self, model: str) -> int:
+        """See backend.Backend."""
+        worker = self._entries[self.resolve(model).id].worker
+        if worker is None or worker.process.state != "ready":
+            return 0
+        answer = await worker.process.call(core.FlushCache())
+        return answer.tokens if isinstance(answer, core.Flushed) else 0
+
+    def _refuse_if_closing(self) -> None:
+        if self._closing:
+            raise ShuttingDown("The server is shutting down; it takes no new requests.", retry_after_seconds=5.0)
+
+    async def close(self, drain_seconds: float) -> None:
+        """See backend.Backend. A second call, with a shorter time, hurries the first."""
+        if self._closing and drain_seconds <= 0:
+            self._hurry.set()
+        self._closing = True
+        error = ShuttingDown("The server is shutting down; it takes no new requests.", retry_after_seconds=5.0)
+        for waiter in self._state.waiters:
+            self._refuse(waiter, error)
+        self._settle()
+        await self._drained(drain_seconds)
+        workers = [entry.worker for entry in self._entries.values() if entry.worker is not None]
+        for worker in workers:
+            worker.process.end_requests(ShuttingDown("The server is shutting down.", retry_after_seconds=5.0))
+        await asyncio.gather(*(self._end(worker) for worker in workers))
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _drained(self, seconds: float) -> None:
+        waits = {asyncio.ensure_future(self._idle.wait()), asyncio.ensure_future(self._hurry.wait())}
+        _, pending = await asyncio.wait(waits, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+
+    async def _end(self, worker: _Worker) -> None:
+        if worker.process.state == "loading" and worker.task is not None:
+            worker.stopping = True
+            worker.task.cancel()
+            return
+        worker.stopping = True
+        await worker.process.stop()
+
+
+def _as_planned(spec: ModelSpec) -> planning.Model:
+    return planning.Model(
+        spec.id,
+        n_parallel=spec.config.n_parallel,
+        n_ctx_configured=spec.config.n_ctx,
+        idle_ttl=spec.idle_ttl,
+        keep_alive=spec.idle_ttl,
+        pinned=spec.pinned,
+    )
+
+
+def _load_frame(spec: ModelSpec, n_ctx: int, state: State) -> core.Load:
+    """The Load frame; `limits.memory_bytes` is what the model may take in all, so that the engine can size its pool."""
+    options = spec.config.model_dump(mode="json")
+    options["n_ctx"] = n_ctx or options["n_ctx"]
+    available = state.available_bytes
+    limits = {} if available is None else {"memory_bytes": max(0, available - state.reserve_bytes)}
+    return core.Load(spec.id, spec.provider, spec.config.model_path, options, limits)
+
+
+def _loaded_bytes(spec: ModelSpec, process: WorkerProcess) -> int:
+    """What ending the worker would give back: its private memory; pages of a mapped file count as free already."""
+    if isinstance(spec.config, FakeConfig):
+        return spec.config.resident_bytes
+    held = hardware.process_memory(process.pid) if process.pid is not None else None
+    return held.private_bytes if held is not None else 0
+
+
+def measure(spec: ModelSpec) -> Need:
+    """What the model will need, from its files alone. Raises LoadFailed if they are missing or damaged. Reads files."""
+    match spec.config:
+        case LlamaCppConfig():
+            header = gguf_header.read(spec.path, spec.id)
+            cache = header.kv_bytes_per_token(spec.config.type_k, spec.config.type_v)
+            return Need(header.weights_bytes, cache, header.context_length)
+        case MlxConfig():
+            return Need(_folder_bytes(spec))
+        case FakeConfig():
+            return Need(spec.config.resident_bytes)
+        case _:
+            assert_never(spec.config)
+
+
+def _folder_bytes(spec: ModelSpec) -> int:
+    files = list(Path(spec.path).glob("*.safetensors"))
+    if not files:
+        raise LoadFailed(f"Model '{spec.id}' can't be loaded: its folder holds no .safetensors file.")
+    return sum(file.stat().st_size for file in files)
