@@ -9,7 +9,9 @@ from typing import Any, Final
 import msgspec
 
 from heylook_llm import core
+from heylook_llm.catalog import gguf_header
 from heylook_llm.config import ModelSpec
+from heylook_llm.errors import HeylookError
 from heylook_llm.server.backend import Backend, ModelStatus
 from heylook_llm.server.wire import jsontext
 
@@ -25,7 +27,7 @@ class Card(msgspec.Struct, frozen=True):
     modified_at: float
     """Wall clock, seconds since 1970."""
     digest: str
-    """64 hexadecimal digits: of the model's manifest (its entry, and its files' names, sizes and times)."""
+    """64 hexadecimal digits: of a GGUF file's header, else of the model's entry and its files' sizes and times."""
     info: core.ModelInfo | None
     """As the engine said when the model was last loaded here, or as its file's header says."""
 
@@ -63,15 +65,53 @@ class Cards:
         if status.info is not None:
             self._infos[spec.id] = status.info
         files = _files(spec)
+        header = _header(spec)
         manifest = {"model": spec.model_dump(mode="json"), "files": files}
         return Card(
             spec=spec,
             status=status,
             size_bytes=sum(size for _, size, _ in files),
             modified_at=max((modified for _, _, modified in files), default=self._started),
-            digest=hashlib.sha256(jsontext.encode(manifest)).hexdigest(),
-            info=self._infos.get(spec.id),
+            digest=header.digest if header else hashlib.sha256(jsontext.encode(manifest)).hexdigest(),
+            info=self._infos.get(spec.id) or (_from_header(spec, header) if header else None),
         )
+
+
+def _header(spec: ModelSpec) -> gguf_header.Header | None:
+    """The header of a GGUF model; None where there is none to read. It is read once for each version of the file."""
+    if spec.provider != "llama_cpp":
+        return None
+    try:
+        return gguf_header.read(spec.path, spec.id)
+    except (HeylookError, OSError):
+        return None
+
+
+def _from_header(spec: ModelSpec, header: gguf_header.Header) -> core.ModelInfo:
+    """What the file says of a model that was never loaded here; the engine will know better."""
+    template = header.chat_template or ""
+    asked = getattr(spec.config, "n_ctx", 0)
+    found = {
+        "embedding": header.pooling is not None,
+        "completion": header.pooling is None,
+        "chat": bool(template),
+        "tools": "tools" in template,
+        "thinking": "<think>" in template or "enable_thinking" in template,
+    }
+    return core.ModelInfo(
+        provider=spec.provider,
+        architecture=header.architecture,
+        n_ctx=asked or header.context_length or 0,
+        n_ctx_trained=header.context_length,
+        n_layers=header.block_count,
+        n_embedding=header.embedding_length,
+        n_parameters=header.parameters,
+        quantization=header.quantization,
+        weights_bytes=header.weights_bytes,
+        chat_template=template,
+        capabilities=tuple(name for name, has in found.items() if has),
+        metadata=dict(header.metadata),
+    )
 
 
 def _files(spec: ModelSpec) -> list[tuple[str, int, float]]:
@@ -125,4 +165,4 @@ def metadata(card: Card, *, verbose: bool) -> dict[str, Any]:
 
 
 def _short(value: Any, verbose: bool) -> Any:
-    return [] if isinstance(value, list) and len(value) > 5 and not verbose else value
+    return [] if isinstance(value, list | tuple) and len(value) > 5 and not verbose else value

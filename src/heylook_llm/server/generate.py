@@ -28,7 +28,7 @@ from heylook_llm.server.wire.exchange import Exchange, Reply
 log = logging.getLogger(__name__)
 
 ABORT: Final = "heylook.abort"
-"""Scope extension of our HTTP protocol: a function that drops the connection without flushing it."""
+"""Scope extension of our HTTP protocol: `call` drops the connection without flushing it."""
 LONGEST_TOKEN_BYTES: Final = 512
 """No vocabulary has a longer piece; a prompt of more bytes than this times the context can't fit."""
 
@@ -175,7 +175,7 @@ class Generation(Response):
         task = asyncio.current_task()
         assert task is not None
         self._send = send
-        self._abort = scope.get("extensions", {}).get(ABORT)
+        self._abort = scope.get("extensions", {}).get(ABORT, {}).get("call")
         self._entry = Entry(self._exchange, self._route, task)
         self._in_flight.add(self._entry)
         watch = asyncio.create_task(_watch(receive, self._entry))

@@ -54,20 +54,21 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._deadline is None:
                 self._within(HEAD_SECONDS)
         self._framing_bytes += len(data)
-        if not self._in_body and self._head_bytes > MAX_HEAD_BYTES + len(data):
-            self._refuse(431, "The request's head is too large.")
-            return
         super().data_received(data)
         if not self._in_body and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self._refuse(431, "The request's head is too large.")
         elif self._in_body and self._framing_bytes > MAX_HEAD_BYTES:
             self._refuse(400, "The request's body is padded.")
 
+    def handle_websocket_upgrade(self) -> None:
+        self._relax()
+        super().handle_websocket_upgrade()
+
     # ---- the parser's callbacks ----
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {ABORT: self.transport.abort}
+        self.scope["extensions"] = {ABORT: {"call": self.transport.abort}}
 
     def on_headers_complete(self) -> None:
         self._in_body, self._head_bytes, self._framing_bytes = True, 0, 0
@@ -115,18 +116,18 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _expire(self) -> None:
         self._deadline = None
-        if self.transport.is_closing():
-            return
-        answered = self.cycle is not None and (self.cycle.response_started or not self._in_body)
-        if answered or not (self._in_body or self._head_bytes):
-            self.transport.abort() if self._in_body else self.transport.close()
-        else:
+        if self._in_body and self.cycle.response_started:
+            self.transport.abort()
+        elif self._in_body or self._head_bytes:
             self._refuse(408, "The request took too long to arrive.")
+        else:
+            self.transport.close()
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answer by ourselves and close; a request that is half read is dropped."""
+        """Answer by ourselves, unless the app has begun to, and close; a request that is half read is dropped."""
         self._relax()
-        if self.cycle is None or not self.cycle.response_started:
+        cycle = self.cycle
+        if cycle is None or not cycle.response_started or (cycle.response_complete and not self._in_body):
             body = message.encode()
             head = b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
             length = b"content-length: %d\r\n\r\n" % len(body)

@@ -1,0 +1,105 @@
+"""A whole server for tests: the real router, real workers and our HTTP protocol on a loopback port of its own.
+
+python -m tests.serving MODELS_YAML [key=value ...]    prints its port, then serves until its stdin ends
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from heylook_llm import config
+from heylook_llm.server.app import create_app
+from heylook_llm.server.endpoint import Options
+from heylook_llm.server.generate import Pace
+from heylook_llm.server.guard import GuardOptions
+from heylook_llm.server.http import uvicorn_config
+from heylook_llm.server.router import ModelRouter
+
+ROOT = Path(__file__).parent.parent
+
+
+async def serve(path: Path, options: dict[str, Any]) -> None:
+    """Serve until stdin ends."""
+    settings = config.load(path)
+    router = ModelRouter(settings)
+    made = Options(
+        api=options.get("api", "both"),
+        guard=GuardOptions(**options.get("guard", {})),
+        limits=settings.limits,
+        default_model=settings.default_model,
+        pace=Pace(**options.get("pace", {})),
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        router.start()
+        yield
+        await router.close(0.5)
+
+    more = {"http": options["http"]} if "http" in options else {}
+    settings_of_http = uvicorn_config(create_app(router, made, lifespan=lifespan), "127.0.0.1", 0, **more)
+    server = uvicorn.Server(settings_of_http)
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+        if task.done():
+            raise SystemExit(1)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    print(port, flush=True)
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    await reader.read()
+    server.should_exit = True
+    await task
+
+
+class Running:
+    """A server in a process of its own."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", port: int) -> None:
+        self.process = process
+        self.port = port
+
+    @property
+    def url(self) -> str:
+        """Its root, without a slash."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextlib.contextmanager
+def running(models: str, folder: Path, **options: Any) -> Iterator[Running]:
+    """A server over these models (YAML text), started and stopped."""
+    path = folder / "models.yaml"
+    path.write_text(models)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.serving", str(path), json.dumps(options)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    try:
+        yield Running(process, int(process.stdout.readline()))
+    finally:
+        process.stdin.close()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(sys.argv[1]), json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}))
