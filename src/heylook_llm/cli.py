@@ -1,0 +1,558 @@
+"""The command line: declares every command and its options, and composes the server from its parts.
+
+Exit status: 0 it did what was asked; 1 it failed, and one line says why; 2 the command line or models.yaml is wrong;
+130 interrupted. What a command needs is imported when it runs, so that each starts fast.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+import click
+
+from heylook_llm import __version__
+from heylook_llm.errors import ConfigError, HeylookError
+
+if TYPE_CHECKING:
+    import socket
+
+    from heylook_llm.commands.client import Client
+    from heylook_llm.config import Settings
+    from heylook_llm.server.guard import GuardOptions
+
+Api = Literal["openai", "ollama", "both"]
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+DEFAULT_HOST: Final = "127.0.0.1"
+DEFAULT_PORT: Final = 8080
+OLLAMA_PORT: Final = 11434
+LOOPBACK: Final = ("127.", "localhost", "::1")
+AUTO: Final = "auto"
+
+
+def main() -> None:
+    """The console script. Our errors become one line on stderr and an exit status."""
+    try:
+        status = heylookllm.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(error.exit_code) from None
+    except (click.Abort, KeyboardInterrupt):
+        raise SystemExit(130) from None
+    except HeylookError as error:
+        click.echo(f"Error: {error.message}", err=True)
+        raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    raise SystemExit(status or 0)
+
+
+class _ServeByDefault(click.Group):
+    """`heylookllm --port 9000` is `heylookllm serve --port 9000`."""
+
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        ours = ("--help", "-h", "--version")
+        if not arguments or (arguments[0].startswith("-") and arguments[0] not in ours):
+            arguments = ["serve", *arguments]
+        return super().parse_args(context, arguments)
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(context, formatter)
+        rows = [row for option in serve.params if (row := option.get_help_record(context)) is not None]
+        with formatter.section("Options of serve, which may stand without its name"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=_ServeByDefault, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="heylookllm", message="%(prog)s %(version)s")
+def heylookllm() -> None:
+    """A local model server that measures itself. Without a command it serves."""
+
+
+# ---- serve -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """The options of `serve`, as they were given."""
+
+    api: Api
+    host: str | None
+    port: int | None
+    ollama_port: int | None
+    uds: Path | None
+    log_level: str
+    model_id: str | None
+    config: str | None
+    api_key: str | None
+    allow_host: tuple[str, ...]
+    allow_origin: tuple[str, ...]
+    allow_app_origins: bool
+    open_admin: bool
+    drain_seconds: float | None
+
+
+@heylookllm.command()
+@click.option(
+    "--api",
+    type=click.Choice(["openai", "ollama", "both"]),
+    default="both",
+    show_default=True,
+    help="Which API to speak; both speaks both on one port.",
+)
+@click.option("--host", help=f"Address to listen on; 0.0.0.0 is every network.  [default: {DEFAULT_HOST}]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help=f"Port to listen on.  [default: {DEFAULT_PORT}, or {OLLAMA_PORT} with --api ollama]",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+    default="INFO",
+    show_default=True,
+    help="How much to log.",
+)
+@click.option("--model-id", metavar="MODEL", help="Model to load at the start instead of default_model.")
+@click.option(
+    "--ollama-port",
+    type=click.IntRange(0, 65535),
+    help=f"A second port, so that Ollama clients work unconfigured: {OLLAMA_PORT}.",
+)
+@click.option("--uds", type=click.Path(path_type=Path), metavar="PATH", help="Listen on this Unix socket, not a port.")
+@click.option("--config", metavar="FILE", help="The models.yaml to serve.  [default: ./, your config folder, bundled]")
+@click.option("--api-key", envvar="HEYLOOK_API_KEY", metavar="KEY", help="Ask callers for this key; auto makes one up.")
+@click.option("--allow-host", multiple=True, metavar="NAME", help="A further name callers may use for this machine.")
+@click.option(
+    "--allow-origin", multiple=True, metavar="ORIGIN", help="A web page's origin that may call, e.g. https://my.ui."
+)
+@click.option("--allow-app-origins", is_flag=True, help="Let desktop shells call (app:, tauri:, vscode-webview:).")
+@click.option("--open-admin", is_flag=True, help="Let other machines load, unload and cancel without a key.")
+@click.option("--drain-seconds", type=click.FloatRange(min=0), help="How long requests may finish at the end.")
+def serve(**given: Any) -> None:
+    """Serve the models of models.yaml over the OpenAI and Ollama APIs."""
+    from heylook_llm import config  # noqa: PLC0415
+
+    options = ServeOptions(**given)
+    path = config.locate(options.config)
+    settings = with_options(with_environment(config.load(path), os.environ), options)
+    _serve(options, settings, path)
+
+
+def with_environment(settings: "Settings", environment: Mapping[str, str]) -> "Settings":
+    """Ollama's variables where they mean something here. Raises ConfigError.
+
+    OLLAMA_KEEP_ALIVE is the idle_ttl of models that name none; OLLAMA_MAX_LOADED_MODELS and OLLAMA_MAX_QUEUE stand
+    above the file.
+    """
+    changes: dict[str, Any] = {}
+    if loaded := _positive(environment, "OLLAMA_MAX_LOADED_MODELS"):
+        changes["max_loaded_models"] = loaded
+    if queue := _positive(environment, "OLLAMA_MAX_QUEUE"):
+        changes["limits"] = settings.limits.model_copy(update={"max_queue": queue})
+    if text := environment.get("OLLAMA_KEEP_ALIVE", "").strip():
+        changes["models"] = _with_idle_ttl(settings, text)
+    return settings.model_copy(update=changes)
+
+
+def _positive(environment: Mapping[str, str], name: str) -> int | None:
+    """A whole number above 0; unset, empty or 0 is None: Ollama's "automatic"."""
+    text = environment.get(name, "").strip()
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise ConfigError(f"{name}={text}: must be a whole number")
+    return int(text) or None
+
+
+def _with_idle_ttl(settings: "Settings", text: str) -> tuple[Any, ...]:
+    from heylook_llm.config import parse_duration  # noqa: PLC0415
+
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise ConfigError(f"OLLAMA_KEEP_ALIVE: {error}") from error
+    return tuple(
+        spec if "idle_ttl" in spec.model_fields_set else spec.model_copy(update={"idle_ttl": seconds})
+        for spec in settings.models
+    )
+
+
+def with_options(settings: "Settings", options: ServeOptions) -> "Settings":
+    """--model-id and --drain-seconds stand above the file. Raises ConfigError."""
+    from heylook_llm.config import canonical  # noqa: PLC0415
+
+    changes: dict[str, Any] = {}
+    if options.drain_seconds is not None:
+        changes["limits"] = settings.limits.model_copy(update={"drain_seconds": options.drain_seconds})
+    if options.model_id is not None:
+        names = {canonical(name): spec.id for spec in settings.enabled for name in (spec.id, *spec.aliases)}
+        if (wanted := canonical(options.model_id)) not in names:
+            known = ", ".join(spec.id for spec in settings.enabled) or "none"
+            raise ConfigError(f"--model-id {options.model_id}: no such model is enabled; there are: {known}")
+        changes |= {"default_model": names[wanted], "prewarm": True}
+    return settings.model_copy(update=changes)
+
+
+def addresses(options: ServeOptions, environment: Mapping[str, str]) -> list[tuple[str, int]]:
+    """Where to listen. With --api ollama, OLLAMA_HOST names it as it does for `ollama serve`."""
+    host, port = options.host, options.port
+    given = environment.get("OLLAMA_HOST", "").strip()
+    if options.api == "ollama" and host is None and port is None and given:
+        host, port = _host_and_port(given)
+    host = host or DEFAULT_HOST
+    if port is None:
+        port = OLLAMA_PORT if options.api == "ollama" else DEFAULT_PORT
+    seconds = [] if options.ollama_port in (None, port) else [(host, options.ollama_port or 0)]
+    return [(host, port), *seconds]
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
+    try:
+        parts = urlsplit(text if "://" in text else f"//{text}")
+        return parts.hostname or DEFAULT_HOST, parts.port or OLLAMA_PORT
+    except ValueError as error:
+        raise ConfigError(f"OLLAMA_HOST={text}: {error}") from error
+
+
+def _serve(options: ServeOptions, settings: "Settings", path: Path) -> None:
+    """Bind first, so that a busy port shows at once; then compose, and serve until a signal."""
+    from heylook_llm.commands import listen, logs, state  # noqa: PLC0415
+
+    if options.uds is not None:
+        sockets = [listen.bind_unix(options.uds)]
+        where, log_name = f"unix:{options.uds.absolute()}", "server-unix"
+    else:
+        sockets = [listen.bind(host, port) for host, port in addresses(options, os.environ)]
+        where, log_name = _url(sockets[0]), f"server-{sockets[0].getsockname()[1]}"
+    listen.raise_open_files()
+    log = logs.start_logging(options.log_level.upper(), log_name)
+    api_key = _api_key(options)
+
+    from heylook_llm.server.app import create_app  # noqa: PLC0415
+    from heylook_llm.server.endpoint import Options  # noqa: PLC0415
+    from heylook_llm.server.http import uvicorn_config  # noqa: PLC0415
+    from heylook_llm.server.router import ModelRouter  # noqa: PLC0415
+
+    router = ModelRouter(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[None]:
+        router.start()
+        yield
+        await router.close(0)
+
+    host = sockets[0].getsockname()[0] if options.uds is None else DEFAULT_HOST
+    app = create_app(
+        router,
+        Options(
+            api=options.api,
+            guard=guard_options(options, host, api_key, os.environ),
+            limits=settings.limits,
+            default_model=settings.default_model,
+        ),
+        lifespan=lifespan,
+    )
+
+    def started() -> None:
+        note = state.RunningServer(os.getpid(), where, str(path.absolute()), str(log) if log else None)
+        with contextlib.suppress(OSError):  # a read-only home
+            state.note_server(note)
+        _announce(settings, sockets, options, api_key, log)
+
+    server = listen.Listener(
+        uvicorn_config(app, host, 0, timeout_graceful_shutdown=listen.AFTER_DRAIN_SECONDS, backlog=listen.BACKLOG),
+        drain=lambda: router.close(settings.limits.drain_seconds),
+        started=started,
+    )
+    try:
+        server.run(sockets=sockets)
+    finally:
+        with contextlib.suppress(OSError):
+            state.forget_server(os.getpid())
+        if options.uds is not None:
+            options.uds.unlink(missing_ok=True)
+    logging.getLogger(__name__).info("The server has ended.")
+
+
+def _api_key(options: ServeOptions) -> str | None:
+    """The key; `auto` makes one up and shows it, on the terminal and never in the log."""
+    if options.api_key != AUTO:
+        return options.api_key or None
+    key = f"hl-{secrets.token_urlsafe(32)}"
+    click.echo(f"API key of this run: {key}", err=True)
+    return key
+
+
+def guard_options(
+    options: ServeOptions, host: str, api_key: str | None, environment: Mapping[str, str]
+) -> "GuardOptions":
+    """Who may call; OLLAMA_ORIGINS adds to --allow-origin."""
+    from heylook_llm.server.guard import GuardOptions  # noqa: PLC0415
+
+    origins = [origin.strip() for origin in environment.get("OLLAMA_ORIGINS", "").split(",") if origin.strip()]
+    return GuardOptions(
+        bind_host=host,
+        allow_hosts=options.allow_host,
+        allow_origins=(*options.allow_origin, *origins),
+        allow_app_origins=options.allow_app_origins,
+        api_key=api_key,
+        open_admin=options.open_admin,
+    )
+
+
+def _url(listener: "socket.socket") -> str:
+    """How this machine reaches a listener; an address that means "all" is reached by loopback."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _announce(
+    settings: "Settings", sockets: "list[socket.socket]", options: ServeOptions, api_key: str | None, log: Path | None
+) -> None:
+    """What a user wants to know once it serves."""
+    urls = [f"unix:{options.uds}"] if options.uds is not None else [_url(listener) for listener in sockets]
+    apis = {"openai": "the OpenAI API", "ollama": "the Ollama API", "both": "the OpenAI and Ollama APIs"}
+    models = ", ".join(spec.id for spec in settings.enabled) or "none; list some in models.yaml"
+    click.echo(f"heylookllm {__version__} serves {apis[options.api]} on {' and '.join(urls)}")
+    click.echo(f"  models: {models}")
+    model = settings.default_model or next((spec.id for spec in settings.enabled), None)
+    if model is not None:
+        click.echo(f"  try it: {_curl(urls[0], options, model, api_key is not None)}")
+    if options.uds is None and options.api != "ollama":
+        click.echo(f"  API documentation: {urls[0]}/docs")
+    if log is not None:
+        click.echo(f"  log: {log}")
+    open_hosts = [listener.getsockname()[0] for listener in sockets if options.uds is None]
+    if api_key is None and not all(host.startswith(LOOPBACK) for host in open_hosts):
+        click.echo(
+            "  WARNING: other machines can reach this server and it asks for no key; whoever reaches it can use the "
+            "models. --api-key auto makes a key up.",
+            err=True,
+        )
+
+
+def _curl(url: str, options: ServeOptions, model: str, keyed: bool) -> str:
+    path = "/api/chat" if options.api == "ollama" else "/v1/chat/completions"
+    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+    target = f"--unix-socket {options.uds} http://localhost{path}" if options.uds is not None else f"{url}{path}"
+    key = " -H 'Authorization: Bearer KEY'" if keyed else ""
+    return f"curl {target}{key} -H 'Content-Type: application/json' -d '{body}'"
+
+
+# ---- the running server's models -------------------------------------------------------------------------------------
+
+
+def _of_server(command: Command) -> Command:
+    """The options of commands that speak to the running server."""
+    url = click.option("--url", metavar="URL", help="The server.  [default: $OLLAMA_HOST, else the one running here]")
+    key = click.option("--api-key", envvar="HEYLOOK_API_KEY", metavar="KEY", help="Its key, if it asks for one.")
+    return url(key(command))
+
+
+def _client(url: str | None, api_key: str | None) -> "Client":
+    from heylook_llm.commands.client import Client  # noqa: PLC0415
+    from heylook_llm.commands.state import server_url  # noqa: PLC0415
+
+    return Client(server_url(url), api_key)
+
+
+@heylookllm.command()
+@click.argument("model")
+@click.argument("prompt", nargs=-1)
+@click.option("--verbose", is_flag=True, help="Show timings after each answer.")
+@click.option(
+    "--think",
+    is_flag=False,
+    flag_value="true",
+    metavar="[true|false|low|medium|high|max]",
+    help="Let the model think before it answers, or not.",
+)
+@click.option("--hidethinking", is_flag=True, help="Don't show what it thinks.")
+@click.option("--format", "answer_format", metavar="json", help="Ask for an answer in this format.")
+@click.option("--keepalive", metavar="DURATION", help="Keep the model loaded so long afterwards: 5m, 1h, -1, 0.")
+@click.option("--nowordwrap", is_flag=True, hidden=True, help="Accepted; lines are never wrapped.")
+@_of_server
+def run(  # noqa: PLR0917
+    model: str,
+    prompt: tuple[str, ...],
+    verbose: bool,
+    think: str | None,
+    hidethinking: bool,
+    answer_format: str | None,
+    keepalive: str | None,
+    nowordwrap: bool,
+    url: str | None,
+    api_key: str | None,
+) -> None:
+    """Chat with a model, or answer one PROMPT. What is piped in goes before the prompt."""
+    from heylook_llm.commands import chat  # noqa: PLC0415
+
+    conversation = chat.Conversation(
+        model,
+        think=_think(think),
+        hide_thinking=hidethinking,
+        format=answer_format,
+        keep_alive=keepalive,
+        verbose=verbose,
+    )
+    chat.run(_client(url, api_key), conversation, " ".join(prompt))
+
+
+def _think(text: str | None) -> bool | str | None:
+    if text is None or text in ("low", "medium", "high", "max"):
+        return text
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    raise click.UsageError(f"--think {text}: must be true, false, low, medium, high or max (write --think=low)")
+
+
+@heylookllm.command("list")
+@click.argument("prefix", default="")
+@_of_server
+def list_models(prefix: str, url: str | None, api_key: str | None) -> None:
+    """List the models, or those whose name begins with PREFIX."""
+    from heylook_llm.commands import models  # noqa: PLC0415
+
+    models.show_list(_client(url, api_key), prefix)
+
+
+heylookllm.add_command(click.Command("ls", params=list_models.params, callback=list_models.callback, hidden=True))
+
+
+@heylookllm.command()
+@_of_server
+def ps(url: str | None, api_key: str | None) -> None:
+    """List the models in memory."""
+    from heylook_llm.commands import models  # noqa: PLC0415
+
+    models.show_loaded(_client(url, api_key))
+
+
+@heylookllm.command()
+@click.argument("model")
+@click.option("--template", "part", flag_value="template", help="Only its chat template.")
+@click.option("--parameters", "part", flag_value="parameters", help="Only its parameters.")
+@click.option("--system", "part", flag_value="system", help="Only its system message.")
+@click.option("--license", "part", flag_value="license", help="Only its licence.")
+@click.option("--modelfile", "part", flag_value="modelfile", help="Only its modelfile.")
+@click.option("-v", "--verbose", is_flag=True, help="Also the file's metadata.")
+@_of_server
+def show(model: str, part: str | None, verbose: bool, url: str | None, api_key: str | None) -> None:
+    """Show what a model is."""
+    from heylook_llm.commands import models  # noqa: PLC0415
+
+    models.show(_client(url, api_key), model, part, verbose)
+
+
+@heylookllm.command()
+@click.argument("model")
+@_of_server
+def stop(model: str, url: str | None, api_key: str | None) -> None:
+    """Unload a model from memory."""
+    from heylook_llm.commands import models  # noqa: PLC0415
+
+    models.stop(_client(url, api_key), model)
+
+
+@heylookllm.command()
+@click.argument("model", nargs=-1, required=True)
+@_of_server
+def rm(model: tuple[str, ...], url: str | None, api_key: str | None) -> None:
+    """Remove models, where the server does that."""
+    from heylook_llm.commands import models  # noqa: PLC0415
+
+    models.remove(_client(url, api_key), model)
+
+
+# ---- this machine ----------------------------------------------------------------------------------------------------
+
+
+@heylookllm.command()
+@click.option("-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="How many lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is added.")
+def logs(lines: int, follow: bool) -> None:
+    """Show the server's log."""
+    from heylook_llm.commands import logs as log_files  # noqa: PLC0415
+
+    log_files.show_logs(lines, follow)
+
+
+@heylookllm.command()
+@click.option("--config", metavar="FILE", help="The models.yaml to look at.")
+@click.option("--port", "ports", multiple=True, type=click.IntRange(1, 65535), help="Ports to look at.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for a report.")
+@click.pass_context
+def doctor(context: click.Context, config: str | None, ports: tuple[int, ...], as_json: bool) -> None:
+    """Say what works here, and what to do about what doesn't. Exit status 1 if something is wrong."""
+    from heylook_llm.commands import doctor as examination  # noqa: PLC0415
+
+    findings = examination.examine(config, ports or (DEFAULT_PORT, OLLAMA_PORT))
+    context.exit(examination.report(findings, as_json))
+
+
+@heylookllm.group()
+def service() -> None:
+    """Run the server at every login (systemd on Linux, launchd on macOS)."""
+
+
+@service.command(context_settings={"ignore_unknown_options": True})
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def install(options: tuple[str, ...]) -> None:
+    """Install it; OPTIONS are those of serve, e.g. --port 9000."""
+    from heylook_llm.commands import service as services  # noqa: PLC0415
+
+    try:
+        serve.make_context("serve", list(options))
+    except click.exceptions.Exit:
+        return
+    path = services.supervisor().install(options)
+    click.echo(f"Installed {path}; start it: heylookllm service start")
+
+
+@service.command("start")
+def start_service() -> None:
+    """Start it now."""
+    from heylook_llm.commands import service as services  # noqa: PLC0415
+
+    services.supervisor().start()
+
+
+@service.command("stop")
+def stop_service() -> None:
+    """Stop it."""
+    from heylook_llm.commands import service as services  # noqa: PLC0415
+
+    services.supervisor().stop()
+
+
+@service.command()
+@click.pass_context
+def status(context: click.Context) -> None:
+    """Show how it does."""
+    from heylook_llm.commands import service as services  # noqa: PLC0415
+
+    context.exit(services.supervisor().status())
+
+
+@service.command()
+def uninstall() -> None:
+    """Stop it and remove it."""
+    from heylook_llm.commands import service as services  # noqa: PLC0415
+
+    services.supervisor().uninstall()
+    click.echo("Removed the service.")
+
+
+if __name__ == "__main__":
+    main()

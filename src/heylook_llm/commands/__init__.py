@@ -1,0 +1,1 @@
+"""The subcommands of `heylookllm`, one file each; cli.py declares their options."""
