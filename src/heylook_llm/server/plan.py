@@ -304,7 +304,7 @@ def draining(state: State, now: float) -> dict[str, int]:
         model = state.models[waiter.model]
         if model.phase == "ready":
             closed.setdefault(model.id, position)  # to be loaded again with a larger context
-        elif model.phase == "unloaded" and (victim := _busy_victim(state, waiter.model)) is not None:
+        elif model.phase == "unloaded" and (victim := _victim(state, waiter.model)) is not None:
             closed.setdefault(victim, position)
             break  # the first that needs a place is served first; one victim at a time
     return closed
@@ -455,9 +455,7 @@ def _make_room(state: State, model: Model) -> Action | tuple[Action, ...] | None
     idle = [other for other in held if other.phase == "ready" and not other.leases and not other.pinned]
     if not idle:
         return None
-    return Evict(
-        min(idle, key=lambda other: other.idle_since).id, "place" if len(held) >= state.max_loaded else "memory"
-    )
+    return Evict(_longest_idle(idle).id, "place" if len(held) >= state.max_loaded else "memory")
 
 
 def _floor_and_target(state: State, model: Model) -> tuple[int, int]:
@@ -488,18 +486,26 @@ def _returnable_bytes(state: State, model: str, itself: bool) -> int:
     )
 
 
-def _busy_victim(state: State, model: str) -> str | None:
-    """The model that must end for this one's sake: none if there is room, or if one is idle and goes at once."""
+def _victim(state: State, model: str) -> str | None:
+    """The model that must end for this one's sake; None: there is room, or nothing may end.
+
+    Also while it is idle: between its last lease's end and its eviction no younger request may slip in.
+    """
     entry = state.models[model]
     held = [other for other in state.models.values() if other.holds_place]
     floor, _ = _floor_and_target(state, entry)
     fits = _fitting_ctx(state, entry, 0)
     if len(held) < state.max_loaded and (fits is None or fits >= floor):
         return None
-    open_to_it = [other for other in held if other.phase == "ready" and not other.pinned]
-    if any(not other.leases for other in open_to_it):
-        return None
-    return min(open_to_it, key=lambda other: other.granted_at).id if open_to_it else None
+    evictable = [other for other in held if other.phase == "ready" and not other.pinned]
+    idle = [other for other in evictable if not other.leases]
+    if idle:
+        return _longest_idle(idle).id
+    return min(evictable, key=lambda other: other.granted_at).id if evictable else None
+
+
+def _longest_idle(models: list[Model]) -> Model:
+    return min(models, key=lambda model: model.idle_since)
 
 
 def _refuse_all(state: State, model: Model, error: Callable[[], HeylookError]) -> tuple[Action, ...]:
