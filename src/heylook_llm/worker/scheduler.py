@@ -342,12 +342,10 @@ class Scheduler:
         if not self._fits(len(sequence.tokens) - length, spared=source):
             return False
         slot = self._free_slot(source, length)
-        if slot == source:
-            length = self._take_over(slot, length)
-        elif length and self._memory.share(source, slot, length):
-            self.ledger.share(source, slot, length)
-        else:
-            length = 0
+        kept = self._take_over(slot, length) if slot == source else self._share(source, slot, length)
+        if kept < length and not self._fits(len(sequence.tokens), spared=slot):
+            return False
+        length = kept
         sequence.slot = slot
         sequence.computed = length
         return True
@@ -395,6 +393,13 @@ class Scheduler:
         if oldest != source:
             self._drop(oldest)
         return oldest
+
+    def _share(self, source: int, slot: int, length: int) -> int:
+        """Share a prefix into an empty slot; returns its length, 0 where this model can't."""
+        if not length or not self._memory.share(source, slot, length):
+            return 0
+        self.ledger.share(source, slot, length)
+        return length
 
     def _take_over(self, slot: int, length: int) -> int:
         """Keep the first `length` cells of a retained slot; returns how many were kept, 0 where it can't be cut."""

@@ -1,0 +1,368 @@
+"""The Scheduler as a state machine over a simulated provider that counts cells naively and refuses what is wrong."""
+
+from collections.abc import Sequence as Seq
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from heylook_llm import core
+from heylook_llm.worker.prefix import common_prefix
+from heylook_llm.worker.providers.base import Drawn, Feed, OutOfCells
+from heylook_llm.worker.scheduler import Outcome, Scheduler
+from heylook_llm.worker.sequence import Sequence, State
+from tests.worker.tiers import MACHINES
+
+pytestmark = pytest.mark.unit
+
+END = 0
+
+
+def next_token(tokens: Seq[int]) -> int:
+    """A model of few words: what follows depends on every token before, and now and then it is the end."""
+    mixed = 7
+    for token in tokens:
+        mixed = (mixed * 31 + token + 1) % 1009
+    return mixed % 23
+
+
+class Simulated:
+    """A provider whose cells are (content, place) held by sets of slots: shared cells count once."""
+
+    def __init__(self, slots: int, kv_tokens: int, *, partial: bool, shares: bool, shifts: bool) -> None:
+        self.cells: list[list[object]] = [[] for _ in range(slots)]
+        self.tokens: list[list[int]] = [[] for _ in range(slots)]
+        self.sampling: dict[int, core.Sampling] = {}
+        self.kv_tokens = kv_tokens
+        self.partial, self.shares, self.shifts = partial, shares, shifts
+        self.most_used = 0
+
+    @property
+    def used(self) -> int:
+        """Distinct cells."""
+        return len({id(cell) for cells in self.cells for cell in cells})
+
+    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int]) -> None:
+        assert slot not in self.sampling, "the slot is in use"
+        self.sampling[slot] = sampling
+
+    def release(self, slot: int) -> None:
+        del self.sampling[slot]
+
+    def remove(self, slot: int, start: int = 0, end: int = -1) -> bool:
+        stop = None if end < 0 else end
+        if start > 0 and not self.partial:
+            return False
+        del self.cells[slot][start:stop]
+        del self.tokens[slot][start:stop]
+        return True
+
+    def share(self, source: int, target: int, end: int) -> bool:
+        assert not self.cells[target], "the slot isn't empty"
+        if not self.shares:
+            return False
+        self.cells[target] = self.cells[source][:end]
+        self.tokens[target] = self.tokens[source][:end]
+        return True
+
+    def shift(self, slot: int, start: int, end: int) -> bool:
+        return self.shifts and self.remove(slot, start, end)
+
+    def is_end(self, token: int) -> bool:
+        return token == END
+
+    def step(self, feeds: Seq[Feed]) -> list[Drawn]:
+        if self.used + sum(len(feed.tokens) for feed in feeds) > self.kv_tokens:
+            raise OutOfCells
+        drawn = []
+        for feed in feeds:
+            assert feed.slot in self.sampling, "fed without a sampler"
+            assert feed.start == len(self.tokens[feed.slot]), "positions aren't consecutive"
+            assert feed.tokens
+            self.tokens[feed.slot].extend(feed.tokens)
+            self.cells[feed.slot].extend(object() for _ in feed.tokens)
+            if feed.sample:
+                drawn.append(Drawn(feed.slot, next_token(self.tokens[feed.slot])))
+        self.most_used = max(self.most_used, self.used)
+        return drawn
+
+
+def alone(prompt: Seq[int], sampling: core.Sampling, limit: int) -> list[int]:
+    """What a sequence yields without any company."""
+    tokens = list(prompt)
+    output: list[int] = []
+    while True:
+        token = next_token(tokens)
+        tokens.append(token)
+        output.append(token)
+        ends = token == END and not sampling.ignore_eos and len(output) > sampling.min_tokens
+        full = len(output) == sampling.max_tokens or len(tokens) == limit
+        if ends or full:
+            return output
+
+
+class Batching(RuleBasedStateMachine):
+    """Requests come, are cancelled, and steps run, in any order."""
+
+    @initialize(
+        slots=st.integers(1, 5),
+        kv_tokens=st.integers(24, 120),
+        prefill=st.integers(1, 40),
+        retained=st.integers(0, 60),
+        can=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    )
+    def start(self, slots: int, kv_tokens: int, prefill: int, retained: int, can: tuple[bool, bool, bool]) -> None:
+        """A pool and a provider of any abilities."""
+        self.provider = Simulated(slots, kv_tokens, partial=can[0], shares=can[1], shifts=can[2])
+        self.scheduler = Scheduler(
+            self.provider,
+            slots=slots,
+            kv_tokens=kv_tokens,
+            n_batch=32,
+            prefill_tokens=prefill,
+            retained_tokens=retained,
+        )
+        self.kv_tokens = kv_tokens
+        self.now = 0
+        self.requests = 0
+        self.expected: dict[Sequence, list[int] | None] = {}
+        self.output: dict[Sequence, list[int]] = {}
+        self.ended: dict[Sequence, str] = {}
+
+    @rule(
+        prompt=st.lists(st.integers(1, 3), min_size=1, max_size=30),
+        n=st.integers(1, 3),
+        max_tokens=st.integers(1, 30),
+        limit=st.integers(4, 120),
+        priority=st.integers(-1, 1),
+        ignore_eos=st.booleans(),
+        shift=st.booleans(),
+    )
+    def submit(
+        self, prompt: list[int], n: int, max_tokens: int, limit: int, priority: int, ignore_eos: bool, shift: bool
+    ) -> None:
+        """A request of n choices."""
+        limit = min(limit, self.kv_tokens)
+        prompt = prompt[: limit - 1]
+        self.requests += 1
+        leader: Sequence | None = None
+        sampling = core.Sampling(max_tokens=max_tokens, ignore_eos=ignore_eos)
+        for choice in range(n):
+            sequence = Sequence(
+                self.requests,
+                choice,
+                prompt,
+                sampling,
+                limit_tokens=limit,
+                priority=priority,
+                shift=shift,
+                leader=leader,
+            )
+            leader = leader or sequence
+            self.expected[sequence] = None if shift else alone(prompt, sampling, limit)
+            self.output[sequence] = []
+            self.scheduler.submit(sequence, self.now)
+
+    @rule(which=st.integers(0, 1000))
+    def cancel(self, which: int) -> None:
+        """Some live request is cancelled."""
+        live = self.scheduler.live()
+        if not live:
+            return
+        request = live[which % len(live)].request
+        self.scheduler.cancel(request)
+        for sequence in self.output:
+            if sequence.request == request and sequence not in self.ended:
+                assert sequence.state is State.FINISHED
+                self.ended[sequence] = "cancelled"
+
+    @rule(count=st.integers(1, 12))
+    def steps(self, count: int) -> None:
+        """So many steps."""
+        for _ in range(count):
+            self.step()
+
+    def step(self) -> None:
+        """One step as the worker drives it."""
+        self.now += 1
+        feeds = self.scheduler.plan(self.now)
+        if not feeds:
+            assert self.scheduler.idle, "nothing is computed though something waits"
+            return
+        self.check_batch(feeds)
+        try:
+            drawn = self.provider.step(feeds)
+        except OutOfCells:
+            alone_and_full = self.scheduler.make_room()
+            assert alone_and_full is None, "a sequence within its limit always fits the pool by itself"
+            return
+        for outcome in self.scheduler.commit(drawn, self.now - 1, self.now):
+            self.take(outcome)
+
+    def check_batch(self, feeds: list[Feed]) -> None:
+        """Every decoding sequence is in it, and at most N prompt tokens."""
+        decoding = [s for s in self.scheduler.running if s.decoding]
+        fed = {feed.slot: feed for feed in feeds}
+        assert len(fed) == len(feeds)
+        for sequence in decoding:
+            assert fed[sequence.slot].tokens == (sequence.tokens[-1],)
+            assert fed[sequence.slot].sample
+        prompt_tokens = sum(len(feed.tokens) for feed in feeds) - len(decoding)
+        assert prompt_tokens <= self.scheduler.prompt_limit(len(decoding))
+        assert (len(decoding), prompt_tokens) == self.scheduler.composition
+        assert prompt_tokens + len(decoding) <= 32
+
+    def take(self, outcome: Outcome) -> None:
+        """Book a token; a sequence ends once."""
+        sequence = outcome.sequence
+        assert sequence not in self.ended
+        self.output[sequence].append(outcome.token)
+        if outcome.end:
+            self.ended[sequence] = outcome.end
+            assert sequence.state is State.FINISHED
+            expected = self.expected[sequence]
+            assert expected is None or self.output[sequence] == expected
+
+    @invariant()
+    def pool_is_kept(self) -> None:
+        """Cells never exceed the pool, and the books agree with the provider."""
+        if not hasattr(self, "provider"):
+            return
+        assert self.provider.most_used <= self.kv_tokens
+        assert self.scheduler.ledger.used == self.provider.used
+        for slot, cells in enumerate(self.provider.cells):
+            assert self.scheduler.ledger.held(slot) == len(cells)
+
+    @invariant()
+    def every_one_is_somewhere(self) -> None:
+        """Live or ended, never both, never neither."""
+        if not hasattr(self, "provider"):
+            return
+        live = set(self.scheduler.live())
+        for sequence in self.output:
+            assert (sequence in live) != (sequence in self.ended)
+        assert len({s.slot for s in self.scheduler.running}) == len(self.scheduler.running)
+
+    def teardown(self) -> None:
+        """Without new requests everything comes to its end: nothing starves."""
+        if not hasattr(self, "provider"):
+            return
+        work = sum(len(s.tokens) + s.max_tokens for s in self.scheduler.live())
+        for _ in range(20 * (work + 10)):
+            if self.scheduler.idle:
+                break
+            self.step()
+        assert self.scheduler.idle, "a sequence starves"
+        assert set(self.ended) == set(self.output)
+        assert self.provider.sampling == {}
+        assert self.scheduler.flush() >= 0
+        assert self.provider.used == 0
+
+
+TestBatching = Batching.TestCase
+TestBatching.settings = settings(max_examples=MACHINES, stateful_step_count=30, deadline=None)
+
+
+def run(scheduler: Scheduler, provider: Simulated) -> list[Outcome]:
+    """Step until idle."""
+    outcomes: list[Outcome] = []
+    while not scheduler.idle:
+        try:
+            drawn = provider.step(scheduler.plan(0))
+        except OutOfCells:
+            scheduler.make_room()
+            continue
+        outcomes += scheduler.commit(drawn, 0, 1)
+    return outcomes
+
+
+def simulated(slots: int = 4, kv_tokens: int = 1000, **more: int) -> tuple[Scheduler, Simulated]:
+    """A scheduler over a provider that can everything."""
+    provider = Simulated(slots, kv_tokens, partial=True, shares=True, shifts=True)
+    return Scheduler(provider, slots=slots, kv_tokens=kv_tokens, **more), provider
+
+
+def sequence(request: int, prompt: Seq[int], max_tokens: int = 5, priority: int = 0, **more: int) -> Sequence:
+    """A sequence that never ends by itself."""
+    sampling = core.Sampling(max_tokens=max_tokens, ignore_eos=True)
+    return Sequence(request, 0, prompt, sampling, limit_tokens=more.get("limit", 500), priority=priority)
+
+
+def test_higher_priority_goes_first_and_equal_ones_in_order() -> None:
+    scheduler, provider = simulated(slots=1)
+    for request, priority in ((1, 0), (2, -1), (3, 1), (4, 0)):
+        scheduler.submit(sequence(request, [1, 2], 1, priority), 0)
+    assert [outcome.sequence.request for outcome in run(scheduler, provider)] == [3, 1, 4, 2]
+
+
+def test_choices_compute_their_prompt_once() -> None:
+    scheduler, provider = simulated()
+    leader = sequence(1, [1] * 100)
+    scheduler.submit(leader, 0)
+    for choice in (1, 2):
+        follower = Sequence(1, choice, [1] * 100, leader.sampling, limit_tokens=500, leader=leader)
+        scheduler.submit(follower, 0)
+    run(scheduler, provider)
+    assert scheduler.prompt_tokens == 100 + 1 + 1
+    assert scheduler.cached_tokens == 99 * 2
+
+
+def test_a_following_turn_takes_over_what_the_last_one_computed() -> None:
+    scheduler, provider = simulated()
+    first = sequence(1, list(range(1, 50)))
+    scheduler.submit(first, 0)
+    run(scheduler, provider)
+    second = sequence(2, [*first.tokens, 5, 6, 7])
+    scheduler.submit(second, 0)
+    run(scheduler, provider)
+    assert second.cached_tokens == len(first.tokens) - 1
+    assert second.usage().cached_tokens == second.cached_tokens
+
+
+def test_the_youngest_yields_when_cells_run_out() -> None:
+    scheduler, provider = simulated(slots=2, kv_tokens=40)
+    old, young = sequence(1, [1] * 8, 25, limit=40), sequence(2, [2] * 8, 25, limit=40)
+    scheduler.submit(old, 0)
+    scheduler.submit(young, 0)
+    run(scheduler, provider)
+    assert (old.stamps.preemptions, young.stamps.preemptions) == (0, 1)
+    assert old.output_tokens == young.output_tokens == 25
+
+
+def test_a_full_context_ends_with_length_or_shifts() -> None:
+    scheduler, provider = simulated()
+    full = Sequence(1, 0, [1] * 10, core.Sampling(ignore_eos=True), limit_tokens=20)
+    shifting = Sequence(2, 0, [1] * 10, core.Sampling(max_tokens=50, ignore_eos=True), limit_tokens=20, shift=True)
+    scheduler.submit(full, 0)
+    scheduler.submit(shifting, 0)
+    ends = {outcome.sequence: outcome.end for outcome in run(scheduler, provider) if outcome.end}
+    assert ends == {full: "length", shifting: "length"}
+    assert (full.output_tokens, shifting.output_tokens) == (10, 50)
+    assert shifting.stamps.dropped_tokens > 0
+    assert len(shifting.tokens) <= 20
+
+
+def test_fewer_prompt_tokens_beside_decoding_sequences() -> None:
+    scheduler, _ = simulated(prefill_tokens=512)
+    assert scheduler.prompt_limit(0) == 512
+    assert scheduler.prompt_limit(3) == 128
+
+
+def test_retained_cells_are_trimmed_while_others_run() -> None:
+    scheduler, provider = simulated(retained_tokens=30)
+    for request in (1, 2):
+        scheduler.submit(sequence(request, [request] * 20), 0)
+        run(scheduler, provider)
+    assert scheduler.prefixes.total_tokens == 48, "what idles keeps all it has"
+    scheduler.submit(sequence(3, [9] * 20), 0)
+    provider.step(scheduler.plan(0))
+    assert scheduler.prefixes.total_tokens <= 30
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "length"), [([], [1], 0), ([1], [2], 0), ([1, 2, 3], [1, 2, 4], 2), ([1, 2], [1, 2, 3], 2)]
+)
+def test_common_prefix(left: list[int], right: list[int], length: int) -> None:
+    assert common_prefix(left, right) == length
+    assert common_prefix([5] * 100 + left, [5] * 100 + right) == 100 + length
