@@ -367,17 +367,18 @@ def _client(url: str | None, api_key: str | None) -> "Client":
     return Client(server_url(url), api_key)
 
 
-@heylookllm.command()
+class _Run(click.Command):
+    """`--think` takes its value only after `=`, so that `run MODEL --think PROMPT` works as Ollama's users know it."""
+
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        return super().parse_args(context, ["--think=true" if word == "--think" else word for word in arguments])
+
+
+@heylookllm.command(cls=_Run)
 @click.argument("model")
 @click.argument("prompt", nargs=-1)
 @click.option("--verbose", is_flag=True, help="Show timings after each answer.")
-@click.option(
-    "--think",
-    is_flag=False,
-    flag_value="true",
-    metavar="[true|false|low|medium|high|max]",
-    help="Let the model think before it answers, or not.",
-)
+@click.option("--think", metavar="[=LEVEL]", help="Let the model think first; =false not, =low, =medium, =high, =max.")
 @click.option("--hidethinking", is_flag=True, help="Don't show what it thinks.")
 @click.option("--format", "answer_format", metavar="json", help="Ask for an answer in this format.")
 @click.option("--keepalive", metavar="DURATION", help="Keep the model loaded so long afterwards: 5m, 1h, -1, 0.")
