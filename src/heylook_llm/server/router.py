@@ -555,12 +555,14 @@ class ModelRouter:
             task.cancel()
 
     async def _end(self, worker: _Worker) -> None:
-        if worker.process.state == "loading" and worker.task is not None:
+        if worker.task is not None and not worker.task.done():
+            if not worker.stopping:  # it loads; a second cancel would cut the first one's waiting for the end short
+                worker.stopping = True
+                worker.task.cancel()
+            await asyncio.wait({worker.task})
+        else:
             worker.stopping = True
-            worker.task.cancel()
-            return
-        worker.stopping = True
-        await worker.process.stop()
+            await worker.process.stop()
 
 
 def _as_planned(spec: ModelSpec) -> planning.Model:
