@@ -42,8 +42,8 @@ SHAPES: Final = {
 }
 
 
-def write(path: Path, shape: Shape, seed: int = 1) -> None:
-    """Write a file of this shape in F16."""
+def write(path: Path, shape: Shape, seed: int = 1, *, whole: bool = False) -> None:
+    """Write a file of this shape in F16, or `whole` in F32: then rounding hardly depends on the batch."""
     writer = gguf.GGUFWriter(path, "qwen2")
     writer.add_name(f"random {shape.layers}x{shape.width}")
     writer.add_context_length(shape.context)
@@ -54,9 +54,9 @@ def write(path: Path, shape: Shape, seed: int = 1) -> None:
     writer.add_head_count_kv(shape.kv_heads)
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_rope_freq_base(1_000_000.0)
-    writer.add_file_type(1)
+    writer.add_file_type(0 if whole else 1)
     _add_vocabulary(writer, shape.vocabulary)
-    _add_tensors(writer, shape, np.random.default_rng(seed))
+    _add_tensors(writer, shape, np.random.default_rng(seed), np.dtype(np.float32 if whole else np.float16))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -87,12 +87,14 @@ def _byte_characters() -> list[str]:
     return [stand_in[byte] for byte in range(256)]
 
 
-def _add_tensors(writer: gguf.GGUFWriter, shape: Shape, random: np.random.Generator) -> None:
+def _add_tensors(
+    writer: gguf.GGUFWriter, shape: Shape, random: np.random.Generator, kind: np.dtype[np.floating[Any]]
+) -> None:
     kv_width = shape.width // shape.heads * shape.kv_heads
 
     def matrix(name: str, rows: int, columns: int, scale: float = 1.0) -> None:
         values = random.standard_normal((rows, columns), dtype=np.float32) * (scale / columns**0.5)
-        writer.add_tensor(name, values.astype(np.float16))
+        writer.add_tensor(name, values.astype(kind))
 
     def vector(name: str, size: int, value: float) -> None:
         writer.add_tensor(name, np.full(size, value, dtype=np.float32))

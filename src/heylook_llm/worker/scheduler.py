@@ -149,6 +149,18 @@ class Scheduler:
 
     def plan(self, now_ns: int) -> list[Feed]:
         """What the next step computes: every decoding sequence, and prompt tokens up to the limit. Empty: nothing."""
+        feeds = self._plan(now_ns)
+        while self._overfull and (len(self.prefixes) or len(self.running) > 1):
+            self.make_room()
+            feeds = self._plan(now_ns)
+        return feeds
+
+    @property
+    def _overfull(self) -> bool:
+        """Whether the planned tokens are more than the pool holds, by our own books."""
+        return self.ledger.used + sum(count for _, count, _ in self._planned) > self._kv_tokens
+
+    def _plan(self, now_ns: int) -> list[Feed]:
         if self.waiting:
             self._admit(now_ns)
         feeds: list[Feed] = []

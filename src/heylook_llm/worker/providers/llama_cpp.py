@@ -110,7 +110,7 @@ class _Log:
         if level in _LOG_LEVELS:
             self._level = _LOG_LEVELS[level]
         line = text.decode("utf-8", "replace").strip()
-        if not line or line == ".":
+        if not line or line == "." or "n_ctx_seq (" in line:  # it takes the pool for one sequence's context
             return
         if self._level >= logging.ERROR:
             self.errors.append(line)
@@ -260,7 +260,7 @@ class LlamaCpp:
     def _reason(self, path: str) -> str:
         """The first error that llama.cpp logged, without the file's place."""
         text = self._log.errors[0] if self._log.errors else "llama.cpp gives no reason."
-        return text.replace(path, "the file").replace(os.path.dirname(path) or path, "")
+        return text.replace(path, "the file") if path else text
 
     def _gpu_layers(self, load: core.Load) -> int:
         """Layers for the GPUs: as configured; "auto": as many as fit in their memory with their part of the pool."""
