@@ -113,9 +113,9 @@ class Batching(RuleBasedStateMachine):
         can=st.tuples(st.booleans(), st.booleans(), st.booleans()),
         lost=st.sampled_from([0, 0, 3]),
     )
-    def start(
+    def start(  # noqa: PLR0917  # hypothesis passes them by name
         self, slots: int, kv_tokens: int, prefill: int, retained: int, can: tuple[bool, bool, bool], lost: int
-    ) -> None:  # noqa: PLR0917,E501
+    ) -> None:
         """A pool and a provider of any abilities, which may lose some cells to its own bookkeeping."""
         self.provider = Simulated(slots, kv_tokens - lost, partial=can[0], shares=can[1], shifts=can[2])
         self.scheduler = Scheduler(

@@ -115,7 +115,7 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Arithmetic, refused where its result would be too large."""
-        if operator == "**" and _size(left) + _size(right) > 0 and (abs(right) > 1000 or abs(left) > 1 << 64):
+        if operator == "**" and (abs(right) > 1000 or abs(left) > 1 << 64):
             _too_large()
         if operator == "*":
             _check_repetition(left, right)
@@ -126,8 +126,9 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
         """Calls; methods of strings that can grow without bound are checked before and after."""
-        if getattr(__obj, "__name__", "") in _GROWING_METHODS and isinstance(getattr(__obj, "__self__", None), str):
-            _check_growth(__obj.__name__, __obj.__self__, args)
+        method = getattr(__obj, "__wrapped__", __obj)  # the sandbox wraps str.format
+        if getattr(method, "__name__", "") in _GROWING_METHODS and isinstance(getattr(method, "__self__", None), str):
+            _check_growth(method.__name__, method.__self__, args)
             return _checked(super().call(__context, __obj, *args, **kwargs))
         return super().call(__context, __obj, *args, **kwargs)
 
@@ -157,10 +158,6 @@ def _tojson(
     if indent is not None and int(indent) > 64:
         _too_large()
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _size(value: object) -> int:
-    return len(value) if isinstance(value, str | bytes | list | tuple) else 1
 
 
 def _too_large() -> NoReturn:
