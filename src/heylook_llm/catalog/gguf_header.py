@@ -19,18 +19,21 @@ from heylook_llm.errors import LoadFailed
 MAX_HEADER_BYTES: Final = 256 << 20
 MAX_STRING_BYTES: Final = 16 << 20
 MAX_KEY_BYTES: Final = 64 << 10
-MAX_NAME_BYTES: Final = 64 << 10
+MAX_NAME_BYTES: Final = 256
+"""ggml itself takes up to 63."""
 MAX_ARRAY_ELEMENTS: Final = 64 << 20
-MAX_SKIPPED_STRINGS: Final = 4 << 20
-"""Of all string arrays together; the largest vocabularies have 0.3 Mi tokens. Bounds the time, not the memory."""
+MAX_SKIPPED_STRINGS: Final = 2 << 20
+"""Of all string arrays together: the largest vocabularies and their merges are 0.8 Mi. Bounds the time."""
 MAX_METADATA: Final = 1 << 16
-MAX_TENSORS: Final = 1 << 18
+MAX_TENSORS: Final = 1 << 16
 MAX_DIMENSIONS: Final = 4
 MAX_ALIGNMENT: Final = 1 << 20
 KEPT_STRING_BYTES: Final = 1 << 20
 KEPT_BYTES: Final = 16 << 20
+"""Of all keys and values together. Bounds the memory."""
 KEPT_ARRAY_ELEMENTS: Final = 1024
 """Longer arrays and strings are checked and left out: vocabularies, not the per-layer numbers."""
+POINTER_BYTES: Final = 8
 WINDOW_BYTES: Final = 1 << 18
 
 Value = int | float | bool | str | tuple[int | float | bool | str, ...]
@@ -374,11 +377,15 @@ class _Source:
         length = self.number(_U64)
         if length > MAX_STRING_BYTES:
             raise _Damaged(f"declares a string of {length} bytes; {MAX_STRING_BYTES} are allowed")
-        if length > KEPT_STRING_BYTES or self._kept + length > KEPT_BYTES:
+        if length > KEPT_STRING_BYTES or not self.keeps(length):
             self.skip(length)
             return None
-        self._kept += length
         return self.take(length).decode("utf-8", "replace")
+
+    def keeps(self, count: int) -> bool:
+        """Whether so many more bytes may be kept; if so, they count."""
+        self._kept += count if (fits := self._kept + count <= KEPT_BYTES) else 0
+        return fits
 
     def skip_strings(self, count: int) -> None:
         """Pass over `count` strings, each checked."""
@@ -420,6 +427,8 @@ def _metadata(source: _Source, count: int) -> dict[str, Value]:
     metadata: dict[str, Value] = {}
     for _ in range(count):
         key = source.text("key", MAX_KEY_BYTES)
+        if not source.keeps(len(key)):
+            raise _Damaged(f"has metadata keys beyond {KEPT_BYTES >> 20} MiB")
         if not key:
             raise _Damaged("has an empty metadata key")
         if key in seen:
@@ -447,7 +456,7 @@ def _array(source: _Source, key: str) -> Value | None:
         raise _Damaged(f"declares {count} elements at {_shown(key)}; {MAX_ARRAY_ELEMENTS} are allowed")
     if kind == _STRING:
         source.need(8 * count)
-        if count > KEPT_ARRAY_ELEMENTS:
+        if count > KEPT_ARRAY_ELEMENTS or not source.keeps(POINTER_BYTES * count):
             source.skip_strings(count)
             return None
         texts = [source.value_text() for _ in range(count)]
@@ -456,7 +465,7 @@ def _array(source: _Source, key: str) -> Value | None:
         raise _Damaged(f"has an array of the type {kind} at {_shown(key)}")
     scalar = _SCALARS[kind]
     source.need(scalar.size * count)
-    if count > KEPT_ARRAY_ELEMENTS:
+    if count > KEPT_ARRAY_ELEMENTS or not source.keeps(POINTER_BYTES * count):
         source.skip(scalar.size * count)
         return None
     return tuple(source.number(scalar) for _ in range(count))
