@@ -16,8 +16,9 @@ pytestmark = pytest.mark.unit
 
 NOW = datetime.datetime(2026, 11, 20, 12, 0, tzinfo=datetime.UTC)
 NO_SYSTEM = (
-    "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}"
-    "{% endif %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ bos_token }}{% for m in messages %}"
+    "{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('Conversation roles must alternate') }}{% endif %}"
     "<start_of_turn>{{ m.role }}\n{{ m.content | trim }}<end_of_turn>\n{% endfor %}"
 )
@@ -25,14 +26,14 @@ BUNDLED = Path(__file__).parents[2] / "tools" / "tiny_model" / "chat_template.ji
 WEATHER = core.Tool("weather", "Says it.", {"type": "object", "properties": {"city": {"type": "string", "n": "ö"}}})
 
 
-def template(source: str, **more: str) -> ChatTemplate:
+def template(source: str, bos: str = "") -> ChatTemplate:
     """A compiled template."""
-    return ChatTemplate(source, model="m", **more)
+    return ChatTemplate(source, model="m", bos=bos)
 
 
-def render(source: str, prompt: core.ChatPrompt, **more: str) -> str:
+def render(source: str, prompt: core.ChatPrompt, bos: str = "") -> str:
     """The text of a chat."""
-    return template(source, **more).render(prompt, NOW).text
+    return template(source, bos).render(prompt, NOW).text
 
 
 def test_chatml() -> None:

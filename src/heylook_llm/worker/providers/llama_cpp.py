@@ -36,6 +36,7 @@ KV_MEMORY_SHARE: Final = 0.5
 GPU_RESERVE_BYTES: Final = 512 << 20
 """Of each GPU's free memory: left for compute buffers."""
 WEIGHTS_PER_THREAD_BYTES: Final = 16 << 20
+ENDLESS: Final = 1 << 60
 MIROSTAT_TOKENS: Final = 100
 CELL_PADDING: Final = 256
 """llama.cpp rounds the pool up to this."""
@@ -191,7 +192,7 @@ class _Slot:
     def __init__(self, chain: Any | None, forced: int, logprobs: int | None) -> None:
         self.chain = chain
         self.forced = forced
-        """Tokens still to come before the end of text may be drawn; the chain's first sampler prevents it till then."""
+        """Tokens still to come before the end of text may be drawn."""
         self.logprobs = logprobs
 
 
@@ -428,7 +429,7 @@ class LlamaCpp:
     def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int]) -> None:
         """A sampler for the slot, with the prompt's last tokens as the history of its penalties."""
         self.release(slot)
-        forced = 0 if sampling.ignore_eos else sampling.min_tokens
+        forced = ENDLESS if sampling.ignore_eos else sampling.min_tokens
         chain = None if _is_plain_greedy(sampling) else self._new_chain(sampling, prompt)
         self._slots[slot] = _Slot(chain, forced, sampling.logprobs)
 
@@ -508,22 +509,30 @@ class LlamaCpp:
             return []
         slots = [self._slots[number] for number in numbers]
         rows = self._rows.view(len(numbers))
-        if any(slot.chain is None for slot in slots):
-            likeliest: list[int] = rows.argmax(axis=1).tolist()
+        likeliest: list[int] = rows.argmax(axis=1).tolist() if any(slot.chain is None for slot in slots) else []
         drawn: list[Drawn] = []
         for at, (number, slot) in enumerate(zip(numbers, slots, strict=True)):
-            token = likeliest[at] if slot.chain is None else self._sample(slot, last[at])
+            if slot.chain is not None:
+                token = self._sample(slot, last[at])
+            elif slot.forced and likeliest[at] in self._ends:
+                token = self._likeliest_but_the_end(rows[at])
+            else:
+                token = likeliest[at]
+            slot.forced -= slot.forced > 0
             wanted = slot.logprobs
             drawn.append(Drawn(number, token, None if wanted is None else self._logprob(rows[at], token, wanted)))
         return drawn
 
     def _sample(self, slot: _Slot, at: int) -> int:
         token = int(self._native.llama_sampler_sample(slot.chain, self._context, at))
-        if slot.forced:
-            slot.forced -= 1
-            if slot.forced == 0:
-                self._native.llama_sampler_free(self._native.llama_sampler_chain_remove(slot.chain, 0))
+        if slot.forced == 1:  # the chain's first sampler prevents the end till then
+            self._native.llama_sampler_free(self._native.llama_sampler_chain_remove(slot.chain, 0))
         return token
+
+    def _likeliest_but_the_end(self, row: Floats) -> int:
+        allowed = row.copy()
+        allowed[list(self._ends)] = -np.inf
+        return int(allowed.argmax())
 
     def _logprob(self, row: Floats, token: int, top: int) -> core.TokenLogprob:
         """Log probabilities by the model's own distribution, before temperature and cuts."""
@@ -721,9 +730,7 @@ def _penalty_window(sampling: core.Sampling, n_ctx: int) -> int:
 def _is_plain_greedy(sampling: core.Sampling) -> bool:
     """Whether the next token is just the likeliest one."""
     greedy = not sampling.temperature or sampling.temperature <= 0
-    return greedy and not (
-        sampling.logit_bias or sampling.ignore_eos or sampling.min_tokens or _has_penalties(sampling)
-    )
+    return greedy and not (sampling.logit_bias or _has_penalties(sampling))
 
 
 def _finite(value: float) -> float:
