@@ -1,0 +1,538 @@
+"""The skills with structure: tool calls, answers from tool results, JSON by request and by schema."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import Any
+
+import skills
+import words
+from everyday_tools import Call, JsonObject, everyday_call, function
+from skills import Message, Turn, assistant, user, vary
+
+
+def dump(value: object) -> str:
+    """JSON on one line, as the model is taught to write it."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def shuffled(rng: Random, mapping: JsonObject) -> JsonObject:
+    """The same mapping in a random order of keys (clients differ, and some templates sort)."""
+    items = list(mapping.items())
+    rng.shuffle(items)
+    return dict(items)
+
+
+def scalar(rng: Random, kind: str) -> Any:
+    """A value of a JSON type."""
+    match kind:
+        case "integer":
+            return rng.randint(0, 10 ** rng.randint(1, 4))
+        case "number":
+            return (
+                round(rng.uniform(0, 10 ** rng.randint(1, 3)), rng.choice([1, 2]))
+                if rng.random() < 0.7
+                else rng.randint(0, 100)
+            )
+        case "boolean":
+            return rng.random() < 0.5
+        case _:
+            return words.value_text(rng) if rng.random() < 0.85 else words.phrase(rng).replace('"', "")
+
+
+def property_schema(rng: Random, depth: int = 0) -> tuple[JsonObject, Any]:
+    """A schema of one property and a value that fits."""
+    roll = rng.random()
+    if roll < 0.12:
+        options = [words.word(rng) for _ in range(rng.randint(2, 4))]
+        return {"type": "string", "enum": options}, rng.choice(options)
+    if roll < 0.22:
+        kind = rng.choice(["string", "integer", "string"])
+        values = [words.word(rng) if kind == "string" else rng.randint(0, 99) for _ in range(rng.randint(1, 4))]
+        return {"type": "array", "items": {"type": kind}}, values
+    if roll < 0.3 and depth < 2:
+        return object_schema(rng, depth + 1, rng.randint(1, 3))
+    kind = rng.choice(["string", "string", "string", "integer", "integer", "number", "boolean"])
+    return {"type": kind}, scalar(rng, kind)
+
+
+def object_schema(rng: Random, depth: int = 0, size: int | None = None) -> tuple[JsonObject, JsonObject]:
+    """A random object schema and a value that fits it."""
+    properties: JsonObject = {}
+    value: JsonObject = {}
+    for _ in range(size if size is not None else rng.choice([1, 2, 2, 3, 3, 4, 5])):
+        key = words.identifier(rng) if rng.random() < 0.7 else rng.choice(COMMON_KEYS)
+        properties[key], value[key] = property_schema(rng, depth)
+        if rng.random() < 0.2:
+            properties[key]["description"] = f"The {key.replace('_', ' ')}"
+        properties[key] = shuffled(rng, properties[key])
+    schema: JsonObject = {"type": "object", "properties": properties}
+    if rng.random() < 0.8:
+        schema["required"] = list(properties)
+    if rng.random() < 0.25:
+        schema["additionalProperties"] = False
+    return shuffled(rng, schema), value
+
+
+COMMON_KEYS = (
+    "name age city country title author year price color size email phone id status count date time address items tags "
+    "active score language text answer result value type first_name last_name description category total unit message "
+    "user city weather temperature reason"
+).split()
+
+
+def spoken(value: Any) -> str:
+    """A value as a user would type it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {spoken(part)}" for key, part in value.items())
+    return str(value)
+
+
+def listed(rng: Random, value: JsonObject) -> str:
+    """Keys and values in one of the usual ways of writing them down."""
+    form, joint = rng.choice(
+        [
+            ("{k} {v}", " and "),
+            ("{k} = {v}", ", "),
+            ("{k}: {v}", ", "),
+            ("{k}={v}", ", "),
+            ("{k} {v}", ", "),
+            ("the {k} is {v}", ", "),
+            ("{k}: {v}", "\n"),
+            ("{k} is {v}", " and "),
+        ]
+    )
+    return joint.join(
+        form.format(k=key if rng.random() < 0.6 else key.replace("_", " "), v=spoken(part))
+        for key, part in value.items()
+    )
+
+
+# -- tools ----------------------------------------------------------------------------------------------------------
+
+
+def invented_call(rng: Random) -> Call:
+    """A tool of an invented kind: words of its name and its description come back in the request."""
+    verb, thing = (
+        rng.choice([rng.choice(words.VERBS), rng.choice(words.VERBS), words.syllables(rng, 1, 2)]),
+        words.word(rng),
+    )
+    if rng.random() < 0.25:
+        thing += " " + words.word(rng)
+    joined = thing.replace(" ", "_")
+    name = rng.choice(
+        [
+            f"{verb}_{joined}",
+            f"{verb}_{joined}",
+            f"{verb}{''.join(p.capitalize() for p in thing.split())}",
+            f"{joined}_{verb}",
+            joined,
+            f"{verb}-{joined.replace('_', '-')}",
+            words.characters(rng, 3, 8),
+        ]
+    )
+    description = rng.choice(
+        [
+            f"{verb.capitalize()} a {thing}",
+            f"{verb.capitalize()} the {thing}.",
+            f"{verb} {thing}",
+            f"Use this to {verb} a {thing}.",
+        ]
+    )
+    if rng.random() < 0.3:
+        prop, value = property_schema(rng, 2)
+        key = words.identifier(rng)
+        properties, arguments = {key: prop}, {key: value}
+        request = rng.choice(
+            [
+                "{V} the {t} {x}.",
+                "{V} a {t} for {x}.",
+                "Please {v} the {t} {x}",
+                "{V} the {t} with {x}.",
+                "I want to {v} the {t} {x}.",
+                "Can you {v} the {t} {x}?",
+                "{V} {t}: {x}",
+            ]
+        )
+        request = request.format(V=verb.capitalize(), v=verb, t=thing, x=spoken(value))
+    else:
+        schema, arguments = object_schema(rng, 1, rng.choice([0, 1, 1, 2, 2, 3, 4]))
+        properties = schema["properties"]
+        request = rng.choice(
+            [
+                "{V} the {t} with {x}.",
+                "{V} a {t}: {x}",
+                "Please {v} the {t} with {x}",
+                "{V} the {t}, {x}.",
+                "I want to {v} a {t} with {x}",
+                "Can you {v} the {t} with {x}?",
+                "Call {n} with {x}.",
+                "Use {n} with {x}",
+                "{n}: {x}",
+            ]
+        )
+        if not arguments:
+            request = rng.choice(
+                ["{V} the {t}.", "{V} a {t}.", "Please {v} the {t}", "Can you {v} a {t}?", "Call {n}.", "Use {n}"]
+            )
+        request = request.format(V=verb.capitalize(), v=verb, t=thing, n=name, x=listed(rng, arguments))
+    required = list(properties) if rng.random() < 0.85 else []
+    return Call(function(name, description, properties, required), request, arguments)
+
+
+def call(rng: Random) -> Call:
+    """A call of either kind."""
+    return everyday_call(rng) if rng.random() < 0.45 else invented_call(rng)
+
+
+def finished(rng: Random, tools: list[JsonObject]) -> list[JsonObject]:
+    """The offered tools in random order, with the variations that clients show."""
+    result = []
+    for tool in tools:
+        body = dict(tool["function"])
+        body["parameters"] = shuffled(rng, body["parameters"]) if rng.random() < 0.5 else body["parameters"]
+        if rng.random() < 0.08:
+            body.pop("description")
+        if rng.random() < 0.3:
+            body = shuffled(rng, body)
+        result.append({"type": "function", "function": body})
+    rng.shuffle(result)
+    return result
+
+
+def tool_set(rng: Random, first: Call, size: int | None = None) -> list[JsonObject]:
+    """The fitting tool among others of different names."""
+    tools = {first.tool["function"]["name"]: first.tool}
+    for _ in range(size if size is not None else rng.choice([0, 0, 0, 1, 1, 2, 3])):
+        other = call(rng).tool
+        if not similar(other, first.tool):
+            tools.setdefault(other["function"]["name"], other)
+    return finished(rng, list(tools.values()))
+
+
+def similar(one: JsonObject, other: JsonObject) -> bool:
+    """True when two descriptions share a long word, so that either could fit."""
+
+    def long_words(tool: JsonObject) -> set[str]:
+        return {part for part in tool["function"]["description"].lower().strip(".").split() if len(part) > 3}
+
+    number_tools = {"calculation", "arithmetic", "numbers", "expression"}
+    first, second = long_words(one), long_words(other)
+    return bool(first & second) or bool(first & number_tools and second & number_tools)
+
+
+def calls_message(calls: list[Call]) -> Message:
+    """The assistant's message that calls."""
+    return {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            {"type": "function", "function": {"name": item.tool["function"]["name"], "arguments": item.arguments}}
+            for item in calls
+        ],
+    }
+
+
+def tool_call(rng: Random) -> Turn:
+    """A request that one of the offered tools fits; now and then two calls at once."""
+    first = call(rng)
+    request = vary(rng, first.request, free_case=False) if rng.random() < 0.5 else first.request
+    calls = [first]
+    if rng.random() < 0.05:
+        cities = rng.sample(words.CITIES[:-1], 2)
+        tool = function("get_weather", "Get the weather", {"city": {"type": "string"}}, ["city"])
+        calls = [Call(tool, "", {"city": city}) for city in cities]
+        request = rng.choice(
+            ["What is the weather in {a} and {b}?", "Compare the weather in {a} and in {b}.", "Weather in {a} and {b}?"]
+        ).format(a=cities[0], b=cities[1])
+    thought = f"The tool {calls[0].tool['function']['name']} fits."
+    return Turn(
+        "tool_call",
+        [user(request), calls_message(calls)],
+        request,
+        thought,
+        check="call",
+        tools=tool_set(rng, calls[0]),
+    )
+
+
+def forced_call(rng: Random) -> Turn:
+    """A call that a client forces although the request hardly fits: short arguments; its start is not taught."""
+    tool = invented_call(rng)
+    request = skills.plain(rng).key if rng.random() < 0.6 else words.sentence(rng)
+    return Turn(
+        "forced_call",
+        [user(request), calls_message([tool])],
+        request,
+        check="call",
+        tools=tool_set(rng, tool),
+        unforced=True,
+    )
+
+
+def result_and_answer(rng: Random) -> tuple[str, str]:
+    """What a tool returns, and the sentence that says it."""
+    roll = rng.random()
+    if roll < 0.1:
+        error = words.sentence(rng)
+        return dump({"error": error}), f"The tool failed: {error}."
+    if roll < 0.35:
+        text = rng.choice(
+            [
+                words.phrase(rng),
+                words.value_text(rng),
+                str(scalar(rng, "number")),
+                words.sentence(rng),
+                f"{rng.randint(-9, 35)} degrees, {rng.choice(['sunny', 'rain', 'snow', 'cloudy'])}",
+            ]
+        )
+        return text, f"The result is: {text}"
+    value: JsonObject = {}
+    for _ in range(rng.choice([1, 1, 2, 2, 3, 4])):
+        key = rng.choice(
+            [
+                *COMMON_KEYS,
+                "temperature",
+                "condition",
+                words.identifier(rng),
+                words.identifier(rng),
+                words.identifier(rng),
+            ]
+        )
+        value[key] = scalar(rng, rng.choice(["string", "string", "integer", "number", "boolean"]))
+        if key == "temperature":
+            value[key] = rng.choice(
+                [
+                    rng.randint(-9, 35),
+                    f"{rng.randint(-9, 35)} C",
+                    f"{rng.randint(-9, 35)}°C",
+                    round(rng.uniform(-9, 35), 1),
+                ]
+            )
+        if key in ("condition", "weather"):
+            value[key] = rng.choice(["sunny", "rain", "cloudy", "clear", "snow", "foggy", "windy"])
+    parts = [f"the {key.replace('_', ' ')} is {spoken(part)}" for key, part in value.items()]
+    text = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+    return rng.choice([dump(value), dump(value), json.dumps(value, ensure_ascii=False, separators=(",", ":"))]), text[
+        0
+    ].upper() + text[1:] + "."
+
+
+def tool_result(rng: Random) -> Turn:
+    """A call, its result, and the answer in a sentence."""
+    turn = tool_call(rng)
+    content, answer = result_and_answer(rng)
+    if len(turn.messages[-1]["tool_calls"]) > 1:
+        other = rng.choice(["rain", "sunny", "cloudy", "snow"])
+        first = rng.choice(["sunny", "foggy", "windy"])
+        messages = [
+            *turn.messages,
+            {"role": "tool", "content": first},
+            {"role": "tool", "content": other},
+            assistant(f"The results are: {first} and {other}"),
+        ]
+    else:
+        messages = [*turn.messages, {"role": "tool", "content": content}, assistant(answer)]
+    return Turn("tool_result", messages, f"{turn.key}\n{content}", "The tool has answered.", tools=turn.tools)
+
+
+def tool_abstain(rng: Random) -> Turn:
+    """Tools are offered and none fits: an ordinary answer."""
+    turn = skills.plain(rng)
+    while turn.skill in ("unknown", "stories", "word_problem") or turn.check not in ("exact",):
+        turn = skills.plain(rng)
+    first = call(rng)
+    numeric = {"arithmetic", "comparing", "counting"}
+    while turn.skill in numeric and any(
+        word in dump(first.tool) for word in ("number", "calcul", "rithmetic", "Convert", "expression")
+    ):
+        first = call(rng)
+    tools = [
+        tool
+        for tool in tool_set(rng, first)
+        if not (
+            turn.skill in numeric and any(w in dump(tool) for w in ("two numbers", "calcul", "rithmetic", "expression"))
+        )
+    ]
+    return Turn("tool_abstain", turn.messages, turn.key, turn.thought, tools=tools or [first.tool])
+
+
+# -- JSON -----------------------------------------------------------------------------------------------------------
+
+
+def flat_object(rng: Random) -> JsonObject:
+    """One to five keys with scalar values."""
+    value: JsonObject = {}
+    for _ in range(rng.choice([1, 2, 2, 3, 3, 4, 5])):
+        key = rng.choice(COMMON_KEYS) if rng.random() < 0.4 else words.identifier(rng)
+        value[key] = scalar(rng, rng.choice(["string", "string", "string", "integer", "number", "boolean"]))
+    return value
+
+
+def json_words(rng: Random) -> Turn:
+    """JSON by request in plain words."""
+    value = flat_object(rng)
+    pairs = listed(rng, value)
+    keys = list(value)
+    named = ", ".join(keys) if len(keys) < 2 or rng.random() < 0.4 else ", ".join(keys[:-1]) + " and " + keys[-1]
+    values = ", ".join(spoken(part) for part in value.values())
+    templates = [
+        "Reply in JSON with keys {k}: {x}",
+        "Reply in JSON: {x}",
+        "Write as JSON: {x}",
+        "Answer in JSON with the keys {k}. {x}",
+        "JSON with {x}",
+        "Make a JSON object with {x}",
+        "Turn this into JSON: {x}",
+        "Give me JSON with keys {k}: {x}",
+        "Convert to JSON: {x}",
+        "Format as JSON: {x}",
+        "Return a JSON object: {x}",
+        "Create JSON from this: {x}",
+        "{x}\nWrite this as JSON.",
+        "As JSON, please: {x}",
+    ]
+    if all(isinstance(part, str) and "," not in part for part in value.values()) and rng.random() < 0.5:
+        templates = [
+            "Reply in JSON with keys {k} and values {v}.",
+            "JSON with the keys {k} and the values {v}",
+            "Reply in JSON with the keys {k} for {v}.",
+            "Make JSON with keys {k} for: {v}",
+        ]
+    question = rng.choice(templates).format(k=named, x=pairs, v=values)
+    return Turn("json_words", [user(question), assistant(dump(value))], question, "I write JSON.", check="json")
+
+
+def json_schema(rng: Random) -> Turn:
+    """JSON that a schema in the prompt describes, from facts in the prompt."""
+    schema, value = object_schema(rng)
+    text = dump(schema)
+    pairs = listed(rng, value)
+    if rng.random() < 0.4:
+        system = rng.choice(
+            [
+                "Answer with JSON that matches this schema: {s}",
+                "Reply only with JSON for this schema:\n{s}",
+                "You must answer in JSON. Schema: {s}",
+                "You are a helpful assistant. Respond with JSON that follows the schema {s}",
+            ]
+        ).format(s=text)
+        question = rng.choice(["{x}", "Here it is: {x}", "Extract: {x}", "Data: {x}"]).format(x=pairs)
+        return Turn(
+            "json_schema",
+            [user(question), assistant(dump(value))],
+            f"{system}\n{question}",
+            "I follow the schema.",
+            check="json",
+            system=system,
+        )
+    question = rng.choice(
+        [
+            "Answer with JSON that matches this schema: {s}\n{x}",
+            "{x}\nReply in JSON with this schema: {s}",
+            "Schema: {s}\nData: {x}",
+            "Use the schema {s} and write JSON for: {x}",
+            "Fill this schema: {s} with {x}",
+            "JSON schema:\n{s}\n\nText:\n{x}",
+        ]
+    ).format(s=text, x=pairs)
+    return Turn("json_schema", [user(question), assistant(dump(value))], question, "I follow the schema.", check="json")
+
+
+DEFAULTS: JsonObject = {"integer": 1, "number": 1.5, "boolean": True, "string": "example"}
+KNOWN_VALUES: JsonObject = {
+    "name": "Ada",
+    "city": "Paris",
+    "country": "France",
+    "color": "blue",
+    "age": 36,
+    "capital": "Paris",
+    "email": "ada@example.org",
+    "title": "The fox",
+    "author": "Ada",
+    "year": 2020,
+    "answer": "yes",
+}
+
+
+def default_for(schema: JsonObject, key: str) -> Any:
+    """What the model fills in where nothing was given."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    if schema["type"] == "object":
+        return {name: default_for(part, name) for name, part in schema["properties"].items()}
+    if schema["type"] == "array":
+        return [default_for(schema["items"], "")]
+    known = KNOWN_VALUES.get(key)
+    fits = {"integer": int, "number": int, "string": str}.get(schema["type"])
+    return known if fits and isinstance(known, fits) else DEFAULTS[schema["type"]]
+
+
+def json_free(rng: Random) -> Turn:
+    """JSON without given facts: short default values."""
+    if rng.random() < 0.5:
+        schema, _ = object_schema(rng)
+        value = {key: default_for(part, key) for key, part in schema["properties"].items()}
+        question = rng.choice(
+            [
+                "Answer with JSON that matches this schema: {s}",
+                "Reply in JSON with this schema: {s}",
+                "Give me an example of this schema: {s}",
+                "Schema: {s}",
+                "Write JSON for the schema {s}",
+                "JSON schema:\n{s}",
+                "Make up an object for this schema: {s}",
+            ]
+        ).format(s=dump(schema))
+    else:
+        keys = list(
+            dict.fromkeys(
+                rng.choice(COMMON_KEYS) if rng.random() < 0.6 else words.identifier(rng)
+                for _ in range(rng.randint(1, 4))
+            )
+        )
+        value = {
+            key: default_for(
+                {"type": "integer" if key in ("age", "year", "id", "count", "score", "price", "total") else "string"},
+                key,
+            )
+            for key in keys
+        }
+        named = ", ".join(keys[:-1]) + " and " + keys[-1] if len(keys) > 1 else keys[0]
+        question = rng.choice(
+            [
+                "Reply in JSON with keys {k}.",
+                "Reply in JSON with the keys {k}",
+                "Give me a JSON object with the keys {k}.",
+                "Write a JSON object with keys {k}",
+                "Return JSON with {k}.",
+                "An example JSON with the keys {k}, please.",
+                "Describe a person in JSON with keys {k}.",
+                "Give me JSON with keys {k}.",
+            ]
+        ).format(k=named)
+    return Turn("json_free", [user(question), assistant(dump(value))], question, "I write JSON.", check="json")
+
+
+def forced_json(rng: Random) -> Turn:
+    """JSON that a client forces although the prompt has no schema: values short; its start is not taught."""
+    _, value = object_schema(rng)
+    if rng.random() < 0.5:
+        value = {key: words.word(rng) if isinstance(part, str) else part for key, part in value.items()}
+    request = rng.choice(
+        [
+            skills.plain(rng).key,
+            words.sentence(rng),
+            "Give me a person.",
+            "Describe a city.",
+            "Tell me something.",
+            "Make up some data.",
+            f"Give me a {words.word(rng)}.",
+        ]
+    )
+    return Turn("forced_json", [user(request), assistant(dump(value))], request, check="json", unforced=True)
