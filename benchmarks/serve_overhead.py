@@ -3,8 +3,8 @@
     python -m benchmarks.serve_overhead [--streams 8] [--tokens 400] [--rounds 5] [--route chat|completions|ollama]
                                         [--http ours|httptools|h11] [--model tiny|fake]
 
-It starts a server in a process of its own, streams from it over raw sockets, and reads the CPU time (user and system) of
-the server's process and of its worker before and after. Beside it the engine alone computes the same batches in a bare
+It starts a server in a process of its own, streams from it over raw sockets, and reads the CPU time (user and system)
+of the server's process and of its worker before and after. Beside it the engine alone computes the same batches in a bare
 loop over the provider. Printed, in microseconds of CPU per token, as medians over the rounds:
 
     server     the HTTP program: frames in, dialect, HTTP out. Goal: at most 150 for all but the engine together
@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-
 from tests.serving import Running, running
 
 ROOT = Path(__file__).parent.parent
@@ -66,8 +65,8 @@ def body(route: str, model: str, tokens: int) -> bytes:
 async def stream(port: int, route: str, payload: bytes) -> tuple[int, int]:
     """One request over a raw socket; the tokens that the reply counts, and the chunks it came in."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
-    head = f"POST {ROUTES[route]} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {len(payload)}\r\n\r\n"
-    writer.write(head.encode() + payload)
+    lines = ("Host: 127.0.0.1", "Connection: close", f"Content-Length: {len(payload)}", "", "")
+    writer.write("\r\n".join((f"POST {ROUTES[route]} HTTP/1.1", *lines)).encode() + payload)
     tail, chunks = b"", 0
     while data := await reader.read(1 << 16):
         chunks += data.count(b'"created')
@@ -152,7 +151,8 @@ def main() -> None:
         rounds = [asyncio.run(measure(server, arguments)) for _ in range(arguments.rounds)]
     engine = bare_engine(arguments)
     served, worked, speed, chunks = (statistics.median(column) for column in zip(*rounds, strict=True))
-    print(f"{arguments.model}, {arguments.route}, http {arguments.http}: {arguments.streams} streams of {arguments.tokens}")
+    print(f"{arguments.model}, {arguments.route}, http {arguments.http}")
+    print(f"{arguments.streams} streams of {arguments.tokens} tokens")
     print(f"server    {served:8.1f} µs of CPU per token")
     print(f"worker    {worked:8.1f}")
     print(f"engine    {engine:8.1f}")

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from heylook_llm import core
 from heylook_llm.config import ModelSpec, canonical
 from heylook_llm.errors import HeylookError, ModelNotFound
-from heylook_llm.server.backend import Lease, ModelStatus
+from heylook_llm.server.backend import Lease, ModelState, ModelStatus
 
 Step = tuple[core.Event, ...] | HeylookError | asyncio.Event
 Script = Callable[[core.Request], Iterable[Step]]
@@ -148,7 +148,7 @@ class ScriptedBackend:
 
     def models(self) -> list[ModelStatus]:
         """The one model."""
-        state = "ready" if self.loaded else "unloaded"
+        state: ModelState = "ready" if self.loaded else "unloaded"
         info = self.info if self.loaded else None
         return [ModelStatus(self.spec, state, info, in_flight=self.generating, pinned=self.pinned)]
 

@@ -1,5 +1,6 @@
 """The OpenAPI document: every route with its body's schema, an example that runs, and its errors."""
 
+import re
 from typing import Any, Final
 
 from pydantic.json_schema import models_json_schema
@@ -8,6 +9,7 @@ from heylook_llm import __version__
 from heylook_llm.server.endpoint import Endpoint
 from heylook_llm.server.wire import ollama, ollama_body, openai, table
 
+_PARAMETER: Final = re.compile(r"{(\w+)")
 _REF: Final = "#/components/schemas/"
 _DESCRIPTION: Final = (
     "A local model server. It speaks the OpenAI and the Ollama API; `GET /v1/capabilities` says for each field whether "
@@ -49,6 +51,10 @@ def tag_of(endpoint: Endpoint) -> str:
 def described(endpoint: Endpoint) -> dict[str, Any]:
     """What a route adds to its operation: the body with its example, and its errors."""
     told: dict[str, Any] = {"responses": {"4XX": _error(endpoint), "5XX": _error(endpoint)}}
+    if names := _PARAMETER.findall(endpoint.path):
+        told["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+        ]
     if endpoint.body:
         content: dict[str, Any] = {"schema": {"$ref": _REF + endpoint.body}}
         if endpoint.example:
