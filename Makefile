@@ -18,7 +18,7 @@ INSTALL = @if [ -z "$(PYTHON)" ]; then \
 	exit 1; fi; $(PYTHON) tools/install.py --environment $(VENV) --accelerator $(ACCEL)
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev serve test test_long test_changed coverage check format lint build docs docs-serve lock check-platforms clean distclean
+.PHONY: help install dev serve test test_long test_changed coverage check format lint build docs docs-serve docs-tables lock check-platforms clean distclean
 
 help:  ## show this
 	@grep -E '^[a-z_-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -81,6 +81,9 @@ build: $(VENV)/installed-$(ACCEL)  ## the wheel, in dist/
 docs: $(VENV)/installed-docs  ## the documentation, in site/
 	@NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
+
+docs-tables: $(VENV)/installed-dev  ## write the tables of docs/ that the code knows
+	@$(BIN)/python tools/write_docs.py
 
 docs-serve: $(VENV)/installed-docs  ## the documentation on http://127.0.0.1:8000, rebuilt on change
 	@NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs serve

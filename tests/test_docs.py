@@ -1,0 +1,133 @@
+"""The documents say what the code does: generated tables are fresh, links lead somewhere, README commands answer."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from heylook_llm import config
+from tests.commands_at_work import Home, Server
+
+ROOT = Path(__file__).parent.parent
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+GUIDES = [ROOT / "README.md", ROOT / "CLIENT_INTEGRATION_GUIDE.md"]
+sys.path.insert(0, str(ROOT / "tools"))
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_tables_are_fresh(page: Path) -> None:
+    from write_docs import with_tables  # type: ignore[import-not-found,unused-ignore]  # tools/ has no package
+
+    text = page.read_text(encoding="utf-8")
+    assert with_tables(text) == text, "run make docs-tables"
+
+
+@pytest.mark.unit
+def test_every_key_of_models_yaml_has_an_effect() -> None:
+    from write_docs import EFFECTS
+
+    shared = set(config.SamplingDefaults.model_fields)
+    for model, effects in EFFECTS.items():
+        own = set(model.model_fields) - (shared if model is not config.SamplingDefaults else set())
+        assert set(effects) == own, model.__name__
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        assert "://" in target or (page.parent / target).exists(), target
+
+
+@pytest.mark.unit
+def test_the_bundled_registry_shows_real_keys_with_their_defaults() -> None:
+    text = config.BUNDLED.read_text(encoding="utf-8")
+    uncommented = re.sub(r"^(\s*)# ([a-z_]+:)", r"\1\2", text, flags=re.MULTILINE)
+    (spec,) = config.parse(uncommented, config.BUNDLED).models
+    fresh = config.LlamaCppConfig(model_path=spec.config.model_path)
+    shown = re.findall(r"^\s+# ([a-z_]+): ", text, re.MULTILINE)
+    assert shown
+    for key in set(shown) - set(config.SamplingDefaults.model_fields):
+        assert getattr(spec.config, key) == getattr(fresh, key), key
+
+
+@pytest.mark.unit
+def test_yaml_in_the_documents_is_valid(tmp_path: Path) -> None:
+    for page in (ROOT / "README.md", ROOT / "docs" / "models.md"):
+        for block in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            assert config.parse(block, tmp_path / "models.yaml").enabled
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of a language in the guides."""
+    return [
+        block
+        for page in GUIDES
+        for block in re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    ]
+
+
+def curl_commands() -> list[str]:
+    """The curl commands in the guides, with their continued lines."""
+    text = "\n".join(blocks("sh"))
+    return [command for command in re.findall(r"^curl (?:[^'\n\\]|'[^']*'|\\\n)*", text, re.MULTILINE) if command]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home whose models.yaml is the bundled one."""
+    home = Home(tmp_path_factory.mktemp("home"))
+    home.models = config.BUNDLED
+    return home
+
+
+@pytest.fixture(scope="module")
+def server(home: Home) -> Iterator[Server]:
+    """A server as `make serve` starts it, on another port."""
+    with home.serving("--port", "0") as it:
+        yield it
+
+
+@pytest.mark.integration
+def test_curl_commands_answer(server: Server) -> None:
+    commands = curl_commands()
+    assert len(commands) >= 5
+    for command in commands:
+        here = command.replace("http://127.0.0.1:8080", server.url)
+        ran = subprocess.run(["sh", "-c", f"{here} -s --fail-with-body"], capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, f"{command}\n{ran.stdout}"
+        last = ran.stdout.strip().splitlines()[-1].removeprefix("data: ")
+        assert last == "[DONE]" or "error" not in json.loads(last)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.split()[1])
+def test_python_blocks_run(server: Server, block: str) -> None:
+    here = block.replace("http://127.0.0.1:8080", server.url)
+    ran = subprocess.run([sys.executable, "-c", here], capture_output=True, text=True, check=False, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip()
+
+
+@pytest.mark.integration
+def test_terminal_commands_run(home: Home, server: Server) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert 'heylookllm run heylook-tiny "What is 3 plus 4?"' in readme
+    assert home.run("run", "heylook-tiny", "What is 3 plus 4?").stdout.strip()
+    for name in ("list", "ps"):
+        assert f"\nheylookllm {name}\n" in readme
+        assert "heylook-tiny:latest" in home.run(name).stdout
+
+
+@pytest.mark.integration
+def test_what_the_readme_quotes_is_what_the_model_says(server: Server) -> None:
+    quoted = re.search(r'`"content":"([^"]+)"`', (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert quoted
+    command = curl_commands()[0].replace("http://127.0.0.1:8080", server.url)
+    ran = subprocess.run(["sh", "-c", f"{command} -s"], capture_output=True, text=True, check=True)
+    assert json.loads(ran.stdout)["choices"][0]["message"]["content"] == quoted[1]

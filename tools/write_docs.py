@@ -1,0 +1,263 @@
+"""Write the tables of docs/ that the code knows: keys of models.yaml, options of commands, fields of the APIs.
+
+They stand between `<!-- table: NAME -->` and `<!-- end -->`. `make docs-tables` runs this; a test compares.
+"""
+
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import annotated_types
+import click
+import pydantic
+from pydantic.fields import FieldInfo
+
+from heylook_llm import cli, config
+from heylook_llm.server.wire import ollama, openai, table
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
+    config.Settings: {
+        "default_model": "Loaded at the start; what a request without a model gets (`/v1` only).",
+        "max_loaded_models": "How many models stay loaded, the most recently used ones. "
+        "A busy or pinned model is never evicted.",
+        "prewarm": "Load `default_model` at the start, not at its first request.",
+        "limits": "Bounds of the server: see below.",
+        "models": "The registry: a list of entries.",
+    },
+    config.ModelSpec: {
+        "id": "The name that clients use; `NAME:latest` is the same, and case doesn't count.",
+        "aliases": "More names for it, for clients that hard-code one, such as `gpt-4o`.",
+        "provider": "The engine: `llama_cpp` (GGUF files) or `fake` (no weights, for tests). "
+        "`mlx` comes with a later version.",
+        "description": "Shown in listings.",
+        "tags": "Shown in listings.",
+        "enabled": "`false`: kept in the file, not served.",
+        "pinned": "Never evicted and never unloaded for idleness.",
+        "idle_ttl": "Unload after so long without a request: seconds, `5m`, `1h30m`, `never`. "
+        "A request's `keep_alive` stands above it.",
+        "config": "The engine's settings: see below.",
+    },
+    config.Limits: {
+        "max_queue": "Requests that may wait for a model or a place in it; one more gets 503 with `Retry-After`.",
+        "max_body_bytes": "Largest request body; a longer one gets 413.",
+        "max_n": "Most choices (`n`) of one request.",
+        "max_stop": "Most stop strings of one request.",
+        "max_tools": "Most tools of one request.",
+        "same_model_age_seconds": "For so long, requests for a loaded model may pass "
+        "older ones that need another model.",
+        "load_timeout_seconds": "Without progress for so long, a load is given up.",
+        "stall_seconds": "A model with live requests and no step for so long is killed and started anew.",
+        "drain_seconds": "How long requests may finish when the server ends.",
+        "memory_reserve_bytes": "What loading a model must leave free.",
+    },
+    config.LlamaCppConfig: {
+        "model_path": "The GGUF file (of a split one the first part), relative to models.yaml; `~` is your home.",
+        "chat_format_template": "A file with a Jinja chat template instead of the model's own.",
+        "chat_template": "The same, as text.",
+        "n_ctx": "Tokens that one request may use, prompt and answer. 0: what the model was trained for.",
+        "kv_tokens": "The pool of context memory that all requests share, in tokens. "
+        "0: `n_ctx * n_parallel`, up to what memory allows.",
+        "n_parallel": "Requests that are computed together.",
+        "n_batch": "Most tokens of one engine step.",
+        "n_ubatch": "... and of one pass through the network.",
+        "prefill_tokens": "Most prompt tokens that a step takes beside requests that are being answered.",
+        "n_threads": "Threads of a step that decodes. 0: the physical cores.",
+        "n_threads_batch": "Threads of a step that computes prompts. 0: as `n_threads`.",
+        "n_gpu_layers": "Layers on the GPU. `auto`: as many as fit into its free memory; 0: none; -1: all.",
+        "main_gpu": "The GPU that holds what isn't split.",
+        "split_mode": "How layers are spread over several GPUs.",
+        "tensor_split": "Share of each GPU.",
+        "flash_attn": "Flash attention.",
+        "use_mmap": "Map the file instead of reading it.",
+        "use_mlock": "Keep the weights from being swapped out.",
+        "offload_kqv": "Keep the context memory on the GPU.",
+        "swa_full": "Keep the whole context of sliding-window layers, so that prefixes can be reused.",
+        "type_k": "Precision of the context memory's keys.",
+        "type_v": "... and of its values.",
+        "rope_scaling_type": "How positions beyond the trained context are scaled. Unset: the model's own.",
+        "rope_freq_base": "Unset: the model's own.",
+        "rope_freq_scale": "Unset: the model's own.",
+        "numa": "Spread threads over NUMA nodes.",
+    },
+    config.SamplingDefaults: {
+        "temperature": "0 is greedy.",
+        "top_p": "",
+        "top_k": "0 is off.",
+        "min_p": "",
+        "typical_p": "1 is off.",
+        "max_tokens": "Most tokens of an answer. Unset: until the model ends, or the context does.",
+        "repetition_penalty": "1 is off.",
+        "repetition_context_size": "Tokens that the penalties look back on. 0 is off, -1 the whole context.",
+        "presence_penalty": "",
+        "frequency_penalty": "",
+        "seed": "Unset: a new one for each request.",
+        "stop": "Strings that end an answer.",
+    },
+    config.FakeConfig: {
+        "model_path": "Not read.",
+        "n_ctx": "As for llama_cpp.",
+        "kv_tokens": "As for llama_cpp.",
+        "n_parallel": "As for llama_cpp.",
+        "n_batch": "As for llama_cpp.",
+        "prefill_tokens": "As for llama_cpp.",
+        "prefill_tokens_per_second": "Speed of prompts. 0: at once.",
+        "decode_tokens_per_second": "Speed of each answer. 0: at once.",
+        "load_seconds": "How long loading takes.",
+        "load_error": "Refuse to load, with this text.",
+        "load_crash": "End by this signal while loading, e.g. `SIGSEGV`.",
+        "load_hang": "Never finish loading.",
+        "resident_bytes": "What the memory verdict counts for it.",
+        "reply": "Answer this, whatever is asked. Unset: an echo.",
+        "chat_template": "As for llama_cpp.",
+    },
+}
+
+
+def main() -> None:
+    """Write every page whose tables changed."""
+    for path in sorted(DOCS.glob("*.md")):
+        old = path.read_text(encoding="utf-8")
+        new = with_tables(old)
+        if new != old:
+            path.write_text(new, encoding="utf-8")
+            print(path, file=sys.stderr)
+
+
+def with_tables(page: str) -> str:
+    """The page with its tables written anew."""
+    return BLOCK.sub(lambda block: f"{block[1]}{TABLES[block[2]]()}\n{block[3]}", page)
+
+
+# ---- keys of models.yaml ---------------------------------------------------------------------------------------------
+
+
+def keys(model: type[pydantic.BaseModel], *, without: type[pydantic.BaseModel] | None = None) -> str:
+    """Key, values, default and effect of each field of `model`, those of `without` left out."""
+    inherited = set(without.model_fields) if without is not None else set()
+    rows = [
+        (f"`{name}`", values(field), default(field), EFFECTS[model][name])
+        for name, field in model.model_fields.items()
+        if name not in inherited
+    ]
+    return grid(("Key", "Values", "Default", "Effect"), rows)
+
+
+def values(field: FieldInfo) -> str:
+    """What a field accepts, in YAML's words."""
+    return kind(field.annotation, field) + bounds(field)
+
+
+def kind(annotation: Any, field: FieldInfo | None = None) -> str:
+    """A type in YAML's words."""
+    if field is not None and any(isinstance(item, pydantic.BeforeValidator) for item in field.metadata):
+        return "duration"
+    if get_origin(annotation) is Literal:
+        return " ".join(f"`{value}`" for value in get_args(annotation))
+    if get_origin(annotation) is tuple:
+        return "list"
+    parts = [part for part in get_args(annotation) if part is not type(None)]
+    if parts:
+        return ", ".join(dict.fromkeys(kind(part) for part in parts))
+    names: dict[Any, str] = {str: "text", int: "whole number", float: "number", bool: "`true` `false`"}
+    return names.get(annotation, "mapping")
+
+
+def bounds(field: FieldInfo) -> str:
+    """The limits of a number."""
+    words = {annotated_types.Ge: "≥", annotated_types.Gt: ">", annotated_types.Le: "≤", annotated_types.Lt: "<"}
+    limits = [
+        f"{sign} {next(iter(vars_of(item).values()))}"
+        for item in field.metadata
+        for type_, sign in words.items()
+        if isinstance(item, type_)
+    ]
+    return f" {', '.join(limits)}" if limits else ""
+
+
+def vars_of(item: Any) -> dict[str, Any]:
+    """The fields of an annotated_types constraint."""
+    return {name: getattr(item, name) for name in ("ge", "gt", "le", "lt") if hasattr(item, name)}
+
+
+def default(field: FieldInfo) -> str:  # noqa: PLR0911 (one answer for each kind of default)
+    """A field's default in YAML's words."""
+    value = field.get_default(call_default_factory=True)
+    if field.is_required():
+        return "required"
+    if value is None:
+        return "unset"
+    if isinstance(value, pydantic.BaseModel):
+        return ""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, float) and math.isinf(value):
+        return "`never`"
+    if value in ("", ()):
+        return "empty"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+# ---- options of commands ---------------------------------------------------------------------------------------------
+
+
+def commands() -> str:
+    """Every command with its options."""
+    return "\n".join(_command("heylookllm", name, command) for name, command in sorted(cli.heylookllm.commands.items()))
+
+
+def _command(prefix: str, name: str, command: click.Command) -> str:
+    if command.hidden:
+        return ""
+    if isinstance(command, click.Group):
+        return "\n".join(_command(f"{prefix} {name}", sub, item) for sub, item in sorted(command.commands.items()))
+    context = click.Context(command, info_name=f"{prefix} {name}")
+    usage = " ".join(command.collect_usage_pieces(context))
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    rows = [row for option in options if (row := option.get_help_record(context)) is not None]
+    table_of_options = grid(("Option", "Effect"), [(f"`{left.strip()}`", right) for left, right in rows])
+    parts = [f"### {prefix} {name}", f"`{prefix} {name} {usage}`", command.help or "", table_of_options if rows else ""]
+    return "".join(f"{part}\n\n" for part in parts if part).rstrip("\n") + "\n"
+
+
+# ---- fields of the APIs ----------------------------------------------------------------------------------------------
+
+
+def fields(body: type[table.Body]) -> str:
+    """Every field of a body and what becomes of it."""
+    return grid(("Field", "", "Note"), [(f"`{row.name}`", row.treatment, row.note) for row in table.rows(body)])
+
+
+def routes(bodies: dict[str, type[table.Body]]) -> str:
+    """The tables of several routes."""
+    return "\n".join(f"### {route}\n\n{fields(body)}\n" for route, body in bodies.items())
+
+
+def grid(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [heads, tuple("---" for _ in heads), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in lines
+    )
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "settings": lambda: keys(config.Settings),
+    "model": lambda: keys(config.ModelSpec),
+    "limits": lambda: keys(config.Limits),
+    "llama_cpp": lambda: keys(config.LlamaCppConfig, without=config.SamplingDefaults),
+    "sampling": lambda: keys(config.SamplingDefaults),
+    "fake": lambda: keys(config.FakeConfig, without=config.SamplingDefaults),
+    "commands": commands,
+    "openai": lambda: routes(openai.BODIES),
+    "ollama": lambda: routes(ollama.BODIES),
+    "ollama-options": lambda: fields(ollama.OPTIONS),
+}
+
+if __name__ == "__main__":
+    main()
