@@ -354,6 +354,21 @@ def test_fewer_prompt_tokens_beside_decoding_sequences() -> None:
     assert scheduler.prompt_limit(3) == 128
 
 
+def test_prompt_chunks_follow_the_measured_speed() -> None:
+    scheduler, provider = simulated(kv_tokens=5000, prefill_tokens=512)
+    scheduler.submit(sequence(1, [1] * 3000, limit=4000), 0)
+    chunks = []
+    for step in range(6):
+        drawn = provider.step(scheduler.plan(0))
+        count = scheduler.composition.prompt_tokens
+        chunks.append(count)
+        now = step * 10_000_000_000
+        scheduler.commit(drawn, now, now + count * 2_500_000)
+    assert chunks[0] == 512
+    assert chunks == sorted(chunks, reverse=True)
+    assert 100 <= chunks[-1] < 120, "100 tokens take 250 ms"
+
+
 def test_retained_cells_are_trimmed_while_others_run() -> None:
     scheduler, provider = simulated(retained_tokens=30)
     for request in (1, 2):

@@ -120,7 +120,7 @@ class Engine:
             model.provider,
             slots=info.n_parallel,
             kv_tokens=info.kv_tokens or info.n_ctx * info.n_parallel,
-            n_batch=_number(options, "n_batch", 2048),
+            n_batch=min(_number(options, "n_batch", 2048), info.kv_tokens or info.n_ctx),
             prefill_tokens=_number(options, "prefill_tokens", 512),
             retained_tokens=_number(options, "retained_tokens", retained_budget(info)),
         )
@@ -173,18 +173,18 @@ class Engine:
 
     def step(self) -> None:
         """One engine step, and the events of it. What a step raises fails the requests that were in it."""
-        scheduler = self.scheduler
-        start_ns = time.monotonic_ns()
         try:
-            feeds = scheduler.plan(start_ns)
-            drawn = self._provider.step(feeds)
+            self._step()
         except OutOfCells:
             self._make_room()
-            return
         except Exception as error:
             log.exception("A step failed")
-            self._fail_running(error)
-            return
+            self._fail_step(error)
+
+    def _step(self) -> None:
+        scheduler = self.scheduler
+        start_ns = time.monotonic_ns()
+        drawn = self._provider.step(scheduler.plan(start_ns))
         now_ns = time.monotonic_ns()
         outcomes = scheduler.commit(drawn, start_ns, now_ns)
         self.busy_ns += now_ns - start_ns
@@ -250,10 +250,14 @@ class Engine:
         limit = self.model.info.kv_tokens or ended.limit_tokens
         self._fail(ended.request, errors.ContextLengthExceeded(limit_tokens=limit, prompt_tokens=ended.prompt_tokens))
 
-    def _fail_running(self, error: Exception) -> None:
-        known = error if isinstance(error, HeylookError) else None
-        shown = known or EngineError("The engine failed while computing this request; the log has the cause.")
-        for number in {sequence.request for sequence in self.scheduler.running}:
+    def _fail_step(self, error: Exception) -> None:
+        """End the requests that were in a failed step, which may have ended some of their sequences already."""
+        shown: HeylookError = EngineError("The engine failed while computing this request; the log has the cause.")
+        if isinstance(error, HeylookError):
+            shown = error
+        waiting = set(self.scheduler.waiting)
+        involved = {sequence.request for sequence in self._open if sequence not in waiting}
+        for number in involved or {sequence.request for sequence in self._open}:
             self._fail(number, shown, keep=False)
 
     def _fail(self, number: int, error: HeylookError, *, keep: bool = True) -> None:

@@ -11,12 +11,16 @@ It asks its Memory (a Provider) to remove, share and shift cells at once, becaus
 
 import bisect
 from collections.abc import Sequence as Seq
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from heylook_llm import core
 from heylook_llm.worker.prefix import Ledger, Prefixes, common_prefix
 from heylook_llm.worker.providers.base import Drawn, Feed
 from heylook_llm.worker.sequence import End, Sequence, State
+
+CHUNK_NS: Final = 250_000_000
+"""How long a step's prompt tokens may take by the measured speed: what a cancel or a stream beside it waits at most."""
+LEAST_CHUNK_TOKENS: Final = 32
 
 
 class Memory(Protocol):
@@ -98,6 +102,10 @@ class Scheduler:
         self._in_slot: list[Sequence | None] = [None] * slots
         self._requests: dict[int, list[Sequence]] = {}
         self._arrivals = 0
+        self._blocked = False
+        """The first of the waiting didn't fit, and nothing has ended or come since."""
+        self._chunk_tokens = float(self._prefill_tokens)
+        """Prompt tokens that take CHUNK_NS, as measured; optimistic until then."""
         self._planned: list[tuple[Sequence, int, bool]] = []
 
     # ---- coming and going --------------------------------------------------------------------------------------------
@@ -106,6 +114,7 @@ class Scheduler:
         """Queue a sequence; its prompt is shorter than its limit, and its limit at most the pool."""
         sequence.arrival = self._arrivals
         self._arrivals += 1
+        self._blocked = False
         sequence.stamps.queued_ns = now_ns
         self._requests.setdefault(sequence.request, []).append(sequence)
         bisect.insort(self.waiting, sequence, key=_order)
@@ -161,7 +170,7 @@ class Scheduler:
         return self.ledger.used + sum(count for _, count, _ in self._planned) > self._kv_tokens
 
     def _plan(self, now_ns: int) -> list[Feed]:
-        if self.waiting:
+        if self.waiting and not self._blocked:
             self._admit(now_ns)
         feeds: list[Feed] = []
         planned = self._planned = []
@@ -179,9 +188,17 @@ class Scheduler:
         return feeds
 
     def prompt_limit(self, decoding: int) -> int:
-        """Most prompt tokens of a step beside so many decoding sequences: fewer, so that those don't stutter."""
-        wanted = self._prefill_tokens if decoding == 0 else max(32, self._prefill_tokens // 4)
+        """Most prompt tokens of a step: as configured, a quarter of it beside decoding sequences, within CHUNK_NS."""
+        wanted = self._prefill_tokens if decoding == 0 else self._prefill_tokens // 4
+        wanted = max(LEAST_CHUNK_TOKENS, min(wanted, int(self._chunk_tokens)))
         return min(wanted, self._prefill_tokens, self._n_batch - decoding)
+
+    def _measure(self, duration_ns: int) -> None:
+        """Learn from a step of mostly prompt tokens how many of them take CHUNK_NS."""
+        count = self.composition.prompt_tokens
+        if count >= LEAST_CHUNK_TOKENS and duration_ns > 0:
+            measured = min(count * CHUNK_NS / duration_ns, 2.0 * self._prefill_tokens)
+            self._chunk_tokens += (measured - self._chunk_tokens) / 2
 
     def _plan_prompts(self, prefilling: list[Sequence], feeds: list[Feed], budget: int) -> None:
         for sequence in prefilling:
@@ -197,6 +214,7 @@ class Scheduler:
     def commit(self, drawn: Seq[Drawn], start_ns: int, now_ns: int) -> list[Outcome]:
         """Book a computed step: cells, drawn tokens, ends. `start_ns` and `now_ns` enclose the step."""
         self.steps += 1
+        self._measure(now_ns - start_ns)
         batch_size = self.composition.decoding
         self.advanced = []
         for sequence, count, sampled in self._planned:
@@ -274,6 +292,7 @@ class Scheduler:
 
     def _leave_slot(self, sequence: Sequence, *, keep: bool) -> None:
         slot = sequence.slot
+        self._blocked = False
         self.running.remove(sequence)
         self._memory.release(slot)
         self._in_slot[slot] = None
@@ -333,6 +352,7 @@ class Scheduler:
             if _waits_for_leader(sequence):
                 continue
             if not self._enter_slot(sequence):
+                self._blocked = True
                 return
             self.waiting.remove(sequence)
             self._start(sequence, now_ns)

@@ -79,6 +79,8 @@ _FILE_KEYS: Final = {
 }
 _LOG_LEVELS: Final = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
 """ggml.h's; the table in llama-cpp-python is another one. 5 continues the line before."""
+_NOISE: Final = ("n_ctx_seq (", "failed to find a memory slot")
+"""It takes the pool for one sequence's context; and a full pool is the scheduler's daily business."""
 _BUFFER: Final = re.compile(r"(\S+)\s+(model|KV|compute|output) buffer size\s*=\s*([\d.]+) MiB")
 _OFFLOADED: Final = re.compile(r"offloaded (\d+)/\d+ layers")
 
@@ -111,7 +113,7 @@ class _Log:
         if level in _LOG_LEVELS:
             self._level = _LOG_LEVELS[level]
         line = text.decode("utf-8", "replace").strip()
-        if not line or line == "." or "n_ctx_seq (" in line:  # it takes the pool for one sequence's context
+        if not line or line == "." or any(noise in line for noise in _NOISE):
             return
         if self._level >= logging.ERROR:
             self.errors.append(line)
@@ -215,10 +217,10 @@ class LlamaCpp:
         self._metadata = dict(_metadata(native, self._model))
         self._n_parallel = int(options.get("n_parallel") or 8)
         self._n_ctx, kv_tokens = self._context_sizes(options)
-        self._n_batch = min(int(options.get("n_batch") or 2048), kv_tokens)
+        self._n_batch = max(min(int(options.get("n_batch") or 2048), kv_tokens), self._n_parallel)
         self._context = self._new_context(load.model, options, kv_tokens)
         self._memory = native.llama_get_memory(self._context)
-        self._batch = _Batch(native, max(self._n_batch, self._n_parallel))
+        self._batch = _Batch(native, self._n_batch)
         self._rows = _Logits(native, self._context, self._n_vocab, self._n_parallel)
         self._ends = frozenset(t for t in range(self._n_vocab) if native.llama_vocab_is_eog(self._vocab, t))
         self._window = int(native.llama_model_n_swa(self._model)) > 0 and not options.get("swa_full", True)
