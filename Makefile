@@ -79,7 +79,7 @@ build: $(VENV)/installed-$(ACCEL)  ## the wheel, in dist/
 	@ls dist
 
 docs: $(VENV)/installed-docs  ## the documentation, in site/
-	@NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
 	@echo "site/index.html"
 
 docs-tables: $(VENV)/installed-dev  ## write the tables of docs/ that the code knows

@@ -213,9 +213,7 @@ def _model(spec: config.ModelSpec) -> Finding:
     size = size_text(_size_bytes(spec.path))
     engine = {"llama_cpp": "llama-cpp-python", "mlx": "mlx-lm"}[spec.provider]
     if _version(engine) is None:
-        return Finding(
-            name, "wrong", f"{size}, but {engine} isn't installed", "see above, or set enabled: false"
-        )
+        return Finding(name, "wrong", f"{size}, but {engine} isn't installed", "see above, or set enabled: false")
     if spec.provider == "mlx":
         return Finding(name, "wrong", "this version doesn't serve MLX models yet", "set enabled: false")
     return Finding(name, "ok", f"{size}, {spec.path}")
