@@ -1,6 +1,6 @@
 """The plan as a state machine: whatever happens, in whatever order, nobody is evicted wrongly, forgotten or starved.
 
-`HEYLOOK_STEPS=10000` runs that many steps of the state machine; the default is a tenth of it.
+The long tier (HEYLOOK_TEST_TIER=long, `make test_long`) runs 10,000 steps of the state machine, others a tenth of it.
 """
 
 import math
@@ -18,7 +18,7 @@ from heylook_llm.server import plan as p
 
 pytestmark = pytest.mark.unit
 
-STEPS = int(os.environ.get("HEYLOOK_STEPS", "1000"))
+STEPS = 10_000 if os.environ.get("HEYLOOK_TEST_TIER") == "long" else 1_000
 STEPS_PER_RUN = 50
 MODELS = ("a", "b", "c", "d")
 AGE = 10.0

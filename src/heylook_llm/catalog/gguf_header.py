@@ -468,7 +468,7 @@ def _array(source: _Source, key: str) -> Value | None:
     if count > KEPT_ARRAY_ELEMENTS or not source.keeps(POINTER_BYTES * count):
         source.skip(scalar.size * count)
         return None
-    return tuple(source.number(scalar) for _ in range(count))
+    return tuple(number for (number,) in scalar.iter_unpack(source.take(scalar.size * count)))
 
 
 def _alignment(metadata: dict[str, Value]) -> int:
