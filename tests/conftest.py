@@ -20,7 +20,7 @@ models:
 REAL = """
 default_model: heylook-tiny
 models:
-  - {id: heylook-tiny, aliases: [gpt-4o], provider: llama_cpp, config: {model_path: MODEL, n_ctx: 4096, n_threads: 2}}
+  - {id: heylook-tiny, aliases: [gpt-4o], provider: llama_cpp, config: {model_path: MODEL, n_ctx: 4096, n_threads: 1}}
 """
 
 
