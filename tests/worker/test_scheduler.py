@@ -349,7 +349,10 @@ def test_a_full_context_ends_with_length_or_shifts() -> None:
 
 
 def test_fewer_prompt_tokens_beside_decoding_sequences() -> None:
-    scheduler, _ = simulated(prefill_tokens=512)
+    scheduler, provider = simulated(kv_tokens=5000, prefill_tokens=512)
+    assert scheduler.prompt_limit(0) == 64, "nothing is measured yet"
+    scheduler.submit(sequence(1, [1] * 1200, limit=4000), 0)
+    run(scheduler, provider)
     assert scheduler.prompt_limit(0) == 512
     assert scheduler.prompt_limit(3) == 128
 
@@ -364,9 +367,15 @@ def test_prompt_chunks_follow_the_measured_speed() -> None:
         chunks.append(count)
         now = step * 10_000_000_000
         scheduler.commit(drawn, now, now + count * 2_500_000)
-    assert chunks[0] == 512
-    assert chunks == sorted(chunks, reverse=True)
-    assert 100 <= chunks[-1] < 120, "100 tokens take 250 ms"
+    assert chunks == [64, 100, 100, 100, 100, 100], "100 tokens take 250 ms"
+
+
+def test_prompt_chunks_grow_to_the_limit_on_a_fast_engine() -> None:
+    scheduler, provider = simulated(kv_tokens=5000, prefill_tokens=512)
+    scheduler.submit(sequence(1, [1] * 1200, limit=4000), 0)
+    live = scheduler.live()[0]
+    run(scheduler, provider)
+    assert [chunk.tokens for chunk in live.chunks] == [64, 512, 512, 112]
 
 
 def test_retained_cells_are_trimmed_while_others_run() -> None:

@@ -21,6 +21,8 @@ from heylook_llm.worker.sequence import End, Sequence, State
 CHUNK_NS: Final = 250_000_000
 """How long a step's prompt tokens may take by the measured speed: what a cancel or a stream beside it waits at most."""
 LEAST_CHUNK_TOKENS: Final = 32
+FIRST_CHUNK_TOKENS: Final = 64
+"""Before anything was measured."""
 
 
 class Memory(Protocol):
@@ -96,6 +98,8 @@ class Scheduler:
         self.prefixes = Prefixes()
         self._memory = memory
         self._kv_tokens = kv_tokens
+        self._room = kv_tokens
+        """Cells that can really be had: fewer once the provider ran out earlier than the books say, until idle."""
         self._n_batch = max(n_batch, slots)
         self._prefill_tokens = max(1, min(prefill_tokens, self._n_batch))
         self._retained_tokens = retained_tokens
@@ -104,8 +108,8 @@ class Scheduler:
         self._arrivals = 0
         self._blocked = False
         """The first of the waiting didn't fit, and nothing has ended or come since."""
-        self._chunk_tokens = float(self._prefill_tokens)
-        """Prompt tokens that take CHUNK_NS, as measured; optimistic until then."""
+        self._chunk_tokens = float(min(FIRST_CHUNK_TOKENS, self._prefill_tokens))
+        """Prompt tokens that take CHUNK_NS, as measured."""
         self._planned: list[tuple[Sequence, int, bool]] = []
 
     # ---- coming and going --------------------------------------------------------------------------------------------
@@ -160,14 +164,18 @@ class Scheduler:
         """What the next step computes: every decoding sequence, and prompt tokens up to the limit. Empty: nothing."""
         feeds = self._plan(now_ns)
         while self._overfull and (len(self.prefixes) or len(self.running) > 1):
-            self.make_room()
+            self._yield()
             feeds = self._plan(now_ns)
         return feeds
 
     @property
     def _overfull(self) -> bool:
         """Whether the planned tokens are more than the pool holds, by our own books."""
-        return self.ledger.used + sum(count for _, count, _ in self._planned) > self._kv_tokens
+        return self.ledger.used + self._planned_tokens > self._room
+
+    @property
+    def _planned_tokens(self) -> int:
+        return sum(count for _, count, _ in self._planned)
 
     def _plan(self, now_ns: int) -> list[Feed]:
         if self.waiting and not self._blocked:
@@ -197,8 +205,7 @@ class Scheduler:
         """Learn from a step of mostly prompt tokens how many of them take CHUNK_NS."""
         count = self.composition.prompt_tokens
         if count >= LEAST_CHUNK_TOKENS and duration_ns > 0:
-            measured = min(count * CHUNK_NS / duration_ns, 2.0 * self._prefill_tokens)
-            self._chunk_tokens += (measured - self._chunk_tokens) / 2
+            self._chunk_tokens = min(count * CHUNK_NS / duration_ns, 8.0 * self._chunk_tokens, self._prefill_tokens)
 
     def _plan_prompts(self, prefilling: list[Sequence], feeds: list[Feed], budget: int) -> None:
         for sequence in prefilling:
@@ -267,12 +274,16 @@ class Scheduler:
 
         Returns a sequence that was alone and had to end because even the whole pool is too small for it.
         """
-        wanted = sum(count for _, count, _ in self._planned)
+        self._room = min(self._room, self.ledger.used + self._planned_tokens - 1)
+        return self._yield()
+
+    def _yield(self) -> Sequence | None:
+        wanted = self._planned_tokens
         self._planned = []
         if len(self.prefixes):
             for slot in self.prefixes.slots():
                 self._drop(slot)
-                if self.ledger.used + wanted <= self._kv_tokens:
+                if self.ledger.used + wanted <= self._room:
                     break
             return None
         if len(self.running) > 1:
@@ -396,19 +407,20 @@ class Scheduler:
     def _fits(self, missing: int, spared: int) -> bool:
         """Whether so many more tokens fit beside what runs; drops retained prefixes for it, all but `spared`."""
         if not self.running:
+            self._room = self._kv_tokens
             self._drop_until(missing + 1, spared)
             return True
         reserved = sum(other.pending_tokens for other in self.running)
         wanted = missing + reserved + 1 + len(self.running)
         spendable = sum(self.ledger.exclusive(slot) for slot in self.prefixes.slots() if slot != spared)
-        if self.ledger.used - spendable + wanted > self._kv_tokens:
+        if self.ledger.used - spendable + wanted > self._room:
             return False
         self._drop_until(wanted, spared)
         return True
 
     def _drop_until(self, wanted: int, spared: int) -> None:
         for slot in self.prefixes.slots():
-            if self.ledger.used + wanted <= self._kv_tokens:
+            if self.ledger.used + wanted <= self._room:
                 return
             if slot != spared:
                 self._drop(slot)
