@@ -21,7 +21,7 @@ from heylook_llm.server.app import create_app
 from heylook_llm.server.endpoint import Options
 from heylook_llm.server.generate import Pace
 from heylook_llm.server.guard import GuardOptions
-from heylook_llm.server.http import uvicorn_config
+from heylook_llm.server.http import BoundedProtocol, uvicorn_config
 from heylook_llm.server.router import ModelRouter
 
 ROOT = Path(__file__).parent.parent
@@ -60,6 +60,14 @@ async def serve(path: Path, options: dict[str, Any]) -> None:
     await reader.read()
     server.should_exit = True
     await task
+
+
+class Impatient(BoundedProtocol):
+    """Our protocol with short time limits."""
+
+    head_seconds = 0.3
+    body_idle_seconds = 0.3
+    linger_seconds = 0.3
 
 
 class Running:

@@ -1,7 +1,6 @@
 """The real ollama client against the running server."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -19,8 +18,8 @@ TOOLS: list[Any] = [
 
 
 @pytest.fixture
-def client(fake_server: Running) -> Iterator[ollama.Client]:
-    yield ollama.Client(fake_server.url)
+def client(fake_server: Running) -> ollama.Client:
+    return ollama.Client(fake_server.url)
 
 
 def user(text: str) -> list[dict[str, str]]:
@@ -46,7 +45,7 @@ def test_streams_say_the_same(client: ollama.Client) -> None:
     chat = list(client.chat("fake", messages=user(TEXT), think=False, stream=True))
     assert "".join(part.message.content or "" for part in chat) == TEXT
     generate = list(client.generate("fake", prompt=TEXT, think=False, stream=True))
-    assert "".join(part.response for part in generate) == TEXT
+    assert "".join(part.response or "" for part in generate) == TEXT
     for parts in (chat, generate):
         assert [part.done for part in parts] == [False] * (len(parts) - 1) + [True]
         assert all((getattr(parts[-1], name) or 0) > 0 for name in METRICS)
@@ -60,7 +59,9 @@ def test_thinking(client: ollama.Client) -> None:
 
 def test_tools(client: ollama.Client) -> None:
     for stream in (False, True):
-        reply = client.chat("fake", messages=user('[[call:add {"a": 1}]]'), tools=TOOLS, stream=stream, think=False)
+        reply: Any = client.chat(
+            "fake", messages=user('[[call:add {"a": 1}]]'), tools=TOOLS, stream=stream, think=False
+        )
         parts = list(reply) if stream else [reply]
         (call,) = [call for part in parts for call in part.message.tool_calls or ()]
         assert (call.function.name, call.function.arguments) == ("add", {"a": 1})

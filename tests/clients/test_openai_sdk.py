@@ -146,12 +146,11 @@ def test_errors_are_the_sdks_own_classes(client: openai.OpenAI) -> None:
 
 
 def test_a_worker_that_dies_in_a_stream_is_a_typed_error(client: openai.OpenAI) -> None:
-    pieces = []
+    pieces: list[str | None] = []
+    messages = user("[[crash:after=5]][[say:0123456789]]")
+    stream = client.chat.completions.create(model="slow", messages=messages, stream=True)
     with pytest.raises(openai.APIError) as caught:
-        for chunk in client.chat.completions.create(
-            model="slow", messages=user("[[crash:after=5]][[say:0123456789]]"), stream=True
-        ):
-            pieces.append(chunk.choices[0].delta.content)
+        pieces.extend(chunk.choices[0].delta.content for chunk in stream)
     assert caught.value.code == "worker_died"
     assert "".join(piece or "" for piece in pieces)
     again = client.chat.completions.create(model="slow", messages=user("[[say:ok]]"))
@@ -182,7 +181,7 @@ async def test_leaving_a_stream_frees_its_place(fake_server: Running) -> None:
         await stream.close()
         async with asyncio.timeout(5):
             while (await client.get("/requests", cast_to=object))["data"]:  # type: ignore[index]  # plain JSON
-                await asyncio.sleep(0)
+                continue
 
 
 # ---- the real tiny model ---------------------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ ABORT: Final = "heylook.abort"
 """Scope extension of our HTTP protocol: `call` drops the connection without flushing it."""
 LONGEST_TOKEN_BYTES: Final = 512
 """No vocabulary has a longer piece; a prompt of more bytes than this times the context can't fit."""
+LONGEST_KEEP_ALIVE_SECONDS: Final = 100 * 365 * 86400
+"""Beyond this it is for ever: clocks and dates have an end."""
 
 T = TypeVar("T")
 State = Literal["waiting", "prefill", "generating", "replying"]
@@ -448,6 +450,9 @@ def keep_alive_seconds(given: object) -> float | None:
     if given is None:
         return None
     try:
-        return config.parse_duration(given)
+        seconds = config.parse_duration(given)
+    except OverflowError:
+        return config.FOREVER
     except ValueError as error:
         raise BadRequest(str(error), param="keep_alive") from error
+    return seconds if seconds < LONGEST_KEEP_ALIVE_SECONDS else config.FOREVER

@@ -6,7 +6,7 @@ httptools has no limit on a request's head or on chunk extensions, and uvicorn n
 import asyncio
 import logging
 import socket
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -20,10 +20,6 @@ MAX_HEAD_BYTES: Final = 64 << 10
 """Request line and headers, and all that isn't body in a chunked request."""
 FRAMING_BYTES_PER_BODY_BYTE: Final = 16
 """A chunk of one byte takes six; more than this is padding."""
-HEAD_SECONDS: Final = 10.0
-BODY_IDLE_SECONDS: Final = 30.0
-LINGER_SECONDS: Final = 5.0
-"""How long a body is still read after its answer was sent, so that the answer isn't lost to a reset."""
 KEEP_ALIVE_SECONDS: Final = 75
 USER_TIMEOUT_MILLISECONDS: Final = 30_000
 """How long the peer's machine may leave our bytes unacknowledged: a pulled cable."""
@@ -31,6 +27,11 @@ USER_TIMEOUT_MILLISECONDS: Final = 30_000
 
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. Limits the head, the framing, and the time that each may take."""
+
+    head_seconds: ClassVar[float] = 10.0
+    body_idle_seconds: ClassVar[float] = 30.0
+    linger_seconds: ClassVar[float] = 5.0
+    """How long a body is still read after its answer was sent, so that the answer isn't lost to a reset."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -42,7 +43,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
         _notice_dead_peers(transport)
-        self._within(HEAD_SECONDS)
+        self._within(self.head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._relax()
@@ -52,7 +53,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._in_body:
             self._head_bytes += len(data)
             if self._deadline is None:
-                self._within(HEAD_SECONDS)
+                self._within(self.head_seconds)
         self._framing_bytes += len(data)
         super().data_received(data)
         if not self._in_body and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
@@ -77,12 +78,12 @@ class BoundedProtocol(HttpToolsProtocol):
             name == b"transfer-encoding" for name, _ in self.headers
         ):
             raise ValueError("content-length beside transfer-encoding")
-        self._within(BODY_IDLE_SECONDS)
+        self._within(self.body_idle_seconds)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._framing_bytes -= len(body) * FRAMING_BYTES_PER_BODY_BYTE
-        self._within(BODY_IDLE_SECONDS)
+        self._within(self.body_idle_seconds)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -93,7 +94,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._in_body:
-            self._within(LINGER_SECONDS)
+            self._within(self.linger_seconds)
 
     def _use_absolute_form(self) -> None:
         """`GET http://name/path`: the name counts, not the Host header (RFC 9112, 3.2.2)."""
