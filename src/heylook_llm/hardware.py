@@ -73,20 +73,21 @@ def memory() -> Memory:
 
 def gpus() -> tuple[Gpu, ...]:
     """The GPUs that nvml lists; () without nvml, without a driver or without a GPU."""
-    try:
-        import pynvml  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415 (optional: the extra `nvidia`)
-    except ImportError:
+    nvml = _nvml()
+    if nvml is None:
         return ()
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
+        return tuple(_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount()))
+    except nvml.NVMLError:
         return ()
-    try:
-        return tuple(_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount()))
-    except pynvml.NVMLError:
-        return ()
-    finally:
-        pynvml.nvmlShutdown()
+
+
+def loadable_bytes() -> int:
+    """What models may take now: available main memory, and the free memory of GPUs.
+
+    nvml comes with the extra that one installs for an engine that uses the GPU, so what it lists counts.
+    """
+    return memory().available_bytes + sum(gpu.free_bytes for gpu in gpus())
 
 
 def process_memory(pid: int) -> ProcessMemory | None:
@@ -98,6 +99,20 @@ def process_memory(pid: int) -> ProcessMemory | None:
     except (psutil.Error, OSError):
         return None
     return ProcessMemory(resident, resident if private is None else private)
+
+
+@functools.cache
+def _nvml() -> Any:
+    """The module, initialized; None if it isn't installed or finds no driver."""
+    try:
+        import pynvml  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415 (optional: the extra `nvidia`)
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    return pynvml
 
 
 def _gpu(pynvml: Any, index: int) -> Gpu:

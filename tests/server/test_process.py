@@ -188,6 +188,15 @@ def test_a_cancel_never_overtakes_its_own_request() -> None:
     assert half.seen[1] == core.Cancel(2)
 
 
+FLOOD = """
+import os, sys, time
+fd, sent, end = os.open(sys.argv[1], os.O_WRONLY), 0, time.monotonic() + 1
+while time.monotonic() < end:
+    sent += os.write(fd, b"a line of a log that never ends\\n" * 2000)
+print(sent)
+"""
+
+
 # ---- a real worker ---------------------------------------------------------------------------------------------------
 
 
@@ -285,7 +294,7 @@ async def test_a_load_that_hangs_is_given_up() -> None:
 
 @integration
 async def test_a_slow_load_that_advances_is_not_given_up() -> None:
-    async with ready("load_seconds: 2", load_timeout_seconds=1.0) as process:
+    async with ready("load_seconds: 3", load_timeout_seconds=2.0) as process:
         assert process.load_fraction > 0.5
 
 
@@ -340,6 +349,20 @@ async def test_the_reply_names_neither_signal_nor_log(caplog: pytest.LogCaptureF
             await collect(process, "[[crash:SIGABRT]]")
         assert "SIGABRT" not in caught.value.message
         await until(lambda: "SIGABRT" in caplog.text)
+
+
+@integration
+async def test_a_flood_on_stderr_blocks_nothing() -> None:
+    async with ready() as process:
+        flood = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", FLOOD, f"/proc/{process.pid}/fd/2"), stdout=asyncio.subprocess.PIPE
+        )
+        begun = time.monotonic()
+        while flood.returncode is None and time.monotonic() - begun < 0.9:
+            assert isinstance((await collect(process, "hello"))[-1], core.Done)
+        out, _ = await flood.communicate()
+        assert int(out) > 10 << 20
+        assert len(process._stderr.lines) <= STDERR_LINES
 
 
 @integration

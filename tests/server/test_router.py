@@ -261,9 +261,10 @@ async def test_expiry_is_told_in_wall_time() -> None:
 
 
 async def test_unload_waits_for_requests_and_force_ends_them() -> None:
-    async with routing() as router:
+    models = "models: [{id: a, provider: fake, config: {n_ctx: 900000, decode_tokens_per_second: 50}}]"
+    async with routing(models) as router:
         async with router.acquire("a") as lease:
-            stream = lease.generate(chat("a", "[[count:100]]"))
+            stream = lease.generate(chat("a", "[[count:20]]"))
             await anext(stream)
             unloading = asyncio.ensure_future(router.unload("a"))
             await until(lambda: router.status("a").state == "draining")
@@ -319,9 +320,10 @@ async def test_flush_gives_retained_prefixes_back() -> None:
 
 
 async def test_close_lets_a_stream_end_and_refuses_new_requests() -> None:
-    async with routing() as router:
+    models = "models: [{id: a, provider: fake, config: {decode_tokens_per_second: 50}}]"
+    async with routing(models) as router:
         async with router.acquire("a") as lease:
-            stream = lease.generate(chat("a", "[[count:50]]"))
+            stream = lease.generate(chat("a", "[[count:20]]"))
             await anext(stream)
             closing = asyncio.ensure_future(router.close(10))
             await asyncio.sleep(0)

@@ -14,6 +14,7 @@ The rules:
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
@@ -274,13 +275,10 @@ def unload_asked(state: State, model: str) -> State:
 # ---- questions -------------------------------------------------------------------------------------------------------
 
 
-def queued(state: State, model: str) -> int:
-    """Requests for the model beyond those that it computes together."""
-    return max(0, state.models[model].leases + _waiting(state, model) - state.models[model].n_parallel)
-
-
-def _waiting(state: State, model: str) -> int:
-    return sum(1 for waiter in state.waiters if waiter.model == model and not waiter.lasting)
+def queued(state: State) -> int:
+    """Requests beyond those that the models compute together."""
+    waiting = Counter(waiter.model for waiter in state.waiters if not waiter.lasting)
+    return sum(max(0, model.leases + waiting[model.id] - model.n_parallel) for model in state.models.values())
 
 
 def admits(state: State, model: str) -> bool:
@@ -289,9 +287,8 @@ def admits(state: State, model: str) -> bool:
     The first n_parallel requests of a model don't count as queued, even while it loads.
     """
     entry = state.models[model]
-    if entry.leases + _waiting(state, model) < entry.n_parallel:
-        return True
-    return sum(queued(state, name) for name in state.models) < state.max_queue
+    waiting = sum(waiter.model == model and not waiter.lasting for waiter in state.waiters)
+    return entry.leases + waiting < entry.n_parallel or queued(state) < state.max_queue
 
 
 def draining(state: State, now: float) -> dict[str, int]:

@@ -375,14 +375,15 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         await self._gone()
 
     def end_requests(self, error: HeylookError) -> None:
-        """Give every live request and call this error."""
+        """Give every live request and call this error: a copy each, for a raised one grows a traceback."""
+        told = core.ErrorInfo.of(error)
         live, self._live = self._live, {}
         for stream in live.values():
-            stream.fail(error)
+            stream.fail(told.exception())
         calls, self._calls = self._calls, {}
         for future in calls.values():
             if not future.done():
-                future.set_exception(error)
+                future.set_exception(told.exception())
 
     async def _wait_exit(self, seconds: float) -> bool:
         if self._transport is None:

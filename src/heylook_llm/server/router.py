@@ -95,9 +95,7 @@ class _Lease:
 class ModelRouter:
     """See backend.Backend. `free_memory` says how many bytes are available now; None: unknown, load anything."""
 
-    def __init__(
-        self, settings: Settings, free_memory: Callable[[], int | None] = lambda: hardware.memory().available_bytes
-    ) -> None:
+    def __init__(self, settings: Settings, free_memory: Callable[[], int | None] = hardware.loadable_bytes) -> None:
         self._settings = settings
         self._free_memory = free_memory
         self._entries = {spec.id: _Entry(spec) for spec in settings.enabled}
@@ -152,8 +150,7 @@ class ModelRouter:
             self._release(name, worker, served)
 
     def _admit(self, model: str) -> None:
-        if self._closing:
-            raise ShuttingDown("The server is shutting down; it takes no new requests.", retry_after_seconds=5.0)
+        self._refuse_if_closing()
         if not planning.admits(self._state, model):
             raise Overloaded(
                 f"The queue is full: {self._settings.limits.max_queue} requests wait already (limits.max_queue).",
@@ -164,7 +161,7 @@ class ModelRouter:
         """How long the queue takes to drain at the rate of late, scattered so that not all come back at once."""
         now = time.monotonic()
         recent = [at for at in self._released_at if now - at < DRAIN_WINDOW_SECONDS]
-        waiting = sum(planning.queued(self._state, model) for model in self._entries)
+        waiting = planning.queued(self._state)
         span = max(1.0, now - recent[0]) if recent else DRAIN_WINDOW_SECONDS
         seconds = waiting * span / len(recent) if recent else RETRY_SECONDS[1] / 3
         scattered = seconds * random.uniform(0.9, 1.1)  # noqa: S311 (not for secrets)
@@ -362,7 +359,7 @@ class ModelRouter:
         self._entries[model].last_error = error.message
         self._state = planning.stopped(self._state, model)
         for waiter in [waiter for waiter in self._state.waiters if waiter.model == model]:
-            self._refuse(waiter, error)
+            self._refuse(waiter, core.ErrorInfo.of(error).exception())  # one each: a raised one grows
         self._tell_gone(model)
         self._settle()
 
@@ -529,21 +526,20 @@ class ModelRouter:
 
     def _refuse_if_closing(self) -> None:
         if self._closing:
-            raise ShuttingDown("The server is shutting down; it takes no new requests.", retry_after_seconds=5.0)
+            raise _shutting_down()
 
     async def close(self, drain_seconds: float) -> None:
         """See backend.Backend. A second call, with a shorter time, hurries the first."""
         if self._closing and drain_seconds <= 0:
             self._hurry.set()
         self._closing = True
-        error = ShuttingDown("The server is shutting down; it takes no new requests.", retry_after_seconds=5.0)
         for waiter in self._state.waiters:
-            self._refuse(waiter, error)
+            self._refuse(waiter, _shutting_down())
         self._settle()
         await self._drained(drain_seconds)
         workers = [entry.worker for entry in self._entries.values() if entry.worker is not None]
         for worker in workers:
-            worker.process.end_requests(ShuttingDown("The server is shutting down.", retry_after_seconds=5.0))
+            worker.process.end_requests(_shutting_down())
         await asyncio.gather(*(self._end(worker) for worker in workers))
         while self._tasks:
             await asyncio.wait(self._tasks)
@@ -563,6 +559,10 @@ class ModelRouter:
         else:
             worker.stopping = True
             await worker.process.stop()
+
+
+def _shutting_down() -> ShuttingDown:
+    return ShuttingDown("The server is shutting down; it takes no new requests.", retry_after_seconds=5.0)
 
 
 def _as_planned(spec: ModelSpec) -> planning.Model:
