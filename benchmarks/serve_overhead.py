@@ -1,11 +1,11 @@
 """What serving costs: CPU per streamed token beyond the engine, at 8 concurrent streams of the tiny model.
 
     python -m benchmarks.serve_overhead [--streams 8] [--tokens 400] [--rounds 5] [--route chat|completions|ollama]
-                                        [--http ours|httptools|h11] [--model tiny|fake]
+                                        [--http ours|httptools|h11] [--model tiny|fake] [--speed 250]
 
 It starts a server in a process of its own, streams from it over raw sockets, and reads the CPU time (user and system)
-of the server's process and of its worker before and after. Beside it the engine alone computes the same batches in a bare
-loop over the provider. Printed, in microseconds of CPU per token, as medians over the rounds:
+of the server's process and of its worker before and after. Beside it the engine alone computes the same batches in a
+bare loop over the provider. Printed, in microseconds of CPU per token, as medians over the rounds:
 
     server     the HTTP program: frames in, dialect, HTTP out. Goal: at most 150 for all but the engine together
     worker     the model program: engine, scheduler, text, frames out
@@ -40,7 +40,9 @@ models:
     "fake": """
 default_model: fake
 models:
-  - {id: fake, provider: fake, config: {n_ctx: 100000, n_parallel: STREAMS, reply: REPLY}}
+  - id: fake
+    provider: fake
+    config: {n_ctx: 100000, n_parallel: STREAMS, reply: REPLY, decode_tokens_per_second: SPEED}
 """,
 }
 HTTP = {
@@ -143,8 +145,10 @@ def main() -> None:
     parser.add_argument("--route", choices=list(ROUTES), default="chat")
     parser.add_argument("--http", choices=["ours", *HTTP], default="ours")
     parser.add_argument("--model", choices=list(MODELS), default="tiny")
+    parser.add_argument("--speed", type=float, default=250, help="steps per second of the fake model; 0: no waiting")
     arguments = parser.parse_args()
-    models = MODELS[arguments.model].replace("STREAMS", str(arguments.streams)).replace("REPLY", "x" * arguments.tokens)
+    models = MODELS[arguments.model].replace("STREAMS", str(arguments.streams))
+    models = models.replace("REPLY", "x" * arguments.tokens).replace("SPEED", str(arguments.speed))
     options = {} if arguments.http == "ours" else {"http": HTTP[arguments.http]}
     with tempfile.TemporaryDirectory() as folder, running(models, Path(folder), **options) as server:
         asyncio.run(measure(server, arguments))  # the first round warms up

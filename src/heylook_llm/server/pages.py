@@ -1,5 +1,6 @@
 """The pages that need no model: the root, and the API's documentation, which works offline."""
 
+import functools
 from typing import Final
 
 from openapi_ui_bundles import redoc, swagger_ui
@@ -10,6 +11,7 @@ from heylook_llm import __version__
 from heylook_llm.errors import NotFound
 from heylook_llm.server.endpoint import Server
 
+_CACHED: Final = {"cache-control": "public, max-age=86400"}
 _SWAGGER_START: Final = """window.onload = () => {
   window.ui = SwaggerUIBundle({
     url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, tryItOutEnabled: true, validatorUrl: null,
@@ -21,8 +23,9 @@ _FILES: Final = {
     "swagger-ui-bundle.js": (swagger_ui.static_path / "swagger-ui-bundle.js", "text/javascript"),
     "swagger-ui.css": (swagger_ui.static_path / "swagger-ui.css", "text/css"),
     "favicon-32x32.png": (swagger_ui.static_path / "favicon-32x32.png", "image/png"),
-    "redoc.standalone.js": (redoc.static_path / "redoc.standalone.js", "text/javascript"),
+    "logo-mini.svg": (redoc.static_path / "logo-mini.svg", "image/svg+xml"),
 }
+_FOREIGN_LOGO: Final = "https://cdn.redoc.ly/redoc/logo-mini.svg"
 
 
 def _page(title: str, head: str, body: str) -> str:
@@ -82,7 +85,16 @@ async def docs_asset(server: Server, request: Request) -> Response:
     name = request.path_params["name"]
     if name == "start.js":
         return Response(_SWAGGER_START, media_type="text/javascript")
+    if name == "redoc.standalone.js":
+        return Response(_redoc_script(), media_type="text/javascript", headers=_CACHED)
     if name not in _FILES:
         raise NotFound(f"There is no file '{name[:64]}' here.")
     path, media_type = _FILES[name]
-    return FileResponse(path, media_type=media_type, headers={"cache-control": "public, max-age=86400"})
+    return FileResponse(path, media_type=media_type, headers=_CACHED)
+
+
+@functools.cache
+def _redoc_script() -> str:
+    """ReDoc's script with the logo that lies beside it, not the one on its maker's network."""
+    script = (redoc.static_path / "redoc.standalone.js").read_text(encoding="utf-8")
+    return script.replace(_FOREIGN_LOGO, "/docs/assets/logo-mini.svg")
