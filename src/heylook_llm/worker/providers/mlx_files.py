@@ -12,7 +12,7 @@ MAX_JSON_BYTES: Final = 64 << 20
 MAX_TEMPLATE_BYTES: Final = 4 << 20
 CODE_KEYS: Final = ("auto_map", "model_file", "custom_pipelines")
 """What transformers and mlx_lm would import from the folder."""
-_MODEL_TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MODEL_TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 class Folder:
@@ -30,7 +30,7 @@ class Folder:
         self.generation_config = self._json("generation_config.json")
         for name, content in (("config.json", self.config), ("tokenizer_config.json", self.tokenizer_config)):
             self._refuse_code(name, content)
-        if not _MODEL_TYPE.fullmatch(self.architecture) or ".." in self.architecture:
+        if not _MODEL_TYPE.fullmatch(self.architecture):
             raise self.failed("its config.json has no usable `model_type`.")
         self.tensors = safetensors_header.read_folder(path, model)
 

@@ -1,0 +1,399 @@
+"""MLX models: mlx_lm's architectures and caches behind the Provider protocol, many sequences in one forward pass.
+
+A step computes the prompts' tokens slot by slot, each but its last, and then one forward pass with one token of every
+slot that wants a token drawn. Slots join and leave that batch at every step (mlx_memory says how, and which kinds of
+cache can). The scheduler's feeds bound what one step computes, where mlx_lm's BatchGenerator decides for itself.
+
+What is true of it:
+    all calls to mlx come from the one thread that loaded the model, which never ends while the worker lives
+    no code of a model's folder is ever run; only *.safetensors with a checked header are mapped
+    `cache_type: quantized` is batched; `rotating` (max_kv_size) is computed one sequence at a time
+    a shared prefix saves its computation, not its memory: each slot has its own copy
+    on the processor 16-bit weights are widened to float32, in which it is faster and as exact as the batch allows
+"""
+
+import importlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from heylook_llm import core
+from heylook_llm.catalog import safetensors_header
+from heylook_llm.errors import EngineError, UnsupportedFeature
+from heylook_llm.worker.prefix import Ledger
+from heylook_llm.worker.providers.base import Drawn, Feed, OutOfCells
+from heylook_llm.worker.providers.mlx_files import Folder
+from heylook_llm.worker.providers.mlx_memory import (
+    ROTATING_KEEP_TOKENS,
+    Caches,
+    Memory,
+    Quantization,
+    Quantized,
+    cell_bytes,
+)
+from heylook_llm.worker.providers.mlx_sampling import Chooser, choose, logprobs
+from heylook_llm.worker.providers.mlx_vocabulary import Vocabulary
+
+mx: Any = importlib.import_module("mlx.core")
+nn: Any = importlib.import_module("mlx.nn")
+library: Any = importlib.import_module("mlx_lm.models.cache")
+loader: Any = importlib.import_module("mlx_lm.utils")
+
+KV_MEMORY_SHARE: Final = 0.5
+"""Of the memory that is free after loading: what the pool takes at most when nobody sets its size."""
+CACHE_LIMIT_BYTES: Final = 256 << 20
+"""Freed buffers that mlx may keep for the next step."""
+QUANTIZED_BITS: Final = (2, 4, 8)
+"""The library's quantized cache packs only these."""
+DEFAULT_BITS: Final = 8
+
+_DEFAULTS: Final = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
+"""llama.cpp's own, where neither the configuration nor the folder says anything: both providers answer alike."""
+_OPTION_NAMES: Final = {
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "typical_p": "typical_p",
+    "max_tokens": "max_tokens",
+    "repetition_penalty": "repeat_penalty",
+    "repetition_context_size": "repeat_last_tokens",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+    "seed": "seed",
+}
+"""Key of the configuration -> field of Sampling."""
+_FILE_NAMES: Final = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
+"""Keys of generation_config.json."""
+
+log = logging.getLogger("heylook_llm.worker.mlx")
+
+
+def open_model(load: core.Load, progress: Callable[[float], None]) -> "Mlx":
+    """The provider of a Load frame. Raises LoadFailed."""
+    return Mlx(load, progress)
+
+
+class Mlx:
+    """See the module's docstring."""
+
+    def __init__(self, load: core.Load, progress: Callable[[float], None]) -> None:
+        options = load.options
+        folder = Folder(Path(load.path), load.model)
+        _refuse_options(options, folder)
+        self._on_processor = mx.default_device() == mx.cpu
+        if self._on_processor:
+            mx.disable_compile()  # its fused kernels there are compiled by g++, which may be missing, at the first use
+        if limit := load.limits.get("memory_bytes"):
+            mx.set_memory_limit(limit)
+        mx.set_cache_limit(CACHE_LIMIT_BYTES)
+        self._model = self._load_model(folder, progress)
+        self._vocabulary = Vocabulary(folder, load.model, folder.end_tokens())
+        self._n_parallel = int(options.get("n_parallel") or 8)
+        quantization = _quantization(options)
+        new = _cache_maker(self._model, options, folder)
+        cell = self._cell_bytes(new, quantization, folder)
+        self._n_ctx, kv_tokens = self._context_sizes(options, folder, cell)
+        self._kv_tokens = kv_tokens
+        self._ledger = Ledger(self._n_parallel)
+        self._memory = Memory(self._model, new, self._n_parallel, quantization)
+        self._choosers: dict[int, Chooser] = {}
+        self.defaults = _defaults(options, folder.generation_config)
+        self.info = self._describe(options, folder, kv_bytes=int(kv_tokens * cell))
+
+    # ---- loading -----------------------------------------------------------------------------------------------------
+
+    def _load_model(self, folder: Folder, progress: Callable[[float], None]) -> Any:
+        """The model's weights in memory. mlx_lm's loader imports only its own architectures."""
+        try:
+            model, _ = loader.load_model(folder.path, lazy=True, trust_remote_code=False)
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
+            reason = str(error).replace(str(folder.path), "its folder").splitlines()
+            raise folder.failed(
+                f"{type(error).__name__}: {reason[0] if reason else 'mlx_lm gives no reason'}"
+            ) from error
+        if self._on_processor:
+            _widen(model, safetensors_header.weights_bytes(folder.tensors))
+        layers = [module for _, module in model.named_modules() if not module.children()]
+        for at, layer in enumerate(layers):
+            if self._on_processor:
+                _lay_out(layer)
+            mx.eval(layer.parameters())
+            progress(at / len(layers))
+        mx.eval(model.parameters())
+        return model.eval()
+
+    def _cell_bytes(self, new: Callable[[], Caches], quantization: Quantization | None, folder: Folder) -> float:
+        """Bytes of one token's cells. Computes one token with each kind of cache: what can't work fails here."""
+        caches = new()
+        try:
+            mx.eval(self._model(mx.array([[0]]), cache=caches))
+            if quantization is not None:
+                caches = [quantization.of(cache) for cache in caches]
+                mx.eval(self._model(mx.array([[0]]), cache=caches))
+        except (ValueError, RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+            raise folder.failed(f"the model can't compute with these settings: {error}") from error
+        return cell_bytes(caches)
+
+    def _context_sizes(self, options: dict[str, Any], folder: Folder, cell: float) -> tuple[int, int]:
+        """(tokens of one sequence, cells of all together): as configured, else as trained and up to what fits."""
+        trained = folder.number("max_position_embeddings", "max_seq_len", "n_positions", "seq_length") or 4096
+        n_ctx = int(options.get("n_ctx") or trained)
+        if options.get("max_kv_size") and options.get("cache_type", "standard") != "rotating":
+            n_ctx = min(n_ctx, int(options["max_kv_size"]))
+        free = psutil.virtual_memory().available * KV_MEMORY_SHARE
+        cells = max(256, min(n_ctx * self._n_parallel, int(free / max(1.0, cell))))
+        if options.get("n_ctx"):
+            cells = max(cells, n_ctx)
+        return min(n_ctx, cells), cells
+
+    def _describe(self, options: dict[str, Any], folder: Folder, *, kv_bytes: int) -> core.ModelInfo:
+        capabilities = ["completion"]
+        if self._vocabulary.infill("", "") is not None:
+            capabilities.append("insert")
+        layers = len(self._model.layers) if hasattr(self._model, "layers") else folder.number("num_hidden_layers")
+        return core.ModelInfo(
+            "mlx",
+            folder.architecture,
+            self._n_ctx,
+            n_ctx_trained=folder.number("max_position_embeddings", "max_seq_len", "n_positions", "seq_length"),
+            kv_tokens=self._kv_tokens,
+            n_parallel=self._n_parallel,
+            n_vocab=folder.number("vocab_size") or self._vocabulary.size,
+            n_layers=layers,
+            n_layers_gpu=0 if self._on_processor else layers,
+            n_embedding=folder.number("hidden_size", "n_embd", "d_model"),
+            n_parameters=int(loader.get_total_parameters(self._model)),
+            quantization=folder.quantization(),
+            weights_bytes=safetensors_header.weights_bytes(folder.tensors),
+            kv_bytes=kv_bytes,
+            gpu_bytes=0 if self._on_processor else int(mx.get_active_memory()),
+            chat_template=str(options.get("chat_template") or folder.chat_template()),
+            capabilities=tuple(capabilities),
+            metadata=folder.metadata(),
+        )
+
+    # ---- vocabulary --------------------------------------------------------------------------------------------------
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Text to token ids; callable from any thread: no call to mlx."""
+        return self._vocabulary.encode(text, add_special=add_special, parse_special=parse_special)
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token; empty for control tokens, but for the tags that the text layer reads."""
+        return self._vocabulary.piece(token)
+
+    def is_end(self, token: int) -> bool:
+        """Whether the token ends generation."""
+        return token in self._vocabulary.ends
+
+    def infill(self, prefix: str, suffix: str) -> list[int] | None:
+        """The prompt for the text between; None: this model can't fill in."""
+        return self._vocabulary.infill(prefix, suffix)
+
+    def special(self, name: str) -> str:
+        """The text of the "bos", "eos" or "eot" token."""
+        return self._vocabulary.special(name)
+
+    # ---- slots -------------------------------------------------------------------------------------------------------
+
+    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int]) -> None:
+        """A chooser for the slot, with the prompt as the history of its penalties."""
+        if sampling.mirostat:
+            raise UnsupportedFeature("Models on MLX do not support mirostat.", param="mirostat")
+        self._choosers[slot] = Chooser(
+            sampling, prompt, ends=sorted(self._vocabulary.ends), n_vocab=self.info.n_vocab or self._vocabulary.size
+        )
+
+    def release(self, slot: int) -> None:
+        """Forget the slot's chooser; its cells stay."""
+        self._choosers.pop(slot, None)
+
+    def remove(self, slot: int, start: int = 0, end: int = -1) -> bool:
+        """Forget cells: all, or those at the end where the caches can go back."""
+        if start == 0 and end < 0:
+            self._memory.clear(slot)
+            self._ledger.remove(slot)
+            return True
+        if 0 <= end < self._memory.length(slot) or not self._memory.cut(slot, start):
+            return False
+        self._ledger.remove(slot, start)
+        return True
+
+    def share(self, source: int, target: int, end: int) -> bool:
+        """Copy cells. False where the caches can't be cut there, or the copies of all slots would outgrow the pool."""
+        held = sum(self._memory.length(slot) for slot in range(self._n_parallel))
+        if held + end > self._kv_tokens or not self._memory.share(source, target, end):
+            return False
+        self._ledger.share(source, target, end)
+        return True
+
+    def shift(self, slot: int, start: int, end: int) -> bool:
+        """Not in place: the keys hold their positions. The scheduler computes what is left anew."""
+        return False
+
+    def embed(self, prompts: Seq[Seq[int]], pooling: str | None, normalize: bool) -> list[bytes]:
+        """Not offered yet."""
+        raise UnsupportedFeature("This version computes no embeddings.")
+
+    def save(self, slot: int) -> bytes:
+        """The slot's caches in the library's own format."""
+        with tempfile.TemporaryDirectory(prefix="heylookllm-") as folder:
+            path = os.path.join(folder, "state.safetensors")
+            plain = [_plain(cache) for cache in self._memory.take(slot)]
+            library.save_prompt_cache(path, plain, {"tokens": str(self._memory.length(slot))})
+            return Path(path).read_bytes()
+
+    def restore(self, slot: int, state: bytes) -> None:
+        """Put saved caches into an empty slot."""
+        with tempfile.TemporaryDirectory(prefix="heylookllm-") as folder:
+            path = Path(folder, "state.safetensors")
+            path.write_bytes(state)
+            caches, metadata = library.load_prompt_cache(str(path), return_metadata=True)
+            mx.eval([cache.state for cache in caches])
+        length = int(metadata["tokens"])
+        if self._ledger.used + length > self._kv_tokens:
+            raise OutOfCells
+        self._memory.put(slot, [_own(cache) for cache in caches], length)
+        self._ledger.extend(slot, length)
+
+    def close(self) -> None:
+        """Free everything."""
+        self._choosers.clear()
+        del self._memory, self._model
+        mx.clear_cache()
+
+    # ---- a step ------------------------------------------------------------------------------------------------------
+
+    def step(self, feeds: Seq[Feed]) -> list[Drawn]:
+        """Compute one batch. Raises OutOfCells before anything is computed, EngineError."""
+        if self._ledger.used + sum(len(feed.tokens) for feed in feeds) > self._kv_tokens:
+            raise OutOfCells
+        for feed in feeds:
+            if feed.start != self._memory.length(feed.slot):
+                held = self._memory.length(feed.slot)
+                raise EngineError(f"Slot {feed.slot} holds {held} tokens, but was fed at {feed.start}.")
+        try:
+            drawn = self._compute(feeds)
+        except (RuntimeError, ValueError, MemoryError) as error:
+            log.exception("mlx could not compute a batch")
+            raise EngineError(f"MLX could not compute a batch: {error}") from error
+        for feed in feeds:
+            self._ledger.extend(feed.slot, len(feed.tokens))
+        return drawn
+
+    def _compute(self, feeds: Seq[Feed]) -> list[Drawn]:
+        for feed in feeds:
+            body = feed.tokens[:-1] if feed.sample else feed.tokens
+            if body:
+                self._memory.prefill(feed.slot, body)
+        drawing = [feed for feed in feeds if feed.sample]
+        if not drawing:
+            return []
+        slots = [feed.slot for feed in drawing]
+        logits = self._memory.decode(slots, [feed.tokens[-1] for feed in drawing]).astype(mx.float32)
+        choosers = [self._choosers[slot] for slot in slots]
+        tokens = choose(logits, choosers, [feed.start + len(feed.tokens) for feed in drawing])
+        return [
+            Drawn(slot, token, None if c.logprobs is None else self._logprob(logits[at], token, c.logprobs))
+            for at, (slot, token, c) in enumerate(zip(slots, tokens, choosers, strict=True))
+        ]
+
+    def _logprob(self, row: Any, token: int, top: int) -> core.TokenLogprob:
+        value, ranked = logprobs(row, token, top)
+        alternatives = tuple(core.TopLogprob(other, self.piece(other), chance) for other, chance in ranked)
+        return core.TokenLogprob(token, self.piece(token), value, alternatives)
+
+
+# ---- what is configured ----------------------------------------------------------------------------------------------
+
+
+def _refuse_options(options: dict[str, Any], folder: Folder) -> None:
+    """Refuse settings that can't be honoured. Raises LoadFailed naming the key."""
+    kind = options.get("cache_type") or "standard"
+    if options.get("draft_model_path"):
+        raise folder.failed("`draft_model_path` isn't supported by this version; remove it.")
+    if options.get("vision"):
+        raise folder.failed("`vision: true` isn't supported by this version on MLX; remove it.")
+    if kind == "rotating" and not options.get("max_kv_size"):
+        raise folder.failed("`cache_type: rotating` needs `max_kv_size`, the tokens that it keeps.")
+    if options.get("kv_bits") and kind != "quantized":
+        raise folder.failed("`kv_bits` needs `cache_type: quantized`.")
+    if options.get("kv_bits") and options["kv_bits"] not in QUANTIZED_BITS:
+        raise folder.failed(f"`kv_bits` must be one of {', '.join(map(str, QUANTIZED_BITS))}.")
+
+
+def _quantization(options: dict[str, Any]) -> Quantization | None:
+    if options.get("cache_type") != "quantized":
+        return None
+    start = options.get("quantized_kv_start")
+    bits = int(options.get("kv_bits") or DEFAULT_BITS)
+    # An empty cache has nothing to quantize, and no shape yet.
+    return Quantization(bits, int(options.get("kv_group_size") or 64), max(1, 2048 if start is None else int(start)))
+
+
+def _cache_maker(model: Any, options: dict[str, Any], folder: Folder) -> Callable[[], Caches]:
+    """Makes the caches of a new sequence. Raises LoadFailed where the model's own kinds don't allow what is asked."""
+    kind = options.get("cache_type") or "standard"
+
+    def own() -> Caches:
+        return list(library.make_prompt_cache(model))
+
+    if kind == "standard":
+        return own
+    layers = own()
+    if any(type(cache) is not library.KVCache for cache in layers):
+        raise folder.failed(
+            f"`cache_type: {kind}` doesn't go with this architecture, which has its own kinds of cache."
+        )
+    if kind == "quantized":
+        return own
+    size = int(options["max_kv_size"])
+    keep = min(ROTATING_KEEP_TOKENS, size - 1)
+    return lambda: [library.RotatingKVCache(max_size=size, keep=keep) for _ in layers]
+
+
+def _defaults(options: dict[str, Any], file: dict[str, Any]) -> core.Sampling:
+    """What a request that says nothing gets: the configuration's, else the folder's, else llama.cpp's."""
+    found: dict[str, Any] = dict(_DEFAULTS)
+    for key in _FILE_NAMES:
+        if isinstance(value := file.get(key), int | float) and not isinstance(value, bool):
+            found[_OPTION_NAMES[key]] = value
+    found |= {field: options[key] for key, field in _OPTION_NAMES.items() if options.get(key) is not None}
+    return core.Sampling(**found, stop=tuple(options.get("stop") or ()))
+
+
+# ---- weights on the processor ----------------------------------------------------------------------------------------
+
+
+def _widen(model: Any, weights_bytes: int) -> None:
+    """16-bit floats to 32: the processor computes in 32 anyway. Only where the doubled weights are easily held."""
+    if weights_bytes * 2 < psutil.virtual_memory().available // 2:
+        model.set_dtype(mx.float32)
+
+
+def _lay_out(layer: Any) -> None:
+    """Lay a float32 matrix out so that the processor's BLAS adds columns instead of taking dot products.
+
+    The reference BLAS of the mlx-cpu wheel isn't vectorized in the other form; the values and the shape stay the same.
+    """
+    weight = layer.get("weight")
+    if isinstance(layer, nn.Linear | nn.Embedding) and weight is not None and weight.dtype == mx.float32:
+        layer.weight = mx.contiguous(weight.T).T
+
+
+def _plain(cache: Any) -> Any:
+    """A cache of the library's own class: its loader looks the class up by name."""
+    if isinstance(cache, Quantized):
+        return library.QuantizedKVCache.from_state(cache.state)
+    return cache
+
+
+def _own(cache: Any) -> Any:
+    return Quantized.from_state(cache.state) if isinstance(cache, library.QuantizedKVCache) else cache
