@@ -40,6 +40,7 @@ from heylook_llm.worker.sequence import Sequence
 PROVIDERS: Final = {
     "fake": "heylook_llm.worker.providers.fake",
     "llama_cpp": "heylook_llm.worker.providers.llama_cpp",
+    "mlx": "heylook_llm.worker.providers.mlx",
 }
 READ_BYTES: Final = 1 << 16
 PREPARERS: Final = 2
