@@ -1,10 +1,11 @@
 """What an endpoint is: a row of the route table, and what its handler is given."""
 
+import itertools
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -18,6 +19,7 @@ from heylook_llm.server.guard import REQUEST_ID, Access, GuardOptions
 from heylook_llm.server.wire import jsontext
 from heylook_llm.server.wire.exchange import Arrival, Bounds, Exchange, Reply
 
+MAX_IGNORED_NAMES: Final = 64
 Api = Literal["openai", "ollama", "both"]
 Handler = Callable[["Server", Request], Awaitable[Response]]
 
@@ -124,7 +126,8 @@ async def generation(
 
 def ignored_header(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """The header that names the keys of a body that had no effect."""
-    shown = ", ".join("".join(c if 32 < ord(c) < 127 and c != "," else "?" for c in name[:64]) for name in names)
+    some = itertools.islice(names, MAX_IGNORED_NAMES)
+    shown = ", ".join("".join(c if 32 < ord(c) < 127 and c != "," else "?" for c in name[:64]) for name in some)
     return (("x-heylook-ignored", shown[:1024]),) if shown else ()
 
 

@@ -416,7 +416,12 @@ async def prepare(exchange: Exchange, lease: Lease) -> core.Request:
     size = max(_prompt_bytes(prompt) for prompt in request.prompts)
     least = size // LONGEST_TOKEN_BYTES
     if request.truncate == "refuse" and least > lease.info.n_ctx:
-        raise ContextLengthExceeded(limit_tokens=lease.info.n_ctx, prompt_tokens=least, param="messages")
+        raise ContextLengthExceeded(
+            f"This model's maximum context length is {lease.info.n_ctx} tokens. However, your messages resulted in at "
+            f"least {least} tokens.",
+            limit_tokens=lease.info.n_ctx,
+            prompt_tokens=least,
+        )
     if exchange.asked.context:
         return await _after_context(request, exchange.asked.context, lease)
     return request

@@ -11,6 +11,9 @@ from heylook_llm.errors import BadRequest
 
 MAX_DEPTH: Final = 200
 """How deep a body may nest. Tool schemas are the deepest honest bodies, with about a dozen levels."""
+MAX_KEYS: Final = 100_000
+MAX_COMMAS: Final = 4_000_000
+"""Counted in the bytes before they are decoded, text included: beyond honest bodies, but decoded in under a second."""
 
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _LINE_SEPARATORS: Final = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (b"\xc2\x85", b"\\u0085"))
@@ -27,6 +30,7 @@ def decode(body: bytes, *, trailing: bool = False) -> Any:
     surrogates, NaN and infinities, a key given twice, numbers beyond a double, nesting beyond MAX_DEPTH.
     """
     try:
+        _refuse_size(body)
         text = body.decode("utf-8")
         value = _decode_first(text) if trailing else _DECODER.decode(text)
         _refuse_surrogates(body, value)
@@ -51,8 +55,17 @@ def _decode_first(text: str) -> Any:
     return _DECODER.raw_decode(text, start)[0]
 
 
+def _refuse_size(body: bytes) -> None:
+    # A key takes five bytes at least and a comma two, so most bodies need no scan.
+    many = len(body) > 5 * MAX_KEYS and (keys := body.count(b'":')) > MAX_KEYS
+    if many and keys - body.count(b'\\":') > MAX_KEYS:
+        raise _Malformed(f"more than {MAX_KEYS} keys")
+    if len(body) > 2 * MAX_COMMAS and body.count(b",") > MAX_COMMAS:
+        raise _Malformed(f"more than {MAX_COMMAS} commas")
+
+
 def _refuse_surrogates(body: bytes, value: Any) -> None:
-    if not _SURROGATE.search(body):
+    if b"\\" not in body or not _SURROGATE.search(body):
         return
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")

@@ -6,7 +6,7 @@ from typing import Any, Final, assert_never
 import msgspec
 
 from heylook_llm import core
-from heylook_llm.errors import BadRequest, HeylookError, UnsupportedFeature
+from heylook_llm.errors import BadRequest, ContextLengthExceeded, HeylookError, UnsupportedFeature
 from heylook_llm.server.wire import jsontext, openai_prompt, table
 from heylook_llm.server.wire.exchange import Arrival, Asked, Reply, retry_headers
 from heylook_llm.server.wire.openai_body import (
@@ -202,6 +202,7 @@ class _Exchange:
     stream_media_type = EVENT_STREAM
     prefix: str
     object: str
+    prompt_field: str
 
     def __init__(self, asked: Asked, fields: SamplingFields, arrival: Arrival) -> None:
         self.asked = asked
@@ -225,11 +226,17 @@ class _Exchange:
 
     def failure(self, problem: HeylookError) -> bytes:
         """The error object as an event; no [DONE] follows."""
-        return b"data: " + jsontext.encode(error_object(problem)) + b"\n\n"
+        return b"data: " + jsontext.encode(error_object(self._placed(problem))) + b"\n\n"
 
     def error(self, problem: HeylookError) -> Reply:
         """The error object with its status."""
-        return error(problem)
+        return error(self._placed(problem))
+
+    def _placed(self, problem: HeylookError) -> HeylookError:
+        """The error with the field that it is about: the model doesn't know what this dialect calls a prompt."""
+        if isinstance(problem, ContextLengthExceeded):
+            problem.param = self.prompt_field
+        return problem
 
     def end(self) -> bytes:
         """The usage chunk, if asked for, and [DONE]."""
@@ -372,6 +379,7 @@ class Chat(_Exchange):
 
     prefix = "chatcmpl-"
     object = "chat.completion.chunk"
+    prompt_field = "messages"
 
     def __init__(self, asked: Asked, fields: ChatBody, arrival: Arrival) -> None:
         super().__init__(asked, fields, arrival)
@@ -495,6 +503,7 @@ class Completion(_Exchange):
 
     prefix = "cmpl-"
     object = "text_completion"
+    prompt_field = "prompt"
 
     def __init__(self, asked: Asked, fields: CompletionBody, arrival: Arrival) -> None:
         super().__init__(asked, fields, arrival)
