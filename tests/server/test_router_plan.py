@@ -652,3 +652,72 @@ def test_background_waits_behind_interactive_but_not_for_ever() -> None:
     world.release(0)
     world.gone("c", "stopped")
     assert world.under_way("loading") == ["b"], "by now it has waited long enough"
+
+
+def test_an_idle_pinned_model_is_no_victim_though_it_was_used_least() -> None:
+    world = World()
+    for model in ("a", "b"):
+        run_load(world, model)
+        world.release(0)
+        world.now += 1
+    world.state = p.pinned(world.state, "a", True)
+    run_load(world, "c")
+    assert world.under_way("ready") == ["a", "c"]
+
+
+def test_who_caused_a_load_is_let_in_though_an_older_waiter_has_aged_meanwhile() -> None:
+    world = World(max_loaded=1)
+    run_load(world, "a")
+    world.arrive("c")
+    world.measured("c")
+    world.now += AGE / 2
+    urgent = world.arrive("b", priority=5)
+    assert urgent is not None
+    world.measured("b")
+    world.release(0)
+    world.gone("a", "stopped")
+    world.now += AGE / 2
+    world.loaded("b")
+    assert world.ended[urgent.number] == "granted"
+
+
+def test_a_context_cut_to_the_memory_is_served_and_not_reloaded_for_a_little_more() -> None:
+    world = World(need=3000, memory=9000)
+    run_load(world, "a", n_ctx=8000)
+    assert world.model("a").n_ctx == 6000
+    world.release(0)
+    world.free(100)
+    world.arrive("a", n_ctx=8000)
+    assert len(world.leases) == 1
+
+
+def test_an_engine_that_gives_less_than_asked_is_not_reloaded_for_more() -> None:
+    world = World()
+    world.arrive("a", n_ctx=8000)
+    world.measured("a")
+    world.state = p.ready(world.state, "a", world.now, n_ctx=5000, n_parallel=2, loaded_bytes=0)
+    world.settle()
+    assert len(world.leases) == 1
+    assert world.model("a").n_ctx == 5000
+
+
+def test_the_plan_is_asked_again_when_time_alone_changes_it() -> None:
+    world = World(max_loaded=1)
+    run_load(world, "a", keep_alive=30.0)
+    assert p.wake_at(world.state, world.now) is None
+    started = world.now
+    world.arrive("b")
+    world.measured("b")
+    assert p.wake_at(world.state, world.now) == started + AGE, "a drains"
+    world.now += AGE
+    world.settle()
+    assert p.wake_at(world.state, world.now) is None
+
+    idle = World()
+    run_load(idle, "a", keep_alive=30.0)
+    idle.release(0)
+    assert p.wake_at(idle.state, idle.now) == idle.now + 30.0, "a expires"
+    idle.arrive("a", n_ctx=3000)
+    idle.finish_everything()
+    idle.arrive("a", n_ctx=4000)
+    assert p.wake_at(idle.state, idle.now) == idle.model("a").reloaded_at + p.RELOAD_SECONDS

@@ -405,8 +405,7 @@ def _asked_or_expired(state: State, now: float) -> Action | None:
             continue
         if model.unload_mark is not None:
             return Evict(model.id, "asked")
-        wanted = any(waiter.model == model.id for waiter in state.waiters)
-        if not model.pinned and not wanted and now >= model.idle_since + model.keep_alive:
+        if not model.pinned and now >= model.idle_since + model.keep_alive:
             return Evict(model.id, "idle")
     return None
 
