@@ -29,6 +29,7 @@ SMALL_VOCABULARY: Final = 4096
 """Up to this the whole row costs no more than its candidates."""
 DEFAULT_WINDOW_TOKENS: Final = 64
 LEAST_LOGPROB: Final = -9999.0
+LEAST_MASS: Final = 1e-12
 _MASK: Final = (1 << 64) - 1
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -104,11 +105,9 @@ class Chooser:
             kept = _typical(chances, self.typical_p)
             chances = chances * kept / chances[kept].sum()
         if self.top_p < 1:
-            kept &= np.cumsum(chances) - chances < self.top_p
+            kept &= np.cumsum(chances) - chances < max(self.top_p, LEAST_MASS)  # the likeliest always stays
         if self.min_p > 0:
             kept &= values >= values[kept].max() + math.log(self.min_p)
-        if not kept.any():
-            kept[0] = True
         weights = np.where(kept, np.exp((values - values[kept].max()) / self.temperature), 0.0)
         reached = np.cumsum(weights)
         place = int(np.searchsorted(reached, self._number(position) * reached[-1], side="right"))
