@@ -92,6 +92,17 @@ def test_an_operator_cancels_over_http(fake_server: Running) -> None:
     assert until_idle(fake_server, "slow") < FREED_SECONDS
 
 
+def test_truncation_is_said(fake_server: Running) -> None:
+    turns = [{"role": "user", "content": "x" * 3000}, {"role": "assistant", "content": "y"}]
+    asked = {"model": "fake", "messages": [*turns, {"role": "user", "content": "[[say:ok]]"}], "stream": False}
+    reply = httpx.post(fake_server.url + "/api/chat", json=asked | {"think": False})
+    assert reply.json()["message"]["content"] == "ok"
+    assert int(reply.headers["x-heylook-truncated"]) > 0
+    reply = httpx.post(fake_server.url + "/api/chat", json=asked | {"truncate": False})
+    assert reply.status_code == 400
+    assert "context" in reply.json()["error"]
+
+
 def test_keep_alive_connections_serve_on_after_each_kind_of_reply(fake_server: Running) -> None:
     with httpx.Client(base_url=fake_server.url) as client:
         for _ in range(3):

@@ -259,7 +259,8 @@ class Generation(Response):
         self._entry.ended()
         self._entry.state = "replying"
         self._stamps.setdefault("first_byte_ns", time.monotonic_ns())
-        await self._reply(Reply(body))
+        dropped = self._timeline.dropped_tokens
+        await self._reply(Reply(body, headers=(("x-heylook-truncated", str(dropped)),) if dropped else ()))
 
     def _seen(self, event: core.Event) -> core.Event:
         """Take note of an event; a Done gets the server's stamps."""
