@@ -721,3 +721,15 @@ def test_the_plan_is_asked_again_when_time_alone_changes_it() -> None:
     idle.finish_everything()
     idle.arrive("a", n_ctx=4000)
     assert p.wake_at(idle.state, idle.now) == idle.model("a").reloaded_at + p.RELOAD_SECONDS
+
+
+def test_a_configured_pool_counts_whole() -> None:
+    world = World(memory=10_000)
+    world.needs["a"] = p.Need(1000, 1, 8192, pool_tokens=9_001)
+    refused = world.arrive("a")
+    assert refused is not None
+    world.measured("a")
+    assert world.ended[refused.number] == "refused"
+    world.needs["a"] = p.Need(1000, 1, 8192, pool_tokens=9_000)
+    run_load(world, "a")
+    assert world.model("a").loaded_bytes == 10_000

@@ -38,10 +38,12 @@ class Need(msgspec.Struct, frozen=True):
     weights_bytes: int
     kv_bytes_per_token: int = 0
     n_ctx_trained: int | None = None
+    pool_tokens: int = 0
+    """The shared pool's size where the configuration sets it; 0: the engine takes what is free."""
 
     def total_bytes(self, n_ctx: int) -> int:
-        """Weights and the cache of one full sequence; the pool beyond that is cut to what memory allows."""
-        return self.weights_bytes + self.kv_bytes_per_token * n_ctx
+        """Weights and the pool: at least one full sequence; the engine cuts what it takes beyond to what is free."""
+        return self.weights_bytes + self.kv_bytes_per_token * max(n_ctx, self.pool_tokens)
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -470,7 +472,10 @@ def _fitting_ctx(state: State, model: Model, returned_bytes: int) -> int | None:
     left_bytes = state.available_bytes + returned_bytes - state.reserve_bytes - model.need.weights_bytes
     if left_bytes < 0:
         return -1
-    return None if not model.need.kv_bytes_per_token else left_bytes // model.need.kv_bytes_per_token
+    if not model.need.kv_bytes_per_token:
+        return None
+    tokens = left_bytes // model.need.kv_bytes_per_token
+    return tokens if tokens >= model.need.pool_tokens else -1
 
 
 def _returnable_bytes(state: State, model: str, itself: bool) -> int:

@@ -599,7 +599,7 @@ def measure(spec: ModelSpec) -> Need:
         case LlamaCppConfig():
             header = gguf_header.read(spec.path, spec.id)
             cache = header.kv_bytes_per_token(spec.config.type_k, spec.config.type_v)
-            return Need(header.weights_bytes, cache, header.context_length)
+            return Need(header.weights_bytes, cache, header.context_length, spec.config.kv_tokens)
         case MlxConfig():
             return Need(_folder_bytes(spec))
         case FakeConfig():
