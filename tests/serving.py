@@ -111,6 +111,6 @@ def running(models: str, folder: Path, **options: Any) -> Iterator[Running]:
 
 if __name__ == "__main__":
     # The loop that `heylookllm` runs on, too.
-    new_loop = uvicorn.Config(lambda: None).get_loop_factory()
+    new_loop = uvicorn.Config(lambda: None, log_config=None).get_loop_factory()
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(serve(Path(sys.argv[1]), json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}))
