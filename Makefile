@@ -18,7 +18,7 @@ INSTALL = @if [ -z "$(PYTHON)" ]; then \
 	exit 1; fi; $(PYTHON) tools/install.py --environment $(VENV) --accelerator $(ACCEL)
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev serve test test_long test_changed coverage check format lint build docs docs-serve docs-tables lock check-platforms clean distclean
+.PHONY: help install mlx dev serve test test_long test_changed coverage check format lint build docs docs-serve docs-tables lock check-platforms clean distclean
 
 help:  ## show this
 	@grep -E '^[a-z_-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -36,6 +36,11 @@ $(VENV)/installed-docs: $(VENV)/installed-$(ACCEL) $(REQUIREMENTS)
 
 install:  ## build .venv; ACCEL=cpu|cuda|vulkan|rocm|metal compiles llama.cpp for it
 	$(INSTALL)
+
+$(VENV)/installed-mlx: $(VENV)/installed-$(ACCEL) $(REQUIREMENTS)
+	$(INSTALL) --with mlx
+
+mlx: $(VENV)/installed-mlx  ## add MLX, the second engine: Metal on Apple silicon, the processor on Linux
 
 dev: $(VENV)/installed-dev  ## ... and what tests and checks need, and the git hook
 	@if [ -d .git ]; then $(BIN)/pre-commit install; fi
@@ -98,13 +103,14 @@ build/uv/bin/uv:
 
 lock: $(if $(shell command -v uv),,build/uv/bin/uv)  ## resolve the dependencies anew into requirements/*.txt (UPGRADE=--upgrade)
 	@mkdir -p build
-	@cat requirements/runtime.txt requirements/gguf.txt requirements/dev.txt requirements/docs.txt requirements/build.txt \
+	@cat requirements/runtime.txt requirements/gguf.txt requirements/dev.txt requirements/docs.txt requirements/mlx.txt requirements/build.txt \
 		2>/dev/null | grep -E '^[a-z]' | sed 's/ *\\$$//' | sort -u > build/all.txt
 	@if [ -n "$(UPGRADE)" ]; then : > build/all.txt; fi
 	@$(COMPILE) --all-extras pyproject.toml requirements/build.in -o build/all.txt
 	@$(COMPILE) --constraint build/all.txt requirements/build.in -o requirements/build.txt
 	@$(COMPILE) --constraint build/all.txt pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) --constraint build/all.txt pyproject.toml --extra gguf -o requirements/gguf.txt
+	@$(COMPILE) --constraint build/all.txt pyproject.toml --extra mlx -o requirements/mlx.txt
 	@$(COMPILE) --constraint build/all.txt pyproject.toml --extra dev -o requirements/dev.txt
 	@$(COMPILE) --constraint build/all.txt pyproject.toml --extra docs -o requirements/docs.txt
 	@wc -l requirements/*.txt

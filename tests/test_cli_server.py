@@ -3,14 +3,15 @@
 import http.client
 import json
 import os
-import pty
 import select
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -303,31 +304,41 @@ class Terminal:
 
     def __init__(self, home: Home, *arguments: str) -> None:
         self.screen = ""
-        pid, self.descriptor = pty.fork()
-        if pid == 0:
-            os.chdir(home.folder)
-            os.execve(COMMAND[0], [*COMMAND, *arguments], home.environment(TERM="dumb"))
-        self.pid = pid
+        spawn = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", spawn, *COMMAND, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=home.environment(TERM="dumb"),
+            cwd=home.folder,
+        )
 
     def wait_for(self, text: str) -> str:
         """What was shown until this text, which must come within 20 s."""
         deadline = time.monotonic() + 20
         while text not in self.screen:
-            assert select.select([self.descriptor], [], [], max(0.0, deadline - time.monotonic()))[0], self.screen
-            try:
-                self.screen += os.read(self.descriptor, 65536).decode()
-            except OSError as error:
-                raise AssertionError(self.screen) from error
+            assert select.select([self._output], [], [], max(0.0, deadline - time.monotonic()))[0], self.screen
+            more = os.read(self._output.fileno(), 65536).decode()
+            assert more, self.screen
+            self.screen += more
         shown, _, self.screen = self.screen.partition(text)
         return shown
 
     def type(self, text: str) -> None:
         """Press keys."""
-        os.write(self.descriptor, text.encode())
+        assert self.process.stdin is not None
+        self.process.stdin.write(text.encode())
+        self.process.stdin.flush()
+
+    @property
+    def _output(self) -> IO[bytes]:
+        assert self.process.stdout is not None
+        return self.process.stdout
 
     def status(self) -> int:
         """The exit status; waits for the end."""
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self.process.communicate(timeout=20)
+        return self.process.returncode
 
 
 def test_a_conversation_in_a_terminal(home: Home, server: Server) -> None:

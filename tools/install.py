@@ -45,6 +45,7 @@ def main() -> None:
     if _outdated(_stamp(environment, accelerator)):
         _install(environment, "build", "runtime")
         _install_engine(environment, accelerator)
+        run([*_pip(environment), "install", "-qq", "--require-hashes", "-r", str(REQUIREMENTS / "gguf.txt")])
         _install_ourselves(environment)
     else:
         _install_engine(environment, accelerator)
@@ -59,7 +60,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--environment", default=".venv")
     parser.add_argument("--accelerator", choices=sorted(CMAKE_FLAGS), default="default")
-    parser.add_argument("--with", dest="part", choices=["dev", "docs"])
+    parser.add_argument("--with", dest="part", choices=["dev", "docs", "mlx"])
     return parser.parse_args()
 
 

@@ -152,8 +152,14 @@ def _acceleration_advice(facts: dict[str, Any]) -> str:
 def _mlx() -> Finding:
     version = _version("mlx-lm")
     if version is None:
-        return Finding("MLX", "note", "not installed; this version doesn't serve MLX models yet")
-    return Finding("MLX", "note", f"mlx-lm {version}; this version doesn't serve MLX models yet")
+        advice = "only for MLX models: make mlx (in a checkout), or pip install 'heylookllm[mlx]'"
+        return Finding("MLX", "note", "not installed", advice)
+    try:
+        command = [sys.executable, "-c", "import mlx.core; print(mlx.core.default_device())"]
+        probe = subprocess.run(command, check=True, capture_output=True, timeout=_PROBE_SECONDS)
+    except subprocess.SubprocessError as error:
+        return Finding("MLX", "wrong", f"doesn't load: {_last_line(error)}", "install it again: pip install -U mlx-lm")
+    return Finding("MLX", "ok", f"mlx-lm {version}, {probe.stdout.decode().strip()}")
 
 
 # ---- the machine -----------------------------------------------------------------------------------------------------
@@ -214,8 +220,6 @@ def _model(spec: config.ModelSpec) -> Finding:
     engine = {"llama_cpp": "llama-cpp-python", "mlx": "mlx-lm"}[spec.provider]
     if _version(engine) is None:
         return Finding(name, "wrong", f"{size}, but {engine} isn't installed", "see above, or set enabled: false")
-    if spec.provider == "mlx":
-        return Finding(name, "wrong", "this version doesn't serve MLX models yet", "set enabled: false")
     return Finding(name, "ok", f"{size}, {spec.path}")
 
 
