@@ -186,7 +186,15 @@ def arrived(
 
 def left(state: State, number: int) -> State:
     """A waiter is gone: refused, served or tired of waiting."""
-    return msgspec.structs.replace(state, waiters=tuple(w for w in state.waiters if w.number != number))
+    gone = next((waiter for waiter in state.waiters if waiter.number == number), None)
+    if gone is None:
+        return state
+    waiters = tuple(waiter for waiter in state.waiters if waiter is not gone)
+    state = msgspec.structs.replace(state, waiters=waiters)
+    model = state.models[gone.model]
+    if model.phase == "unloaded" and model.need is not None and all(w.model != model.id for w in waiters):
+        return _change(state, model.id, need=None)  # its file may be another one by the next attempt
+    return state
 
 
 def granted(state: State, waiter: Waiter, now: float) -> State:
