@@ -93,6 +93,7 @@ class Mlx:
         if limit := load.limits.get("memory_bytes"):
             mx.set_memory_limit(limit)
         mx.set_cache_limit(CACHE_LIMIT_BYTES)
+        loader.maybe_set_recommended_wired_limit()  # on Metal: weights stay where the GPU reaches them
         self._model = self._load_model(folder, progress)
         self._vocabulary = Vocabulary(folder, load.model, folder.end_tokens())
         self._n_parallel = int(options.get("n_parallel") or 8)

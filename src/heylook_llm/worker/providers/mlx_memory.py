@@ -144,9 +144,9 @@ class QuantizedBatch:
 class _Batch:
     """Slots that decode together; None marks a row whose slot was forgotten."""
 
-    def __init__(self) -> None:
-        self.slots: list[int | None] = []
-        self.caches: Caches = []
+    def __init__(self, slots: Seq[int] = (), caches: Seq[Any] = ()) -> None:
+        self.slots: list[int | None] = list(slots)
+        self.caches: Caches = list(caches)
 
     def extract(self, slot: int) -> Caches:
         """A copy of the slot's row, which becomes nobody's."""
@@ -223,34 +223,38 @@ class Memory:
         return joined[mx.array([row_of[slot] for slot in slots])]
 
     def _groups(self, slots: Seq[int]) -> list[_Batch]:
-        """The batches of one decode: slots that can't share one are a batch of their own."""
-        wanted = set(slots)
-        self._leave(wanted)
+        """The batches of one decode. A slot that is alone, or can't share, is computed with its own caches."""
+        self._leave(set(slots))
         joining: dict[type, list[int]] = {}
-        single: list[_Batch] = []
+        single: list[int] = []
         batched = {slot for batch in self._batches.values() for slot in batch.slots}
         for slot in slots:
-            if slot in batched:
-                continue
-            caches = self._alone[slot] if slot in self._alone else self._alone.setdefault(slot, self._new())
-            if can_merge(caches):
-                joining.setdefault(type(caches[0]), []).append(slot)
-            else:
-                one = _Batch()
-                one.slots, one.caches = [slot], caches
-                single.append(one)
+            if slot not in batched:
+                caches = self._alone[slot] if slot in self._alone else self._alone.setdefault(slot, self._new())
+                if can_merge(caches):
+                    joining.setdefault(type(caches[0]), []).append(slot)
+                else:
+                    single.append(slot)
         for kind, members in joining.items():
             batch = self._batches.setdefault(kind, _Batch())
-            batch.join(list(members), [self._alone.pop(slot) for slot in members])
-        return [*(batch for batch in self._batches.values() if batch.slots), *single]
+            if len(members) == 1 and not batch.slots:
+                single += members
+            else:
+                batch.join(members, [self._alone.pop(slot) for slot in members])
+        shared = [batch for batch in self._batches.values() if batch.slots]
+        return [*shared, *(_Batch([slot], self._alone[slot]) for slot in single)]
 
     def _leave(self, wanted: set[int]) -> None:
-        """Take out of the batches who isn't wanted there, or has become long enough to be quantized."""
+        """Take out of the batches who isn't wanted there, has become long enough to be quantized, or is left alone."""
         for batch in self._batches.values():
-            for slot in list(batch.slots):
-                if slot is not None and (slot not in wanted or self._is_due(slot, batch.caches)):
+            members = [slot for slot in batch.slots if slot is not None]
+            lonely = sum(slot in wanted for slot in members) == 1
+            for slot in members:
+                if lonely or slot not in wanted or self._is_due(slot, batch.caches):
                     self._settle(slot, batch.extract(slot))
             batch.keep(wanted)
+        for slot in wanted & self._alone.keys():
+            self._settle(slot, self._alone[slot])
 
     def _settle(self, slot: int, caches: Caches) -> None:
         """The slot's caches, alone; quantized where it is time."""
