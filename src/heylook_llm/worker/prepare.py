@@ -99,6 +99,9 @@ class Model:
 
     def _sampling(self, request: core.Request) -> core.Sampling:
         sampling = merged(request.sampling, self.provider.defaults)
+        for name in self.provider.unsupported:
+            if getattr(sampling, name):
+                raise UnsupportedFeature(f'"{self.name}" does not support {name}', param=name)
         if request.shift and sampling.max_tokens is None:
             return msgspec.structs.replace(sampling, max_tokens=SHIFTING_CONTEXTS * self._limit(request))
         return sampling

@@ -45,6 +45,8 @@ class Provider(Protocol):
     info: core.ModelInfo
     defaults: core.Sampling
     """What a request that says nothing gets; None: the engine's own default."""
+    unsupported: frozenset[str]
+    """Fields of Sampling that it can't honour; who sets one is refused before it is queued."""
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Text to token ids."""

@@ -146,6 +146,8 @@ def _die(name: str) -> None:
 class Fake:
     """See the module's docstring."""
 
+    unsupported: frozenset[str] = frozenset()
+
     def __init__(self, options: dict[str, Any]) -> None:
         n_ctx = int(options.get("n_ctx") or 4096)
         slots = int(options.get("n_parallel") or 8)

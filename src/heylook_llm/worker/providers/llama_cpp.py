@@ -201,6 +201,8 @@ class _Slot:
 class LlamaCpp:
     """See the module's docstring."""
 
+    unsupported: frozenset[str] = frozenset()
+
     def __init__(self, native: Any, load: core.Load, progress: Callable[[float], None]) -> None:
         self._native = native
         self._model: Any = None
