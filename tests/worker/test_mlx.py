@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from heylook_llm import core
-from heylook_llm.errors import EngineError, LoadFailed
+from heylook_llm.errors import EngineError, LoadFailed, UnsupportedFeature
 from heylook_llm.worker.providers.base import Feed, OutOfCells
 from heylook_llm.worker.scheduler import Scheduler
 from heylook_llm.worker.sequence import Sequence
@@ -391,6 +391,12 @@ def test_greedy_as_llama_cpp(client: Client) -> None:
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
+
+
+def test_mirostat_is_refused_by_name(client: Client) -> None:
+    with pytest.raises(UnsupportedFeature, match='"test-model" does not support mirostat') as refused:
+        client.run(chat("x"), mirostat=2, temperature=1.0)
+    assert refused.value.param == "mirostat"
 
 
 def refusal(folder: Path, **options: Any) -> LoadFailed:

@@ -83,6 +83,8 @@ def open_model(load: core.Load, progress: Callable[[float], None]) -> "Mlx":
 class Mlx:
     """See the module's docstring."""
 
+    unsupported = frozenset({"mirostat"})
+
     def __init__(self, load: core.Load, progress: Callable[[float], None]) -> None:
         options = load.options
         folder = Folder(Path(load.path), load.model)
@@ -206,8 +208,6 @@ class Mlx:
 
     def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int]) -> None:
         """A chooser for the slot, with the prompt as the history of its penalties."""
-        if sampling.mirostat:
-            raise UnsupportedFeature("Models on MLX do not support mirostat.", param="mirostat")
         self._choosers[slot] = Chooser(
             sampling, prompt, ends=sorted(self._vocabulary.ends), n_vocab=self.info.n_vocab or self._vocabulary.size
         )
