@@ -233,9 +233,8 @@ def _with(row: Any, tokens: list[int], values: Any) -> Any:
 
 def _typical(chances: Floats, mass: float) -> Any:
     """Which tokens are kept: those whose surprise is nearest to the expected one, up to that mass."""
-    with np.errstate(divide="ignore"):
-        surprise = -np.log(chances)
-    expected = float(np.sum(np.where(chances > 0, chances * surprise, 0.0)))
+    surprise = -np.log(np.maximum(chances, np.finfo(np.float64).tiny))
+    expected = float(np.sum(chances * surprise))
     order = np.argsort(np.abs(surprise - expected), kind="stable")
     reached = np.cumsum(chances[order])
     count = int(np.searchsorted(reached, mass, side="right")) + 1
