@@ -4,8 +4,8 @@
                                         [--http ours|httptools|h11] [--model tiny|fake] [--speed 250]
 
 It starts a server in a process of its own, streams from it over raw sockets, and reads the CPU time (user and system)
-of the server's process and of its worker before and after. Beside it the engine alone computes the same batches in a
-bare loop over the provider. Printed, in microseconds of CPU per token, as medians over the rounds:
+of the server's process and of its worker before and after. In turns with it the engine alone computes the same batches
+in a bare loop over the provider. Printed, in microseconds of CPU per token, as medians over the rounds:
 
     server     the HTTP program: frames in, dialect, HTTP out. Goal: at most 150 for all but the engine together
     worker     the model program: engine, scheduler, text, frames out
@@ -105,11 +105,11 @@ import sys, time
 from heylook_llm import core
 from heylook_llm.worker.providers import llama_cpp
 from heylook_llm.worker.providers.base import Feed
-path, streams, tokens, rounds = sys.argv[1], *map(int, sys.argv[2:])
+path, streams, tokens = sys.argv[1], *map(int, sys.argv[2:])
 options = {"n_ctx": 1024, "n_parallel": streams, "n_threads": 1}
 engine = llama_cpp.open_model(core.Load("tiny", "llama_cpp", path, options), lambda fraction: None)
 prompt = engine.encode("Count from one to one hundred.", add_special=True, parse_special=True)
-for _ in range(rounds):
+for _ in sys.stdin:
     feeds = []
     for slot in range(streams):
         engine.add(slot, core.Sampling(temperature=0.0), prompt)
@@ -125,15 +125,38 @@ for _ in range(rounds):
 """
 
 
-def bare_engine(arguments: argparse.Namespace) -> float:
-    """Microseconds of CPU per token of the provider alone, in a process of its own."""
-    if arguments.model == "fake":
-        return 0.0
-    counts = map(str, (arguments.streams, arguments.tokens, arguments.rounds))
-    ran = subprocess.run(
-        [sys.executable, "-c", ENGINE, str(TINY), *counts], check=True, capture_output=True, text=True, timeout=600
-    )
-    return statistics.median(map(float, ran.stdout.split()))
+class BareEngine:
+    """The provider alone, in a process of its own that computes a round when it is asked to."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        command = [sys.executable, "-c", ENGINE, str(TINY), str(arguments.streams), str(arguments.tokens)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def round(self) -> float:
+        """Microseconds of CPU per token."""
+        asked, answer = self._process.stdin, self._process.stdout
+        assert asked is not None
+        assert answer is not None
+        asked.write("\n")
+        asked.flush()
+        return float(answer.readline())
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
+def rounds(server: Running, arguments: argparse.Namespace) -> list[tuple[float, ...]]:
+    """Server, worker, engine, overhead, tokens/s and chunks per token of each round; server and engine in turns."""
+    engine = BareEngine(arguments) if arguments.model == "tiny" else None
+    measured: list[tuple[float, ...]] = []
+    for _ in range(arguments.rounds + 1):
+        bare = engine.round() if engine is not None else 0.0
+        served, worked, speed, chunks = asyncio.run(measure(server, arguments))
+        measured.append((served, worked, bare, served + worked - bare, speed, chunks))
+    if engine is not None:
+        engine.close()
+    return measured[1:]  # the first warms up
 
 
 def main() -> None:
@@ -151,16 +174,14 @@ def main() -> None:
     models = models.replace("REPLY", "x" * arguments.tokens).replace("SPEED", str(arguments.speed))
     options = {} if arguments.http == "ours" else {"http": HTTP[arguments.http]}
     with tempfile.TemporaryDirectory() as folder, running(models, Path(folder), **options) as server:
-        asyncio.run(measure(server, arguments))  # the first round warms up
-        rounds = [asyncio.run(measure(server, arguments)) for _ in range(arguments.rounds)]
-    engine = bare_engine(arguments)
-    served, worked, speed, chunks = (statistics.median(column) for column in zip(*rounds, strict=True))
+        measured = rounds(server, arguments)
+    served, worked, engine, overhead, speed, chunks = map(statistics.median, zip(*measured, strict=True))
     print(f"{arguments.model}, {arguments.route}, http {arguments.http}")
     print(f"{arguments.streams} streams of {arguments.tokens} tokens")
     print(f"server    {served:8.1f} µs of CPU per token")
     print(f"worker    {worked:8.1f}")
     print(f"engine    {engine:8.1f}")
-    print(f"overhead  {served + worked - engine:8.1f}")
+    print(f"overhead  {overhead:8.1f}   each round: {', '.join(f'{one[3]:.0f}' for one in measured)}")
     print(f"          {speed:8.0f} tokens/s together, {chunks:.2f} chunks per token")
 
 
