@@ -64,6 +64,17 @@ def test_info_is_the_engines_own(client: Client) -> None:
     assert info.metadata["qwen2.block_count"] == 2
 
 
+def test_the_pool_is_sized_by_the_memory_that_the_server_grants(file: Path) -> None:
+    cell_bytes = 2 * 2 * 32 * 2
+    granted = file.stat().st_size + 2 * 2048 * cell_bytes
+    load = core.Load("random", "llama_cpp", str(file), {"n_parallel": 4}, {"memory_bytes": granted})
+    one = open_model(load, lambda fraction: None)
+    tokens = one.info.kv_tokens
+    one.close()
+    assert tokens is not None
+    assert 2048 <= tokens <= 2048 + 1024, "half of what the weights leave, in whole paddings"
+
+
 def test_the_pool_filled_by_eight_streams_yields_the_same_tokens(file: Path) -> None:
     prompts = [core.TextPrompt(f"{n}: " + "abc " * 8) for n in range(8)]
     with Client("llama_cpp", str(file), n_ctx=512, kv_tokens=512, n_parallel=8, prefill_tokens=48, **WHOLE) as small:

@@ -218,7 +218,7 @@ class LlamaCpp:
         self._n_vocab = int(native.llama_vocab_n_tokens(self._vocab))
         self._metadata = dict(_metadata(native, self._model))
         self._n_parallel = int(options.get("n_parallel") or 8)
-        self._n_ctx, kv_tokens = self._context_sizes(options)
+        self._n_ctx, kv_tokens = self._context_sizes(load)
         self._n_batch = max(min(int(options.get("n_batch") or 2048), kv_tokens), self._n_parallel)
         self._context = self._new_context(load.model, options, kv_tokens)
         self._memory = native.llama_get_memory(self._context)
@@ -296,19 +296,27 @@ class LlamaCpp:
         architecture = str(metadata.get("general.architecture", ""))
         return int(metadata.get(f"{architecture}.block_count", 1)), _cell_bytes(metadata, load.options)
 
-    def _context_sizes(self, options: dict[str, Any]) -> tuple[int, int]:
+    def _context_sizes(self, load: core.Load) -> tuple[int, int]:
         """(tokens of one sequence, cells of the pool): as configured, else as trained and up to what memory allows."""
+        options = load.options
         trained = int(self._native.llama_model_n_ctx_train(self._model)) or 4096
         n_ctx = int(options.get("n_ctx") or trained)
         cells = int(options.get("kv_tokens") or 0)
         if not cells:
-            free = psutil.virtual_memory().available * KV_MEMORY_SHARE
+            free = self._free_bytes(load) * KV_MEMORY_SHARE
             fitting = int(free / max(1.0, _cell_bytes(self._metadata, options)))
             cells = max(CELL_PADDING, min(n_ctx * self._n_parallel, fitting))
             if options.get("n_ctx"):
                 cells = max(cells, n_ctx)
         cells = math.ceil(cells / CELL_PADDING) * CELL_PADDING
         return min(n_ctx, cells), cells
+
+    def _free_bytes(self, load: core.Load) -> int:
+        """Memory for the pool: of what the server grants the model in all, what its weights leave."""
+        granted = load.limits.get("memory_bytes")
+        if granted is None:
+            return int(psutil.virtual_memory().available)
+        return max(0, granted - int(self._native.llama_model_size(self._model)))
 
     def _new_context(self, model: str, options: dict[str, Any], kv_tokens: int) -> Any:
         native = self._native
