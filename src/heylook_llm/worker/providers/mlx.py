@@ -9,7 +9,7 @@ What is true of it:
     no code of a model's folder is ever run; only *.safetensors with a checked header are mapped
     `cache_type: quantized` is batched; `rotating` (max_kv_size) is computed one sequence at a time
     a shared prefix saves its computation, not its memory: each slot has its own copy
-    on the processor 16-bit weights are widened to float32, in which it is faster and as exact as the batch allows
+    on the processor 16-bit weights are widened to float32, in which it computes faster, where the memory allows it
 """
 
 import importlib
@@ -47,6 +47,7 @@ loader: Any = importlib.import_module("mlx_lm.utils")
 
 KV_MEMORY_SHARE: Final = 0.5
 """Of the memory that is free after loading: what the pool takes at most when nobody sets its size."""
+LEAST_CELLS: Final = 256
 CACHE_LIMIT_BYTES: Final = 256 << 20
 """Freed buffers that mlx may keep for the next step."""
 QUANTIZED_BITS: Final = (2, 4, 8)
@@ -92,8 +93,9 @@ class Mlx:
         self._on_processor = mx.default_device() == mx.cpu
         if self._on_processor:
             mx.disable_compile()  # its fused kernels there are compiled by g++, which may be missing, at the first use
-        if limit := load.limits.get("memory_bytes"):
-            mx.set_memory_limit(limit)
+        self._memory_bytes = load.limits.get("memory_bytes") or None
+        if self._memory_bytes:
+            mx.set_memory_limit(self._memory_bytes)
         mx.set_cache_limit(CACHE_LIMIT_BYTES)
         loader.maybe_set_recommended_wired_limit()  # on Metal: weights stay where the GPU reaches them
         self._model = self._load_model(folder, progress)
@@ -121,8 +123,8 @@ class Mlx:
             raise folder.failed(
                 f"{type(error).__name__}: {reason[0] if reason else 'mlx_lm gives no reason'}"
             ) from error
-        if self._on_processor:
-            _widen(model, safetensors_header.weights_bytes(folder.tensors))
+        if self._on_processor and safetensors_header.weights_bytes(folder.tensors) * 2 < self._free_bytes() // 2:
+            model.set_dtype(mx.float32)
         layers = [module for _, module in model.named_modules() if not module.children()]
         for at, layer in enumerate(layers):
             if self._on_processor:
@@ -150,11 +152,21 @@ class Mlx:
         n_ctx = int(options.get("n_ctx") or trained)
         if options.get("max_kv_size") and options.get("cache_type", "standard") != "rotating":
             n_ctx = min(n_ctx, int(options["max_kv_size"]))
-        free = psutil.virtual_memory().available * KV_MEMORY_SHARE
-        cells = max(256, min(n_ctx * self._n_parallel, int(free / max(1.0, cell))))
+        fitting = int(self._free_bytes() * KV_MEMORY_SHARE / max(1.0, cell))
+        cells = max(LEAST_CELLS, min(n_ctx * self._n_parallel, fitting))
         if options.get("n_ctx"):
             cells = max(cells, n_ctx)
         return min(n_ctx, cells), cells
+
+    def _free_bytes(self) -> int:
+        """What may still be allocated where the model computes, within what the router allows."""
+        used = int(mx.get_active_memory())
+        free = psutil.virtual_memory().available
+        if not self._on_processor:
+            device = mx.device_info()
+            whole = device.get("max_recommended_working_set_size") or device.get("memory_size")
+            free = int(whole) - used if whole else free
+        return max(0, free if self._memory_bytes is None else min(free, self._memory_bytes - used))
 
     def _describe(self, options: dict[str, Any], folder: Folder, *, kv_bytes: int) -> core.ModelInfo:
         capabilities = ["completion"]
@@ -371,12 +383,6 @@ def _defaults(options: dict[str, Any], file: dict[str, Any]) -> core.Sampling:
 
 
 # ---- weights on the processor ----------------------------------------------------------------------------------------
-
-
-def _widen(model: Any, weights_bytes: int) -> None:
-    """16-bit floats to 32: the processor computes in 32 anyway. Only where the doubled weights are easily held."""
-    if weights_bytes * 2 < psutil.virtual_memory().available // 2:
-        model.set_dtype(mx.float32)
 
 
 def _lay_out(layer: Any) -> None:
