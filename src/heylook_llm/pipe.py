@@ -15,7 +15,7 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from heylook_llm import core
-from heylook_llm.errors import ProtocolError
+from heylook_llm.errors import BadRequest, ProtocolError
 
 PIECE_BYTES: Final = 1 << 20
 MAX_FRAME_BYTES: Final = PIECE_BYTES + 1024
@@ -50,8 +50,14 @@ class Encoder:
         return b"".join(self.frames(message))
 
     def frames(self, message: core.Downward | core.Upward) -> Iterator[bytes]:
-        """The frames of a message, one at a time: a writer may send others' frames between them."""
-        payload = self._encoder.encode(message)
+        """The frames of a message, one at a time: a writer may send others' frames between them.
+
+        Raises BadRequest for a number beyond 64 bits, which JSON allows within a tool's schema, and msgpack doesn't.
+        """
+        try:
+            payload = self._encoder.encode(message)
+        except OverflowError as error:
+            raise BadRequest("The request holds a number beyond 64 bits.") from error
         if len(payload) <= PIECE_BYTES:
             yield _frame(payload)
             return

@@ -237,6 +237,15 @@ def test_no_edge_of_any_option_breaks_the_server(fake_server: Running) -> None:
                 assert reply.status_code in (200, 400), (name, edge, reply.text)
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat", "/tokenize"])
+def test_a_number_beyond_64_bits_within_a_schema_is_refused(fake_server: Running, path: str) -> None:
+    function = {"name": "f", "parameters": {"type": "object", "properties": {"x": {"maximum": 10**30}}}}
+    body = json.loads(CHAT) | {"stream": False, "tools": [{"type": "function", "function": function}]}
+    reply = httpx.post(fake_server.url + path, json=body)
+    assert reply.status_code == 400
+    assert "beyond 64 bits" in reply.text
+
+
 # ---- S-21: what errors give away -------------------------------------------------------------------------------------
 
 

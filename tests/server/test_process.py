@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from heylook_llm import config, core, pipe
-from heylook_llm.errors import EngineError, InsufficientMemory, LoadFailed, WorkerDied
+from heylook_llm.errors import BadRequest, EngineError, InsufficientMemory, LoadFailed, WorkerDied
 from heylook_llm.server.process import (
     STDERR_LINES,
     Stderr,
@@ -219,6 +219,18 @@ async def test_a_unary_operation_and_its_error() -> None:
         assert await process.call(core.Detokenize((104, 105))) == core.Rendered("hi")
         with pytest.raises(Exception, match="embeddings"):
             await process.call(core.Embed((core.TextPrompt("x"),)))
+
+
+@integration
+async def test_what_can_not_be_sent_is_refused_and_leaves_nothing_live() -> None:
+    prompt = core.ChatPrompt((), tools=(core.Tool("f", "", {"maximum": 10**30}),))
+    async with ready() as process:
+        with pytest.raises(BadRequest, match="beyond 64 bits"):
+            await anext(process.submit(core.Request("r", "m", (prompt,))))
+        with pytest.raises(BadRequest, match="beyond 64 bits"):
+            await process.call(core.Render(prompt))
+        assert process.live == 0  # or the watchdog would take the worker for stalled
+        assert await collect(process, "hi")
 
 
 @integration

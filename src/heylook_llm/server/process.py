@@ -417,8 +417,8 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         self._require_ready()
         submitted_ns = time.monotonic_ns()
         self._live[number] = stream
-        self._send(core.Submit(number, request))
         try:
+            self._send(core.Submit(number, request))
             while stream.choices or stream.events:
                 if not stream.events:
                     if stream.error is not None:
@@ -441,8 +441,8 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         number = next(self._numbers)
         future: asyncio.Future[core.Answer] = self._loop.create_future()
         self._calls[number] = future
-        self._send(core.Call(number, operation))
         try:
+            self._send(core.Call(number, operation))
             return await future
         finally:
             self._calls.pop(number, None)
