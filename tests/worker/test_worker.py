@@ -188,6 +188,29 @@ def test_the_oldest_messages_are_dropped_where_asked(client: Client) -> None:
     assert result.usage.prompt_tokens < 2048
 
 
+def test_a_shortened_chat_begins_with_a_user_and_keeps_a_call_with_its_results(client: Client) -> None:
+    def said(role: str, text: str, **fields: object) -> core.Message:
+        return core.Message(role, (core.TextPart(text),), **fields)  # type: ignore[arg-type]  # test's own
+
+    call = core.ToolCall("1", "f", "{}")
+    turns = [
+        said("user", "first"),
+        said("assistant", "", tool_calls=(call,)),
+        said("tool", "r" * 1000),
+        said("assistant", "a" * 1000),
+        said("user", "second"),
+        said("assistant", "", tool_calls=(call,)),
+        said("tool", "s" * 600),
+    ]
+    kept = client.run(core.ChatPrompt(tuple(turns)), truncate="oldest", echo=True, max_tokens=1).choices[0].done
+    assert kept.prompt_text.startswith("user\nsecond")
+    less = client.run(core.ChatPrompt(tuple(turns)), truncate="oldest", n_ctx=730, echo=True, max_tokens=1)
+    assert less.choices[0].done.prompt_text.startswith("assistant\n\n<tool_call>")
+    assert "s" * 600 in less.choices[0].done.prompt_text
+    with pytest.raises(ContextLengthExceeded, match="400 tokens"):
+        client.run(core.ChatPrompt(tuple(turns)), truncate="oldest", n_ctx=400)
+
+
 def test_the_context_that_a_request_asks_for_is_its_limit(client: Client) -> None:
     with pytest.raises(ContextLengthExceeded, match="100 tokens"):
         client.run(core.TextPrompt("x" * 200), n_ctx=100)

@@ -17,6 +17,7 @@ from heylook_llm.worker.text import Decoder, Pieces, ReasoningMode
 
 SHIFTING_CONTEXTS: Final = 10
 """A request that shifts its context and sets no limit ends after so many contexts of output, as Ollama's do."""
+_SYSTEM_ROLES: Final = ("system", "developer")
 _ID_CHARACTERS: Final = string.ascii_letters + string.digits
 
 
@@ -165,19 +166,28 @@ class Model:
         return _Tokenized(tokens, "none", rendered_ns, dropped)
 
     def _tokenized_chat(self, prompt: core.ChatPrompt, request: core.Request, limit: int) -> _Tokenized:
-        """A chat's tokens; while they don't fit and the request allows it, without its oldest messages."""
-        longest = 0
-        while True:
-            text, reasoning = self.render(prompt)
-            rendered_ns = self._now_ns()
-            tokens = self._encode_chat(text)
-            longest = longest or len(tokens)
-            if len(tokens) < limit:
-                return _Tokenized(tokens, reasoning, rendered_ns, longest - len(tokens))
-            shorter = _without_oldest(prompt.messages)
-            if request.truncate == "refuse" or shorter is None:
-                raise ContextLengthExceeded(limit_tokens=limit, prompt_tokens=longest)
-            prompt = msgspec.structs.replace(prompt, messages=shorter)
+        """A chat's tokens; where they don't fit and the request allows it, without the fewest oldest turns."""
+        whole = self._as_tokens(prompt)
+        if len(whole.tokens) < limit:
+            return whole
+        starts = _later_starts(prompt.messages) if request.truncate == "oldest" else []
+        fitting: _Tokenized | None = None
+        low, high = 0, len(starts)
+        while low < high:
+            middle = (low + high) // 2
+            shorter = msgspec.structs.replace(prompt, messages=_from(prompt.messages, starts[middle]))
+            if len((tried := self._as_tokens(shorter)).tokens) < limit:
+                fitting, high = tried, middle
+            else:
+                low = middle + 1
+        if fitting is None:
+            raise ContextLengthExceeded(limit_tokens=limit, prompt_tokens=len(whole.tokens))
+        return fitting._replace(dropped_tokens=len(whole.tokens) - len(fitting.tokens))
+
+    def _as_tokens(self, prompt: core.ChatPrompt) -> _Tokenized:
+        text, reasoning = self.render(prompt)
+        rendered_ns = self._now_ns()
+        return _Tokenized(self._encode_chat(text), reasoning, rendered_ns, 0)
 
     def _encode_chat(self, text: str) -> list[int]:
         """A rendered chat's tokens; most templates write the token that begins a text themselves."""
@@ -233,16 +243,16 @@ def _refuse(request: core.Request) -> None:
             )
 
 
-def _without_oldest(messages: tuple[core.Message, ...]) -> tuple[core.Message, ...] | None:
-    """The messages without the oldest turn that isn't the system's; the last always stays. None: nothing to drop.
+def _later_starts(messages: tuple[core.Message, ...]) -> list[int]:
+    """Where a conversation may begin instead, earliest first: at a user's message, as many templates demand.
 
-    A call's results go with the call, so that no result stands alone.
+    Within the last exchange, which may be a long run of calls, at any message; but a call's results go with the call.
     """
-    droppable = [at for at, message in enumerate(messages[:-1]) if message.role not in ("system", "developer")]
-    if not droppable:
-        return None
-    start = end = droppable[0]
-    end += 1
-    while end < len(messages) - 1 and messages[end].role == "tool":
-        end += 1
-    return messages[:start] + messages[end:]
+    begins = [at for at, message in enumerate(messages) if message.role not in (*_SYSTEM_ROLES, "tool")]
+    last_user = max((at for at in begins if messages[at].role == "user"), default=-1)
+    return [at for at in begins[1:] if messages[at].role == "user" or at > last_user]
+
+
+def _from(messages: tuple[core.Message, ...], start: int) -> tuple[core.Message, ...]:
+    """The messages from `start` on, and what the system said before."""
+    return tuple(message for at, message in enumerate(messages) if at >= start or message.role in _SYSTEM_ROLES)
