@@ -1,6 +1,7 @@
 """GGUF headers: right ones are read right, and whatever is wrong is a LoadFailed that names it, and soon."""
 
 import io
+import os
 import random
 import struct
 import time
@@ -235,8 +236,9 @@ def test_what_is_wrong_is_named(name: str, tmp_path: Path) -> None:
     assert len(caught.value.message) < 300
 
 
-def test_a_folder_and_a_missing_file(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "none.gguf"):
+def test_a_folder_a_pipe_and_a_missing_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.gguf")
+    for path in (tmp_path, tmp_path / "pipe.gguf", tmp_path / "none.gguf"):
         with pytest.raises(LoadFailed) as caught:
             gguf_header.read(path, "m")
         assert str(tmp_path) not in caught.value.message

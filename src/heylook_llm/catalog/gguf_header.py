@@ -9,6 +9,7 @@ import functools
 import hashlib
 import math
 import re
+import stat
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -271,6 +272,8 @@ def _other_parts(path: Path, header: Header) -> list[Path]:
 
 def _cached(path: Path) -> Header:
     status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # opening a FIFO waits for its writer
+        raise _Damaged("is not a regular file")
     return _read(path, status.st_size, status.st_mtime_ns)
 
 
