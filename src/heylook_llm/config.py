@@ -35,7 +35,7 @@ def parse_duration(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"Unsupported type: {type(value).__name__!r}")
     if isinstance(value, int | float):
-        return _bounded(float(value), value)
+        return _bounded(_float(value), value)
     text = value.strip()
     if text.lower() == "never":
         return FOREVER
@@ -46,6 +46,13 @@ def parse_duration(value: object) -> float:
     if not parts or "".join(number + unit for number, unit in parts) != digits:
         raise ValueError(f'time: invalid duration "{value}"')
     return _bounded(sign * sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts), value)
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("time: invalid duration: a number is too large") from None
 
 
 def _bounded(seconds: float, value: object) -> float:

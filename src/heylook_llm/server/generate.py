@@ -457,8 +457,6 @@ def keep_alive_seconds(given: object) -> float | None:
         return None
     try:
         seconds = config.parse_duration(given)
-    except OverflowError:
-        return config.FOREVER
     except ValueError as error:
         raise BadRequest(str(error), param="keep_alive") from error
     return seconds if seconds < LONGEST_KEEP_ALIVE_SECONDS else config.FOREVER

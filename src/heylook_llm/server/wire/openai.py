@@ -185,6 +185,17 @@ def _logit_bias(given: dict[str, float] | None, arrival: Arrival) -> dict[int, f
     return bias
 
 
+def _refuse_foreign_tokens(request: core.Request, info: core.ModelInfo) -> None:
+    """Raises BadRequest for a biased token that the model's vocabulary lacks."""
+    largest = max(request.sampling.logit_bias, default=0)
+    if info.n_vocab is not None and largest >= info.n_vocab:
+        raise BadRequest(
+            f"Invalid key in 'logit_bias': {largest}. The model '{request.model}' has {info.n_vocab} tokens, "
+            f"from 0 to {info.n_vocab - 1}.",
+            param="logit_bias",
+        )
+
+
 def lacking(model: str, needs: Iterable[str], info: core.ModelInfo) -> None:
     """Raises UnsupportedFeature for the first capability that the model lacks."""
     param = {"tools": "tools", "thinking": "reasoning_effort", "insert": "suffix", "chat": "messages"}
@@ -217,6 +228,7 @@ class _Exchange:
         """The Request for this model."""
         if info.capabilities:
             lacking(self.asked.request.model, self.asked.needs, info)
+        _refuse_foreign_tokens(self.asked.request, info)
         self._fingerprint = fingerprint(info)
         return self.asked.request
 
