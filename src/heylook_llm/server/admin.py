@@ -9,7 +9,7 @@ from starlette.responses import Response
 from heylook_llm import __version__
 from heylook_llm.errors import BadRequest
 from heylook_llm.server.backend import ModelStatus
-from heylook_llm.server.endpoint import Server, json_response, read_body
+from heylook_llm.server.endpoint import Server, json_response, off_loop, read_body
 from heylook_llm.server.wire import jsontext, ollama, openai, table
 
 _AILING: Final = ("stalled", "crashed")
@@ -72,7 +72,7 @@ def _model(request: Request) -> str:
 async def _object(server: Server, request: Request) -> dict[str, Any]:
     """The body, which may be empty."""
     body = await read_body(request, server.options.limits.max_body_bytes)
-    value = jsontext.decode(body) if body.strip() else {}
+    value = await off_loop(len(body), jsontext.decode, body) if body.strip() else {}
     if not isinstance(value, dict):
         raise BadRequest(f"The request body must be a JSON object, not {table.kind_of(value)}.", code="invalid_type")
     return value

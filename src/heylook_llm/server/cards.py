@@ -1,8 +1,10 @@
 """What is so of a model whether or not it is loaded: its files, its digest, what its header says."""
 
+import asyncio
 import contextlib
 import hashlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,18 +54,22 @@ class Cards:
         self._started = time.time()
         self._infos: dict[str, core.ModelInfo] = {}
 
-    def all(self) -> list[Card]:
+    async def all(self) -> list[Card]:
         """Every enabled model, in the registry's order."""
-        return [self._card(status) for status in self._backend.models()]
+        return await self._read(self._backend.models())
 
-    def one(self, model: str) -> Card:
+    async def one(self, model: str) -> Card:
         """The model of an id or alias. Raises ModelNotFound."""
-        return self._card(self._backend.status(model))
+        (card,) = await self._read([self._backend.status(model)])
+        return card
+
+    async def _read(self, statuses: Sequence[ModelStatus]) -> list[Card]:
+        """In a thread: a large vocabulary takes a quarter of a second, a slow disk longer."""
+        self._infos |= {status.spec.id: status.info for status in statuses if status.info is not None}
+        return await asyncio.to_thread(lambda: [self._card(status) for status in statuses])
 
     def _card(self, status: ModelStatus) -> Card:
         spec = status.spec
-        if status.info is not None:
-            self._infos[spec.id] = status.info
         files = _files(spec)
         header = _header(spec)
         manifest = {"model": spec.model_dump(mode="json"), "files": files}

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from heylook_llm.errors import ModelNotFound
 from heylook_llm.server.cards import Card, metadata, parameter_size
-from heylook_llm.server.endpoint import Server, arrival, ignored_header, json_response, read_body
+from heylook_llm.server.endpoint import Server, arrival, ignored_header, json_response, off_loop, read_body
 from heylook_llm.server.generate import Generation, keep_alive_seconds, while_connected
 from heylook_llm.server.wire import ollama
 from heylook_llm.server.wire.exchange import Arrival
@@ -36,7 +36,8 @@ async def _answer(
     server: Server, request: Request, parse: "Callable[[bytes, Arrival], ollama.Chat | ollama.Generate]", route: str
 ) -> Response:
     known = arrival(server, request)
-    exchange = parse(await read_body(request, server.options.limits.max_body_bytes), known)
+    body = await read_body(request, server.options.limits.max_body_bytes)
+    exchange = await off_loop(len(body), parse, body, known)
     server.backend.resolve(exchange.asked.request.model)
     if exchange.action == "generate":
         return Generation(exchange, route, server.place, ignored_header(exchange.asked.ignored))
@@ -57,7 +58,7 @@ async def _load_or_unload(server: Server, exchange: "ollama.Chat | ollama.Genera
 
 async def ollama_tags(server: Server, request: Request) -> Response:
     """Every model, newest first."""
-    cards = sorted(server.cards.all(), key=lambda card: card.modified_at, reverse=True)
+    cards = sorted(await server.cards.all(), key=lambda card: card.modified_at, reverse=True)
     return json_response({"models": [_tag(card) for card in cards]}, media_type=ollama.JSON)
 
 
@@ -104,7 +105,7 @@ def _capabilities(card: Card) -> list[str]:
 async def ollama_ps(server: Server, request: Request) -> Response:
     """The loaded models, longest remaining lifetime first."""
     now = time.time()
-    cards = [card for card in server.cards.all() if card.status.state not in ("unloaded", "crashed")]
+    cards = [card for card in await server.cards.all() if card.status.state not in ("unloaded", "crashed")]
     cards.sort(key=lambda card: card.status.expires_at or float("inf"), reverse=True)
     return json_response({"models": [_loaded(card, now) for card in cards]}, media_type=ollama.JSON)
 
@@ -131,10 +132,11 @@ def _engine_bytes(card: Card) -> int | None:
 
 async def ollama_show(server: Server, request: Request) -> Response:
     """What a model is."""
-    fields = ollama.parse_show(await read_body(request, server.options.limits.max_body_bytes))
+    body = await read_body(request, server.options.limits.max_body_bytes)
+    fields = await off_loop(len(body), ollama.parse_show, body)
     name = fields.model or fields.name
     try:
-        card = server.cards.one(name)
+        card = await server.cards.one(name)
     except ModelNotFound as error:
         raise ModelNotFound(model=ollama.display(name)) from error
     facts = metadata(card, verbose=fields.verbose)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from heylook_llm import core
 from heylook_llm.errors import BadRequest
 from heylook_llm.server.cards import Card
-from heylook_llm.server.endpoint import Server, generation, json_response, read_body
+from heylook_llm.server.endpoint import Server, generation, json_response, off_loop, read_body
 from heylook_llm.server.generate import while_connected
 from heylook_llm.server.wire import jsontext, openai, openai_prompt, table
 from heylook_llm.server.wire.exchange import Bounds
@@ -28,7 +28,7 @@ async def create_completion(server: Server, request: Request) -> Response:
 
 async def list_models(server: Server, request: Request) -> Response:
     """Every model, in the OpenAI and the Anthropic shape at once: their keys don't conflict."""
-    models = [_model(card, card.spec.id) for card in server.cards.all()]
+    models = [_model(card, card.spec.id) for card in await server.cards.all()]
     ends = {"first_id": models[0]["id"], "last_id": models[-1]["id"]} if models else {"first_id": None, "last_id": None}
     return json_response({"object": "list", "data": models, "has_more": False, **ends})
 
@@ -38,7 +38,7 @@ async def retrieve_model(server: Server, request: Request) -> Response:
     asked = request.path_params["model_id"]
     if not asked:
         return await list_models(server, request)
-    return json_response(_model(server.cards.one(asked), asked))
+    return json_response(_model(await server.cards.one(asked), asked))
 
 
 def _model(card: Card, identity: str) -> dict[str, Any]:
@@ -71,12 +71,16 @@ def _model(card: Card, identity: str) -> dict[str, Any]:
 
 async def tokenize(server: Server, request: Request) -> Response:
     """Text or messages to token ids, in llama.cpp's and vLLM's shapes at once."""
-    body = table.validate(TokenizeBody, await _document(server, request))
+    body = await _body(server, request, TokenizeBody)
     model = _named(server, body.model)
     prompt = _prompt(body, model)
     pieces = body.with_pieces or body.return_token_strs
     answer, info = await _ask(server, request, model, core.Tokenize(prompt, with_pieces=pieces))
     assert isinstance(answer, core.Tokens)
+    return await off_loop(len(answer.tokens), _tokenized, body, answer, info)
+
+
+def _tokenized(body: TokenizeBody, answer: core.Tokens, info: core.ModelInfo) -> Response:
     texts = [piece.decode("utf-8", "replace") for piece in answer.pieces]
     tokens: list[Any] = list(answer.tokens)
     if body.with_pieces:
@@ -116,7 +120,7 @@ def _prompt(body: TokenizeBody, model: str) -> core.Prompt:
 
 async def detokenize(server: Server, request: Request) -> Response:
     """Token ids to text."""
-    body = table.validate(DetokenizeBody, await _document(server, request))
+    body = await _body(server, request, DetokenizeBody)
     model = _named(server, body.model)
     answer, _ = await _ask(server, request, model, core.Detokenize(tuple(body.tokens)))
     assert isinstance(answer, core.Rendered)
@@ -125,7 +129,7 @@ async def detokenize(server: Server, request: Request) -> Response:
 
 async def apply_template(server: Server, request: Request) -> Response:
     """Messages to the prompt that the model would get."""
-    body = table.validate(TemplateBody, await _document(server, request))
+    body = await _body(server, request, TemplateBody)
     model = _named(server, body.model)
     prompt = core.ChatPrompt(
         openai_prompt.messages(body.messages, model),
@@ -137,8 +141,9 @@ async def apply_template(server: Server, request: Request) -> Response:
     return json_response({"prompt": answer.text})
 
 
-async def _document(server: Server, request: Request) -> Any:
-    return jsontext.decode(await read_body(request, server.options.limits.max_body_bytes))
+async def _body(server: Server, request: Request, model: type[table.AnyBody]) -> table.AnyBody:
+    data = await read_body(request, server.options.limits.max_body_bytes)
+    return await off_loop(len(data), lambda: table.validate(model, jsontext.decode(data)))
 
 
 def _named(server: Server, given: str) -> str:

@@ -1,0 +1,35 @@
+"""Large bodies: while one is understood, everybody else is served."""
+
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from heylook_llm.server.endpoint import ON_LOOP, off_loop
+from tests.serving import Running
+
+pytestmark = pytest.mark.integration
+
+TOKENS = json.dumps({"model": "fake", "prompt": [1] * 1_000_000, "tokens": [1] * 1_000_000}).encode()
+
+
+@pytest.mark.parametrize(("path", "status"), [("/v1/completions", 400), ("/detokenize", 200)])
+def test_others_are_served_while_a_large_body_is_parsed(fake_server: Running, path: str, status: int) -> None:
+    with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=fake_server.url) as client:
+        begun = time.monotonic()
+        large = pool.submit(httpx.post, fake_server.url + path, content=TOKENS, timeout=60)
+        longest = 0.0
+        while not large.done():
+            asked = time.monotonic()
+            assert client.get("/health").status_code == 200
+            longest = max(longest, time.monotonic() - asked)
+        assert large.result().status_code == status
+        assert longest < (time.monotonic() - begun) / 2
+
+
+async def test_much_work_leaves_the_loop_and_little_stays() -> None:
+    assert await off_loop(ON_LOOP, threading.get_ident) == threading.get_ident()
+    assert await off_loop(ON_LOOP + 1, threading.get_ident) != threading.get_ident()
