@@ -59,7 +59,8 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "model_path": "The GGUF file (of a split one the first part), relative to models.yaml; `~` is your home.",
         "chat_format_template": "A file with a Jinja chat template instead of the model's own.",
         "chat_template": "The same, as text.",
-        "n_ctx": "Tokens that one request may use, prompt and answer. 0: what the model was trained for.",
+        "n_ctx": "Tokens that one request may use, prompt and answer. 0: what the model was trained for, in at most "
+        "half of the memory that is free beside its weights; a request's `num_ctx` may ask for more.",
         "kv_tokens": "The pool of context memory that all requests share, in tokens. "
         "0: `n_ctx * n_parallel`, up to what memory allows.",
         "n_parallel": "Requests that are computed together.",

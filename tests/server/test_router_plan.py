@@ -733,3 +733,45 @@ def test_a_configured_pool_counts_whole() -> None:
     world.needs["a"] = p.Need(1000, 1, 8192, pool_tokens=9_000)
     run_load(world, "a")
     assert world.model("a").loaded_bytes == 10_000
+
+
+def untold(world: World, model: str, need: p.Need) -> None:
+    """A model whose configuration sets no context."""
+    entry = msgspec.structs.replace(world.model(model), n_ctx_configured=0)
+    world.state = msgspec.structs.replace(world.state, models={**world.state.models, model: entry})
+    world.needs[model] = need
+
+
+def test_a_context_that_nobody_set_leaves_room_for_the_next_model() -> None:
+    world = World(memory=101_000)
+    for model in ("a", "b"):
+        untold(world, model, p.Need(1000, 1, 1 << 20))
+    run_load(world, "a")
+    assert world.model("a").n_ctx == 50_000
+    world.release(0)
+    run_load(world, "b")
+    assert world.under_way("ready") == ["a", "b"]
+    assert world.model("b").n_ctx == 24_500
+
+
+def test_a_context_that_nobody_set_is_at_most_as_trained_and_at_least_a_floor() -> None:
+    world = World(memory=101_000)
+    untold(world, "a", p.Need(1000, 1, 8192))
+    run_load(world, "a")
+    assert world.model("a").n_ctx == 8192
+    world.release(0)
+    untold(world, "b", p.Need(88_000, 1, 1 << 20))
+    run_load(world, "b")
+    assert world.under_way("ready") == ["b"], "its floor is worth an idle model's place"
+    assert world.model("b").n_ctx == 6500
+
+
+def test_a_request_gets_a_larger_context_than_the_automatic_one() -> None:
+    world = World(memory=101_000)
+    untold(world, "a", p.Need(1000, 1, 1 << 20))
+    run_load(world, "a")
+    world.release(0)
+    world.now += p.RELOAD_SECONDS
+    world.arrive("a", n_ctx=80_000)
+    world.finish_everything()
+    assert world.model("a").n_ctx == 80_000

@@ -27,6 +27,9 @@ CRASHES: Final = 3
 CRASH_WINDOW_SECONDS: Final = 60.0
 CIRCUIT_SECONDS: Final = 30.0
 AUTOMATIC_CTX_TOKENS: Final = 4096
+"""The least context of a model whose configuration sets none, where it was trained for as much."""
+AUTOMATIC_SHARE: Final = 0.5
+"""Of the memory that is free beside its weights: what that context may take, so that the next model has room too."""
 FOREVER: Final = math.inf
 
 Phase = Literal["unloaded", "loading", "ready", "stopping"]
@@ -52,7 +55,7 @@ class Model(msgspec.Struct, frozen=True):
     id: str
     n_parallel: int = 1
     n_ctx_configured: int = 0
-    """0: as trained, or as much of it as fits."""
+    """0: as trained, or as much of it as AUTOMATIC_SHARE holds."""
     idle_ttl: float = FOREVER
     pinned: bool = False
     phase: Phase = "unloaded"
@@ -465,12 +468,24 @@ def _make_room(state: State, model: Model) -> Action | tuple[Action, ...] | None
 
 
 def _floor_and_target(state: State, model: Model) -> tuple[int, int]:
-    """The least context worth loading with, and the one that its waiters and its configuration want."""
+    """The least context worth loading with, and the one that its waiters, its configuration or its training want."""
     trained = model.need.n_ctx_trained if model.need is not None else None
     configured = model.n_ctx_configured or trained or 0
+    floor = model.n_ctx_configured or min(AUTOMATIC_CTX_TOKENS, configured)
+    own = model.n_ctx_configured or max(floor, _automatic_ctx(state, model, configured))
     wanted = max((_wanted_ctx(state, model, w) for w in state.waiters if w.model == model.id), default=0)
-    target = max(configured, wanted) if configured else 0
-    return (model.n_ctx_configured or min(AUTOMATIC_CTX_TOKENS, configured)), target
+    return floor, max(own, wanted) if configured else 0
+
+
+def _automatic_ctx(state: State, model: Model, trained: int) -> int:
+    """As trained, as far as AUTOMATIC_SHARE of what is free now holds it; a pool of a set size holds what it does."""
+    need = model.need
+    if need is None or state.available_bytes is None or not need.kv_bytes_per_token:
+        return trained
+    if need.pool_tokens:
+        return min(trained, need.pool_tokens)
+    spare_bytes = max(0, state.available_bytes - state.reserve_bytes - need.weights_bytes)
+    return min(trained, int(spare_bytes * AUTOMATIC_SHARE) // need.kv_bytes_per_token)
 
 
 def _fitting_ctx(state: State, model: Model, returned_bytes: int) -> int | None:
