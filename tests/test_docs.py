@@ -45,14 +45,18 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.unit
-def test_the_bundled_registry_shows_real_keys_with_their_defaults() -> None:
+def test_the_bundled_registry_shows_every_key_with_its_default() -> None:
     text = config.BUNDLED.read_text(encoding="utf-8")
     uncommented = re.sub(r"^(\s*)# ([a-z_]+:)", r"\1\2", text, flags=re.MULTILINE)
-    (spec,) = config.parse(uncommented, config.BUNDLED).models
-    fresh = config.LlamaCppConfig(model_path=spec.config.model_path)
-    shown = re.findall(r"^\s+# ([a-z_]+): ", text, re.MULTILINE)
-    assert shown
-    for key in set(shown) - set(config.SamplingDefaults.model_fields):
+    settings = config.parse(uncommented, config.BUNDLED)
+    (spec,) = settings.models
+    assert settings.model_fields_set == set(config.Settings.model_fields)
+    assert settings.limits.model_fields_set == set(config.Limits.model_fields)
+    assert settings.limits == config.Limits()
+    assert spec.model_fields_set == set(config.ModelSpec.model_fields)
+    assert spec.config.model_fields_set == set(config.LlamaCppConfig.model_fields)
+    fresh = config.LlamaCppConfig(model_path=spec.config.model_path, n_ctx=spec.config.n_ctx)
+    for key in set(config.LlamaCppConfig.model_fields) - set(config.SamplingDefaults.model_fields):
         assert getattr(spec.config, key) == getattr(fresh, key), key
 
 
