@@ -276,6 +276,17 @@ async def test_the_document_has_every_route_with_a_readable_id() -> None:
     assert all(name.replace("_", "").isalpha() for name in ids)
 
 
+async def test_the_document_tells_each_routes_own_media_type_under_a_known_heading() -> None:
+    told = await document()
+    headings = [tag["name"] for tag in told["tags"]]
+    assert headings == ["OpenAI", "Ollama", "Admin", "Pages"]
+    for verbs in told["paths"].values():
+        for operation in verbs.values():
+            assert set(operation["tags"]) <= set(headings)
+    assert list(told["paths"]["/"]["get"]["responses"]["200"]["content"]) == ["text/plain"]
+    assert list(told["paths"]["/health"]["get"]["responses"]["200"]["content"]) == ["application/json"]
+
+
 async def test_the_documents_references_and_parameters_hold() -> None:
     told = await document()
     schemas = told["components"]["schemas"]

@@ -174,6 +174,7 @@ def _mount(app: FastAPI, server: Server, endpoint: Endpoint) -> None:
         description=endpoint.handler.__doc__,
         tags=[openapi.tag_of(endpoint)],
         response_model=None,
+        response_class=Response,
         responses={200: {"content": {endpoint.media_type: {}}}},
         openapi_extra=described,
     )

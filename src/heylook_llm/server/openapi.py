@@ -39,6 +39,14 @@ _ERRORS: Final[dict[str, Any]] = {
 }
 
 
+_TAGS: Final = {
+    "OpenAI": "What OpenAI's clients ask for",
+    "Ollama": "What Ollama's clients ask for",
+    "Admin": "The models and the requests of this server",
+    "Pages": "The root and this documentation",
+}
+
+
 def tag_of(endpoint: Endpoint) -> str:
     """The heading under which a route stands."""
     if endpoint.path.startswith("/api/") or endpoint.operation.startswith("ollama"):
@@ -101,5 +109,6 @@ def document(generated: dict[str, Any]) -> dict[str, Any]:
         "bearer": {"type": "http", "scheme": "bearer"},
         "header": {"type": "apiKey", "in": "header", "name": "x-api-key"},
     }
+    generated["tags"] = [{"name": name, "description": text} for name, text in _TAGS.items()]
     generated["security"] = [{}, {"bearer": []}, {"header": []}]
     return generated
