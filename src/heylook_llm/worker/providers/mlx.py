@@ -4,6 +4,10 @@ A step computes the prompts' tokens slot by slot, each but its last, and then on
 slot that wants a token drawn. Slots join and leave that batch at every step (mlx_memory says how, and which kinds of
 cache can). The scheduler's feeds bound what one step computes, where mlx_lm's BatchGenerator decides for itself.
 
+As soon as tokens are drawn, or with greedy sampling even before they are known, the next forward pass of the same slots
+starts, so that the device computes while the scheduler, the text and the pipe have their turn. A slot that doesn't go
+on as expected drops that one cell again; only caches that can go back are computed ahead.
+
 What is true of it:
     all calls to mlx come from the one thread that loaded the model, which never ends while the worker lives
     no code of a model's folder is ever run; only *.safetensors with a checked header are mapped
@@ -36,6 +40,7 @@ from heylook_llm.worker.providers.mlx_memory import (
     Quantization,
     Quantized,
     cell_bytes,
+    picked,
 )
 from heylook_llm.worker.providers.mlx_sampling import Chooser, choose, logprobs
 from heylook_llm.worker.providers.mlx_vocabulary import Vocabulary
@@ -109,6 +114,10 @@ class Mlx:
         self._ledger = Ledger(self._n_parallel)
         self._memory = Memory(self._model, new, self._n_parallel, quantization)
         self._choosers: dict[int, Chooser] = {}
+        self._ahead: dict[int, int] = {}
+        """Slot -> its row in `_ahead_logits`, of slots whose next token's cell is computed already."""
+        self._ahead_tokens: dict[int, int] = {}
+        self._ahead_logits: Any = None
         self.defaults = _defaults(options, folder.generation_config)
         self.info = self._describe(options, folder, kv_bytes=int(kv_tokens * cell))
 
@@ -227,9 +236,11 @@ class Mlx:
     def release(self, slot: int) -> None:
         """Forget the slot's chooser; its cells stay."""
         self._choosers.pop(slot, None)
+        self._step_back([slot])
 
     def remove(self, slot: int, start: int = 0, end: int = -1) -> bool:
         """Forget cells: all, or those at the end where the caches can go back."""
+        self._step_back([slot])
         if start == 0 and end < 0:
             self._memory.clear(slot)
             self._ledger.remove(slot)
@@ -257,6 +268,7 @@ class Mlx:
 
     def save(self, slot: int) -> bytes:
         """The slot's caches in the library's own format."""
+        self._step_back([slot])
         with tempfile.TemporaryDirectory(prefix="heylookllm-") as folder:
             path = os.path.join(folder, "state.safetensors")
             plain = [_plain(cache) for cache in self._memory.take(slot)]
@@ -289,12 +301,13 @@ class Mlx:
         if self._ledger.used + sum(len(feed.tokens) for feed in feeds) > self._kv_tokens:
             raise OutOfCells
         for feed in feeds:
-            if feed.start != self._memory.length(feed.slot):
-                held = self._memory.length(feed.slot)
+            held = self._memory.length(feed.slot) - (feed.slot in self._ahead)
+            if feed.start != held:
                 raise EngineError(f"Slot {feed.slot} holds {held} tokens, but was fed at {feed.start}.")
         try:
             drawn = self._compute(feeds)
         except (RuntimeError, ValueError, MemoryError) as error:
+            self._ahead, self._ahead_tokens = {}, {}  # the scheduler forgets the cells of all that run
             log.exception("mlx could not compute a batch")
             raise EngineError(f"MLX could not compute a batch: {error}") from error
         for feed in feeds:
@@ -302,21 +315,81 @@ class Mlx:
         return drawn
 
     def _compute(self, feeds: Seq[Feed]) -> list[Drawn]:
+        unexpected = [feed.slot for feed in feeds if feed.tokens != (self._ahead_tokens.get(feed.slot),)]
+        self._step_back(unexpected)
         for feed in feeds:
             body = feed.tokens[:-1] if feed.sample else feed.tokens
-            if body:
+            if body and feed.slot not in self._ahead:
                 self._memory.prefill(feed.slot, body)
         drawing = [feed for feed in feeds if feed.sample]
         if not drawing:
             return []
+        logits = self._logits(drawing).astype(mx.float32)
         slots = [feed.slot for feed in drawing]
-        logits = self._memory.decode(slots, [feed.tokens[-1] for feed in drawing]).astype(mx.float32)
+        positions = [feed.start + len(feed.tokens) for feed in drawing]
         choosers = [self._choosers[slot] for slot in slots]
-        tokens = choose(logits, choosers, [feed.start + len(feed.tokens) for feed in drawing])
+        if all(chooser.takes_likeliest for chooser in choosers):
+            likeliest = mx.argmax(logits, axis=-1)
+            ahead = self._look_ahead(slots, likeliest, positions)
+            tokens: list[int] = likeliest.tolist()
+        else:
+            tokens = choose(logits, choosers, positions)
+            ahead = self._look_ahead(slots, mx.array(tokens), positions)
+        token_of = dict(zip(slots, tokens, strict=True))
+        self._ahead_tokens = {slot: token_of[slot] for slot in ahead}
         return [
             Drawn(slot, token, None if c.logprobs is None else self._logprob(logits[at], token, c.logprobs))
             for at, (slot, token, c) in enumerate(zip(slots, tokens, choosers, strict=True))
         ]
+
+    # ---- computing ahead ---------------------------------------------------------------------------------------------
+
+    def _logits(self, drawing: Seq[Feed]) -> Any:
+        """The logits [slots, vocabulary] of these feeds' last tokens: computed ahead, or now."""
+        ahead, found = self._ahead, self._ahead_logits
+        late = [feed for feed in drawing if feed.slot not in ahead]
+        self._step_back([slot for slot in ahead if all(slot != feed.slot for feed in drawing)])
+        if len(late) > 1:  # one pass for all of them costs less than one for each
+            self._step_back(list(ahead))
+            late = list(drawing)
+        if len(late) == len(drawing):
+            tokens = mx.array([feed.tokens[-1] for feed in drawing])
+            return self._memory.decode([feed.slot for feed in drawing], tokens)
+        rows = found if not late else mx.concatenate([found, *(self._beside(feed) for feed in late)])
+        place = ahead | {feed.slot: found.shape[0] + at for at, feed in enumerate(late)}
+        self._ahead, self._ahead_tokens, self._ahead_logits = {}, {}, None
+        return picked(rows, [place[feed.slot] for feed in drawing])
+
+    def _beside(self, feed: Feed) -> Any:
+        return self._memory.decode_beside(feed.slot, mx.array([feed.tokens[-1]]))
+
+    def _look_ahead(self, slots: Seq[int], tokens: Any, positions: Seq[int]) -> list[int]:
+        """Start the next forward pass of the slots that may go on; tokens may be lazy. Returns those slots."""
+        if not self._memory.can_undo:
+            return []
+        places = [
+            at
+            for at, (slot, position) in enumerate(zip(slots, positions, strict=True))
+            if self._choosers[slot].may_follow(position + 1) and position + 1 < self._n_ctx
+        ]
+        if not places:
+            return []
+        going = [slots[at] for at in places]
+        wanted = tokens if len(going) == len(slots) else tokens[mx.array(places)]
+        self._ahead_logits = self._memory.decode(going, wanted)
+        mx.async_eval(tokens, self._ahead_logits)
+        self._ahead = {slot: row for row, slot in enumerate(going)}
+        return going
+
+    def _step_back(self, slots: Seq[int]) -> None:
+        """Drop what was computed ahead of these slots."""
+        known = [slot for slot in slots if slot in self._ahead]
+        if not known:
+            return
+        self._memory.undo(known)
+        for slot in known:
+            del self._ahead[slot]
+            self._ahead_tokens.pop(slot, None)
 
     def _logprob(self, row: Any, token: int, top: int) -> core.TokenLogprob:
         value, ranked = logprobs(row, token, top)

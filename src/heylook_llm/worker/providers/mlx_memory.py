@@ -135,6 +135,12 @@ class QuantizedBatch:
         made.offset = self._end - start
         return made
 
+    def trim(self, count: int) -> int:
+        """Drop the newest cells of every row."""
+        self._end -= count
+        self.offset = self.offset - count
+        return count
+
     @property
     def state(self) -> tuple[Any, Any, Any, Any]:
         """Its arrays."""
@@ -186,6 +192,9 @@ class Memory:
         self._quantize = quantize
         self._lengths = [0] * slots
         self._alone: dict[int, Caches] = {}
+        self._undone: set[int] = set()
+        """Slots whose row in a batch has one cell more than they hold: it is dropped when the row is taken out."""
+        self.can_undo = all(type(cache) is library.KVCache for cache in new())
         self._batches: dict[type, _Batch] = {}
         """By the kind of the first layer's cache: with quantization from a given length on there are two."""
 
@@ -203,24 +212,45 @@ class Memory:
         self._settle(slot, caches)
         mx.eval([cache.state for cache in self._alone[slot]])
 
-    def decode(self, slots: Seq[int], tokens: Seq[int]) -> Any:
-        """Compute one token of each slot; the logits after it, [slots, vocabulary], in the slots' order; lazy."""
-        groups = self._groups(slots)
-        token_of = dict(zip(slots, tokens, strict=True))
+    def decode(self, slots: Seq[int], tokens: Any) -> Any:
+        """Compute one token of each slot; the logits after it, [slots, vocabulary], in the slots' order; lazy.
+
+        `tokens` is an array, which may itself be lazy. Who decoded before and isn't among the slots leaves its batch.
+        """
+        return self._forward(self._groups(slots), slots, tokens)
+
+    def decode_beside(self, slot: int, token: Any) -> Any:
+        """The same for one slot that isn't in a batch, and leaves the batches as they are."""
+        caches = self._taken_out(slot)
+        return self._forward([_Batch([slot], caches)], [slot], token)
+
+    def _forward(self, groups: list[_Batch], slots: Seq[int], tokens: Any) -> Any:
+        place = {slot: at for at, slot in enumerate(slots)}
         order: list[int] = []
         logits: list[Any] = []
         for batch in groups:
-            members = [slot for slot in batch.slots if slot is not None]
-            inputs = mx.array([[token_of[slot]] for slot in members])
-            logits.append(self._model(inputs, cache=batch.caches)[:, -1, :])
+            members = [place[slot] for slot in batch.slots if slot is not None]
+            logits.append(self._model(picked(tokens, members)[:, None], cache=batch.caches)[:, -1, :])
             order.extend(members)
         for slot in slots:
             self._lengths[slot] += 1
         joined = logits[0] if len(logits) == 1 else mx.concatenate(logits)
-        if order == list(slots):
-            return joined
-        row_of = {slot: row for row, slot in enumerate(order)}
-        return joined[mx.array([row_of[slot] for slot in slots])]
+        return picked(joined, [order.index(at) for at in range(len(order))])
+
+    def undo(self, slots: Seq[int]) -> None:
+        """Forget the newest cell of these slots. Only where `can_undo`."""
+        for slot in slots:
+            self._lengths[slot] -= 1
+            for cache in self._alone.get(slot, ()):
+                cache.trim(1)
+        for batch in self._batches.values():
+            members = {slot for slot in batch.slots if slot is not None}
+            undone = members & set(slots)
+            if undone == members and not undone & self._undone:
+                for cache in batch.caches:
+                    cache.trim(1)
+            else:
+                self._undone |= undone
 
     def _groups(self, slots: Seq[int]) -> list[_Batch]:
         """The batches of one decode. A slot that is alone, or can't share, is computed with its own caches."""
@@ -250,11 +280,19 @@ class Memory:
             members = [slot for slot in batch.slots if slot is not None]
             lonely = sum(slot in wanted for slot in members) == 1
             for slot in members:
-                if lonely or slot not in wanted or self._is_due(slot, batch.caches):
-                    self._settle(slot, batch.extract(slot))
+                if lonely or slot not in wanted or slot in self._undone or self._is_due(slot, batch.caches):
+                    self._settle(slot, self._extracted(slot, batch))
             batch.keep(wanted)
         for slot in wanted & self._alone.keys():
             self._settle(slot, self._alone[slot])
+
+    def _extracted(self, slot: int, batch: _Batch) -> Caches:
+        caches = batch.extract(slot)
+        if slot in self._undone:
+            self._undone.remove(slot)
+            for cache in caches:
+                cache.trim(1)
+        return caches
 
     def _settle(self, slot: int, caches: Caches) -> None:
         """The slot's caches, alone; quantized where it is time."""
@@ -273,7 +311,7 @@ class Memory:
         """The slot's caches, alone."""
         for batch in self._batches.values():
             if slot in batch.slots:
-                self._settle(slot, batch.extract(slot))
+                self._settle(slot, self._extracted(slot, batch))
         if slot not in self._alone:
             self._alone[slot] = self._new()
         return self._alone[slot]
@@ -283,6 +321,7 @@ class Memory:
     def clear(self, slot: int) -> None:
         """Forget the slot's cells."""
         self._alone.pop(slot, None)
+        self._undone.discard(slot)
         for batch in self._batches.values():
             if slot in batch.slots:
                 batch.slots[batch.slots.index(slot)] = None
@@ -319,7 +358,10 @@ class Memory:
         for batch in self._batches.values():
             if slot in batch.slots:
                 row = batch.slots.index(slot)
-                return [cache.extract(row) for cache in batch.caches]
+                caches = [cache.extract(row) for cache in batch.caches]
+                for cache in caches if slot in self._undone else ():
+                    cache.trim(1)
+                return caches
         return self._alone[slot]
 
     # ---- states ------------------------------------------------------------------------------------------------------
@@ -345,6 +387,11 @@ class Quantization:
     def of(self, cache: Any) -> Quantized:
         """A cache, quantized."""
         return Quantized.of(cache, self.group_size, self.bits)
+
+
+def picked(rows: Any, places: list[int]) -> Any:
+    """Rows in another order; the same array where they are in order."""
+    return rows if places == list(range(rows.shape[0])) else rows[mx.array(places)]
 
 
 def can_merge(caches: Caches) -> bool:

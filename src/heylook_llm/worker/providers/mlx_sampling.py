@@ -48,6 +48,7 @@ class Chooser:
         self.top_p = 1.0 if sampling.top_p is None else sampling.top_p
         self.min_p = sampling.min_p or 0.0
         self.typical_p = 1.0 if sampling.typical_p is None else sampling.typical_p
+        self._end = math.inf if sampling.max_tokens is None else len(prompt) + sampling.max_tokens
         self._seed = secrets.randbits(64) if sampling.seed is None else sampling.seed & _MASK
         self._ends = list(ends)
         self._ignore_ends = sampling.ignore_eos
@@ -56,6 +57,15 @@ class Chooser:
         self._penalties = _Penalties.of(sampling, prompt)
 
     # ---- the whole row, where it is ----------------------------------------------------------------------------------
+
+    @property
+    def takes_likeliest(self) -> bool:
+        """Whether the next token is just the likeliest of the row."""
+        return self.greedy and not self.adjusts
+
+    def may_follow(self, position: int) -> bool:
+        """Whether its limit allows a token at this place of the sequence."""
+        return position < self._end
 
     @property
     def adjusts(self) -> bool:
@@ -84,10 +94,10 @@ class Chooser:
 
     def covered(self, values: Floats, total: float) -> bool:
         """Whether the cuts leave none but these candidates; likeliest first, `total` the row's logsumexp."""
-        if self.typical_p < 1 and not 0 < self.top_k <= len(values):
+        if self.top_k:
+            return self.top_k <= len(values)
+        if self.typical_p < 1:
             return False
-        if 0 < self.top_k <= len(values):
-            return True
         if self.top_p < 1 and float(np.exp(values - total).sum()) >= self.top_p:
             return True
         return self.min_p > 0 and bool(values[-1] < values[0] + math.log(self.min_p))
