@@ -11,7 +11,7 @@ from benchmarks import random_model
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, LoadFailed, UnsupportedFeature
 from heylook_llm.worker.providers.base import Feed
-from heylook_llm.worker.providers.llama_cpp import LlamaCpp, open_model
+from heylook_llm.worker.providers.llama_cpp import GPU_RESERVE_BYTES, LlamaCpp, open_model, pool_bytes
 from heylook_llm.worker.scheduler import Scheduler
 from heylook_llm.worker.sequence import Sequence
 from tests.worker.client import Client, chat
@@ -62,6 +62,16 @@ def test_info_is_the_engines_own(client: Client) -> None:
     assert info.kv_bytes == 8192 * 2 * 2 * 32 * 2
     assert info.capabilities == ("completion", "chat")
     assert info.metadata["qwen2.block_count"] == 2
+
+
+def test_a_pool_on_gpus_is_sized_by_their_memory() -> None:
+    spare = 4 << 30
+    assert pool_bytes(64 << 30, spare + GPU_RESERVE_BYTES, 1.0) == spare
+    assert pool_bytes(64 << 30, spare + GPU_RESERVE_BYTES, 0.5) == 2 * spare
+    assert pool_bytes(1 << 30, spare + GPU_RESERVE_BYTES, 1.0) == 1 << 30
+    assert pool_bytes(64 << 30, GPU_RESERVE_BYTES - 1, 1.0) == 0
+    assert pool_bytes(64 << 30, None, 1.0) == 64 << 30
+    assert pool_bytes(64 << 30, 0, 0.0) == 64 << 30
 
 
 def test_the_pool_is_sized_by_the_memory_that_the_server_grants(file: Path) -> None:

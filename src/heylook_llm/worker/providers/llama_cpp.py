@@ -312,11 +312,15 @@ class LlamaCpp:
         return min(n_ctx, cells), cells
 
     def _free_bytes(self, load: core.Load) -> int:
-        """Memory for the pool: of what the server grants the model in all, what its weights leave."""
+        """Memory for the pool: of what the server grants the model in all, what its weights leave; on GPUs, theirs."""
         granted = load.limits.get("memory_bytes")
-        if granted is None:
-            return int(psutil.virtual_memory().available)
-        return max(0, granted - int(self._native.llama_model_size(self._model)))
+        free = int(psutil.virtual_memory().available)
+        if granted is not None:
+            free = max(0, granted - int(self._native.llama_model_size(self._model)))
+        if not load.options.get("offload_kqv", True) or not self._log.layers_gpu:
+            return free
+        share = self._log.layers_gpu / max(1, int(self._native.llama_model_n_layer(self._model)))
+        return pool_bytes(free, gpu_free_bytes(self._native), min(1.0, share))
 
     def _new_context(self, model: str, options: dict[str, Any], kv_tokens: int) -> Any:
         native = self._native
@@ -680,6 +684,13 @@ def gpu_free_bytes(native: Any) -> int | None:
         ggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(whole))
         total += free.value
     return total or None
+
+
+def pool_bytes(free: int, gpu_free: int | None, gpu_share: float) -> int:
+    """What the pool may take in all, if `gpu_share` of it lies on GPUs, with the layers that it belongs to."""
+    if gpu_free is None or gpu_share <= 0:
+        return free
+    return min(free, int(max(0, gpu_free - GPU_RESERVE_BYTES) / gpu_share))
 
 
 def _metadata(native: Any, model: Any) -> Iterator[tuple[str, Any]]:
