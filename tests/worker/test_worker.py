@@ -220,7 +220,10 @@ def test_the_context_that_a_request_asks_for_is_its_limit(client: Client) -> Non
 
 
 def test_a_full_context_is_shifted_where_asked(client: Client) -> None:
-    [choice] = client.run(core.TextPrompt("abc"), n_ctx=20, ignore_eos=True, shift=True, max_tokens=100).choices
+    shifted = {"n_ctx": 20, "ignore_eos": True, "shift": True, "max_tokens": 100}
+    [choice] = client.run(core.TextPrompt("abc"), **shifted, echo=True).choices
+    assert choice.done.prompt_tokens[:3] == tuple(b"abc")
+    assert len(choice.done.prompt_tokens) == choice.done.usage.prompt_tokens == 4
     assert choice.text == ("abc" * 40)[:100]
     assert choice.done.timeline.dropped_tokens > 0
 

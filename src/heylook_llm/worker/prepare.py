@@ -26,8 +26,9 @@ class Choice(NamedTuple):
 
     sequence: Sequence
     decoder: Decoder
+    prompt_tokens: tuple[int, ...]
+    """The prompt, where the request asked to have it echoed: a context shift drops some of the sequence's own."""
     prompt_text: str
-    """The prompt as text, where the request asked to have it echoed."""
 
 
 class _Tokenized(NamedTuple):
@@ -80,7 +81,8 @@ class Model:
         for at, prompt in enumerate(request.prompts):
             tokenized = self._tokenized(prompt, request)
             tokenized_ns = self._now_ns()
-            prompt_text = self.pieces.join(tokenized.tokens) if request.echo else ""
+            echoed = tuple(tokenized.tokens) if request.echo else ()
+            echoed_text = self.pieces.join(echoed)
             leader: Sequence | None = None
             for j in range(request.n):
                 sequence = Sequence(
@@ -95,7 +97,8 @@ class Model:
                     stamps=_stamps(request, tokenized, tokenized_ns),
                 )
                 leader = leader or sequence
-                choices.append(Choice(sequence, self._decoder(sequence, prompt, tokenized.reasoning), prompt_text))
+                decoder = self._decoder(sequence, prompt, tokenized.reasoning)
+                choices.append(Choice(sequence, decoder, echoed, echoed_text))
         return choices
 
     def _sampling(self, request: core.Request) -> core.Sampling:
