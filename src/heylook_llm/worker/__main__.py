@@ -123,7 +123,7 @@ class Engine:
             kv_tokens=info.kv_tokens or info.n_ctx * info.n_parallel,
             n_batch=min(_number(options, "n_batch", 2048), info.kv_tokens or info.n_ctx),
             prefill_tokens=_number(options, "prefill_tokens", 512),
-            retained_tokens=_number(options, "retained_tokens", retained_budget(info)),
+            retained_tokens=retained_budget(info),
         )
 
     def stats(self, *, sequences: bool = False) -> core.WorkerStats:
@@ -213,7 +213,7 @@ class Engine:
 
     def _close(self, choice: Choice, end: str, events: list[tuple[int, core.Event]]) -> None:
         """The last events of a choice."""
-        sequence, decoder, prompt_text = choice
+        sequence, decoder, prompt_tokens, prompt_text = choice
         request = sequence.request
         del self._open[sequence]
         events.extend((request, event) for event in decoder.flush())
@@ -226,7 +226,7 @@ class Engine:
             sequence.usage(decoder.reasoning_tokens),
             sequence.timeline(),
             decoder.stop,
-            tuple(sequence.tokens[: sequence.prompt_tokens]) if prompt_text else (),
+            prompt_tokens,
             prompt_text,
         )
         events.append((request, done))

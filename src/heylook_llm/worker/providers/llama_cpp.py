@@ -60,9 +60,6 @@ _OPTION_NAMES: Final = {
     "repetition_context_size": "repeat_last_tokens",
     "presence_penalty": "presence_penalty",
     "frequency_penalty": "frequency_penalty",
-    "mirostat": "mirostat",
-    "mirostat_tau": "mirostat_tau",
-    "mirostat_eta": "mirostat_eta",
     "seed": "seed",
 }
 """Key of the configuration -> field of Sampling."""
