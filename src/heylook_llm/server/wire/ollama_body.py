@@ -82,7 +82,7 @@ class Options(Body):
     use_mmap: Annotated[Flag | None, Ignored("models.yaml use_mmap", told=True)] = None
     num_thread: Annotated[Integer | None, Ignored("models.yaml n_threads", told=True)] = None
     draft_num_predict: Annotated[Integer | None, Ignored("no speculation here", told=True)] = None
-    num_keep: Annotated[Integer | None, Ignored("a shift keeps the system message", told=True)] = None
+    num_keep: Annotated[Integer | None, Ignored("a shift keeps the first 4 tokens", told=True)] = None
     numa: Annotated[Any, Ignored()] = None
     low_vram: Annotated[Any, Ignored()] = None
     f16_kv: Annotated[Any, Ignored()] = None
