@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import gguf
 import pytest
@@ -23,14 +24,15 @@ def reader() -> gguf.GGUFReader:
     return gguf.GGUFReader(GGUF)
 
 
-def field(reader: gguf.GGUFReader, name: str) -> object:
+def field(reader: gguf.GGUFReader, name: str) -> Any:
     return reader.fields[name].contents()
 
 
-def safetensors_header(path: Path) -> dict[str, dict[str, object]]:
+def safetensors_header(path: Path) -> dict[str, dict[str, Any]]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
-        return json.loads(file.read(length))
+        header: dict[str, dict[str, Any]] = json.loads(file.read(length))
+    return header
 
 
 def test_files_stay_under_twelve_megabytes() -> None:
