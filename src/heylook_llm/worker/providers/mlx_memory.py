@@ -160,6 +160,12 @@ class _Batch:
         self.slots[row] = None
         return [cache.extract(row) for cache in self.caches]
 
+    def drop(self, slot: int) -> None:
+        """Forget the slot's row; the last one takes the memory of all with it."""
+        self.slots[self.slots.index(slot)] = None
+        if not any(other is not None for other in self.slots):
+            self.slots, self.caches = [], []
+
     def keep(self, wanted: set[int]) -> None:
         """Only the rows of these slots."""
         rows = [row for row, slot in enumerate(self.slots) if slot in wanted]
@@ -324,7 +330,7 @@ class Memory:
         self._undone.discard(slot)
         for batch in self._batches.values():
             if slot in batch.slots:
-                batch.slots[batch.slots.index(slot)] = None
+                batch.drop(slot)
         self._lengths[slot] = 0
 
     def cut(self, slot: int, length: int) -> bool:
