@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heylook_llm.catalog.mlx_folder import Folder
 from heylook_llm.errors import LoadFailed
-from heylook_llm.worker.providers.mlx_files import Folder
 from heylook_llm.worker.providers.mlx_vocabulary import Vocabulary
 from tests.worker import random_mlx
 

@@ -29,10 +29,10 @@ import psutil
 
 from heylook_llm import core
 from heylook_llm.catalog import safetensors_header
+from heylook_llm.catalog.mlx_folder import Folder
 from heylook_llm.errors import EngineError, UnsupportedFeature
 from heylook_llm.worker.prefix import Ledger
 from heylook_llm.worker.providers.base import Drawn, Feed, OutOfCells
-from heylook_llm.worker.providers.mlx_files import Folder
 from heylook_llm.worker.providers.mlx_memory import (
     ROTATING_KEEP_TOKENS,
     Caches,

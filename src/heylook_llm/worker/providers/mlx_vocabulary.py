@@ -11,8 +11,8 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+from heylook_llm.catalog.mlx_folder import Folder
 from heylook_llm.errors import EngineError, LoadFailed
-from heylook_llm.worker.providers.mlx_files import Folder
 from heylook_llm.worker.text import MARKUP
 
 _BYTE_TOKEN: Final = re.compile(r"<0x([0-9A-Fa-f]{2})>")
