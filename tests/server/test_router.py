@@ -122,6 +122,22 @@ async def test_a_missing_file_is_named_without_its_path(tmp_path: Path) -> None:
         assert str(tmp_path) not in caught.value.message
 
 
+async def test_a_model_that_can_not_be_measured_blocks_no_other(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").symlink_to(tmp_path / "gone")
+    models = f"""
+prewarm: false
+models:
+  - {{id: broken, provider: mlx, config: {{model_path: {tmp_path}}}}}
+  - {{id: odd, provider: llama_cpp, config: {{model_path: "{"x" * 300}.gguf"}}}}
+  - {{id: a, provider: fake, config: {{}}}}
+"""
+    async with routing(models) as router:
+        for model in ("broken", "odd"):
+            with pytest.raises(LoadFailed, match="can't be"):
+                await ask(router, model)
+        assert await ask(router, "a", "hi") == "hi"
+
+
 async def test_too_little_memory_is_refused_with_the_numbers() -> None:
     models = "models: [{id: big, provider: fake, config: {resident_bytes: 8589934592}}]"
     async with routing(models, lambda: 1 << 30) as router:

@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final, assert_never
 
 import msgspec
@@ -300,6 +299,9 @@ class ModelRouter:
             need = await asyncio.to_thread(measure, self._entries[model].spec)
         except HeylookError as error:
             self._fail_load(model, error)
+        except Exception:  # whatever it is: a model that is being measured for ever would keep all others from loading
+            log.exception("%s can't be measured", model)
+            self._fail_load(model, _unexpected(model))
         else:
             self._state = planning.measured(self._state, model, need)
             self._settle()
@@ -325,6 +327,9 @@ class ModelRouter:
             self._stopped(model, worker)  # StopLoad; start() has waited until the process was gone
         except HeylookError as error:
             self._load_failed(entry, worker, error)
+        except Exception:  # as above
+            log.exception("%s can't be started", model)
+            self._load_failed(entry, worker, _unexpected(model))
         else:
             worker.load_ns, worker.loaded_at = (start_ns, time.monotonic_ns()), time.time()
             entry.last_error = None
@@ -565,6 +570,10 @@ def _shutting_down() -> ShuttingDown:
     return ShuttingDown("The server is shutting down; it takes no new requests.", retry_after_seconds=5.0)
 
 
+def _unexpected(model: str) -> LoadFailed:
+    return LoadFailed(f"Model '{model}' can't be loaded; the server's log has the cause.")
+
+
 def _as_planned(spec: ModelSpec) -> planning.Model:
     return planning.Model(
         spec.id,
@@ -609,7 +618,12 @@ def measure(spec: ModelSpec) -> Need:
 
 
 def _folder_bytes(spec: ModelSpec) -> int:
-    files = list(Path(spec.path).glob("*.safetensors"))
+    files = list(spec.path.glob("*.safetensors"))
     if not files:
         raise LoadFailed(f"Model '{spec.id}' can't be loaded: its folder holds no .safetensors file.")
-    return sum(file.stat().st_size for file in files)
+    try:
+        return sum(file.stat().st_size for file in files)
+    except OSError as error:  # a link of a download's cache to a file that is gone
+        raise LoadFailed(
+            f"Model '{spec.id}' can't be loaded: a file of it can't be read ({error.strerror})."
+        ) from error
