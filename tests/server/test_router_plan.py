@@ -18,9 +18,10 @@ from heylook_llm.server import plan as p
 
 pytestmark = pytest.mark.unit
 
-STEPS = 10_000 if os.environ.get("HEYLOOK_TEST_TIER") == "long" else 1_000
+STEPS = 50_000 if os.environ.get("HEYLOOK_TEST_TIER") == "long" else 10_000
 STEPS_PER_RUN = 50
 MODELS = ("a", "b", "c", "d")
+CONFIGURED = {"a": 2048, "b": 2048, "c": 2048, "d": 0}
 AGE = 10.0
 
 
@@ -31,7 +32,8 @@ class World:
         self, *, max_loaded: int = 2, ttl: float = math.inf, need: int = 0, memory: int | None = None, parallel: int = 2
     ) -> None:
         models = {
-            m: p.Model(m, n_parallel=parallel, n_ctx_configured=2048, idle_ttl=ttl, keep_alive=ttl) for m in MODELS
+            m: p.Model(m, n_parallel=parallel, n_ctx_configured=CONFIGURED[m], idle_ttl=ttl, keep_alive=ttl)
+            for m in MODELS
         }
         self.state = p.State(models, max_loaded=max_loaded, age_seconds=AGE, available_bytes=memory)
         self.now = 1000.0
