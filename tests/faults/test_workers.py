@@ -144,6 +144,17 @@ async def test_crashes_while_loading_open_the_circuit_too() -> None:
             await ask(router, "bad")
 
 
+async def test_why_a_load_failed_stands_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with routing("models: [{id: bad, provider: fake, config: {load_crash: NO_SUCH_SIGNAL}}]") as router:
+        with pytest.raises(LoadFailed, match="the log has the cause"):
+            await ask(router, "bad")
+
+        def told() -> list[str]:
+            return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+        await until(lambda: any("worker bad couldn't load" in text and "NO_SUCH_SIGNAL" in text for text in told()), 2)
+
+
 async def test_a_load_that_hangs_tells_its_waiters() -> None:
     models = "models: [{id: slow, provider: fake, config: {load_hang: true}}, {id: a, provider: fake}]"
     async with routing(models, load_timeout_seconds=2.0) as router:

@@ -72,7 +72,8 @@ def test_environment_keeps_engines_switches_and_no_secret() -> None:
         },
         **{"GGML_AUTH": "x", "CUDA_API_TOKEN": "x", "SSH_AUTH_SOCK": "x", "http_proxy": "http://user:pw@proxy"},
     }
-    assert worker_environment({**kept, **dropped}) == kept
+    assert worker_environment({**kept, **dropped}) == {"GGML_NO_BACKTRACE": "1", **kept}
+    assert worker_environment({"GGML_NO_BACKTRACE": "0"}) == {"GGML_NO_BACKTRACE": "0"}
 
 
 @unit
@@ -128,11 +129,10 @@ def test_events_that_lie_are_folded_into_fewer_with_the_same_meaning() -> None:
     events += [core.ToolCallStart(0, 0, "i", "f"), core.ToolCallArgs(0, 0, "{"), core.ToolCallArgs(0, 0, "}")]
     assert fold_events(events) == [
         core.Progress(0, 4, 10),
-        core.Text(0, "024", (0, 2, 4)),
-        core.Text(1, "13", (1, 3)),
-        core.Text(0, "6", (6,)),
+        core.Text(0, "0246", (0, 2, 4, 6)),
         core.ToolCallStart(0, 0, "i", "f"),
         core.ToolCallArgs(0, 0, "{}"),
+        core.Text(1, "13", (1, 3)),
     ]
 
 

@@ -26,6 +26,7 @@ import msgspec
 from heylook_llm import core, pipe
 from heylook_llm.config import ModelSpec
 from heylook_llm.errors import (
+    Cancelled,
     EngineError,
     HeylookError,
     InsufficientMemory,
@@ -41,6 +42,8 @@ STDERR_LINE_BYTES: Final = 2000
 PING_SECONDS: Final = 1.0
 STOP_GRACE_SECONDS: Final = 2.0
 FOLD_AT_EVENTS: Final = 512
+MAX_UNREAD_LOGPROBS: Final = 100_000
+"""Alternatives that a reader may leave lying, some 15 MB; their request is ended then. Text is far smaller."""
 LAST_WORDS_SECONDS: Final = 0.25
 
 ENVIRONMENT_NAMES: Final = frozenset(
@@ -85,8 +88,11 @@ Fault = Literal["crashed", "stalled"]
 
 
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What of our environment a worker gets: search paths, locale, engines' switches. No keys, no tokens, no HOME."""
-    return {
+    """What of our environment a worker gets: search paths, locale, engines' switches. No keys, no tokens, no HOME.
+
+    A failed assertion of ggml would start a debugger on the worker, whose output buries the assertion.
+    """
+    return {"GGML_NO_BACKTRACE": "1"} | {
         name: value
         for name, value in environment.items()
         if (name in ENVIRONMENT_NAMES or name.startswith(ENVIRONMENT_PREFIXES))
@@ -199,14 +205,23 @@ class _Stream:
         self.events = fold_events(self.events)
         self.fold_at = max(FOLD_AT_EVENTS, 2 * len(self.events))
 
+    @property
+    def unread_logprobs(self) -> int:
+        held = (logprob for event in self.events for logprob in getattr(event, "logprobs", ()))
+        return sum(1 + len(logprob.top) for logprob in held)
+
 
 def fold_events(events: list[core.Event]) -> list[core.Event]:
-    """The same events in fewer: neighbouring pieces of one text are joined, superseded Progress is dropped."""
+    """The same events in fewer, choice by choice: pieces of one text are joined, superseded Progress is dropped."""
     folded: list[core.Event] = []
-    for _, group in itertools.groupby(events, key=_fold_key):
+    for _, group in itertools.groupby(sorted(events, key=_choice), key=_fold_key):
         run = list(group)
         folded.append(run[-1] if len(run) == 1 or isinstance(run[-1], core.Progress) else _joined(run))
     return folded
+
+
+def _choice(event: core.Event) -> int:
+    return 0 if isinstance(event, core.Failed) else event.choice
 
 
 def _fold_key(event: core.Event) -> tuple[object, ...]:
@@ -320,6 +335,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         self._asked_to_end = False
         self._signalled = False
         self._died_itself = False
+        self._refused = False
         self._reported = False
 
     # ---- life --------------------------------------------------------------------------------------------------------
@@ -509,6 +525,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
             case core.Ready():
                 self._ready(message.info)
             case core.Refused():
+                self._refused = True
                 self._settle_load(message.error.exception())
 
     def _events(self, step: core.Step) -> None:
@@ -531,8 +548,17 @@ class WorkerProcess(asyncio.SubprocessProtocol):
                     del live[number]
             elif len(events) >= stream.fold_at:
                 stream.fold()
+                if stream.unread_logprobs > MAX_UNREAD_LOGPROBS:
+                    self._give_up(number, stream)
             if stream.waiter is not None:
                 stream.wake()
+
+    def _give_up(self, number: int, stream: _Stream) -> None:
+        """End a request whose reader leaves more lying than this process should hold."""
+        del self._live[number]
+        stream.events.clear()
+        stream.fail(Cancelled("The reply was read too slowly, and too many log probabilities lay unread."))
+        self._outbox.cancel(number)
 
     def _ready(self, info: core.ModelInfo) -> None:
         self.info, self.state = info, "ready"
@@ -577,14 +603,22 @@ class WorkerProcess(asyncio.SubprocessProtocol):
     def _last_words(self) -> None:
         self._end(None if self._asked_to_end else "crashed")
         self._stderr.end()
-        if self.fault is not None and not self._reported:
-            self._reported = True
-            log.error(
-                "worker %s (pid %s) ended with %s; its last lines:\n%s",
-                *(self.spec.id, self.pid, self._exit_name(), "\n".join(self._stderr.lines) or "(none)"),
-            )
+        self._report()
         if self._transport is not None:
             self._transport.close()
+
+    def _report(self) -> None:
+        """Once: the last lines of a worker that failed, or of one that couldn't load; many such causes stand there."""
+        lines = "\n".join(self._stderr.lines)
+        if self._reported:
+            return
+        if self.fault is not None:
+            self._reported = True
+            ended = (self.spec.id, self.pid, self._exit_name(), lines or "(none)")
+            log.error("worker %s (pid %s) ended with %s; its last lines:\n%s", *ended)
+        elif self._refused and lines:
+            self._reported = True
+            log.warning("worker %s couldn't load; its last lines:\n%s", self.spec.id, lines)
 
     def _exit_name(self) -> str:
         code = self._transport.get_returncode() if self._transport is not None else None
