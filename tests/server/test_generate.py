@@ -269,3 +269,13 @@ async def test_a_prompt_that_cannot_fit_is_refused_without_the_engine() -> None:
     assert (reply.status, reply.json["error"]["code"]) == (400, "context_length_exceeded")
     assert "4096 tokens" in reply.json["error"]["message"]
     assert backend.requests == []
+
+
+async def test_the_recorded_usage_counts_each_prompt_once_in_whatever_order_choices_end() -> None:
+    def ends(choice: int, prompt_tokens: int) -> core.Done:
+        return core.Done(choice, "stop", core.Usage(prompt_tokens, 0, 1), core.Timeline())
+
+    script = scripted((ends(0, 10), ends(2, 100)), (ends(1, 10), ends(3, 100)))
+    app = app_of(ScriptedBackend(script))
+    reply = await call(app, "POST", "/v1/completions", {"model": "scripted", "prompt": ["a", "b"], "n": 2})
+    assert reply.json["usage"]["prompt_tokens"] == recorded(app).usage.prompt_tokens == 110

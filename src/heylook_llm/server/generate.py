@@ -297,10 +297,10 @@ class Generation(Response):
         await self._send_chunk(body, last=last)
 
     async def _send_chunk(self, body: bytes, *, last: bool = False) -> None:
-        if not self._begun:
-            await self._begin()
         self._sending = True
         self._last_sent = time.monotonic()
+        if not self._begun:
+            await self._begin()
         await self._send({"type": "http.response.body", "body": body, "more_body": not last})
         self._sending = False
         self._last_sent = time.monotonic()
@@ -379,7 +379,9 @@ class Generation(Response):
                 error=None if problem is None else problem.code,
                 finished_at=time.time(),
                 timeline=self._stamped(self._timeline),
-                usage=core.total_usage(list(self._usages.values()), self._exchange.asked.request.n),
+                usage=core.total_usage(
+                    [used for _, used in sorted(self._usages.items())], self._exchange.asked.request.n
+                ),
             )
         )
 
