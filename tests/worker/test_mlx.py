@@ -114,6 +114,17 @@ def test_together_as_alone_with_every_kind_of_cache(case: tuple[Path, dict[str, 
     assert generated(provider, prompts) == alone
 
 
+def test_prompts_in_one_pass_as_one_by_one(case: tuple[Path, dict[str, Any]]) -> None:
+    """As on a GPU: two prompts of unlike length, the second joining when the first is half computed."""
+    folder, options = case
+    provider = opened(folder, **options)
+    prompts = [prompt_of(length, at) for at, length in enumerate((5, 60, 31, 42))]
+    alone = [generated(provider, [prompt])[0] for prompt in prompts]
+    provider._prefills_together = True
+    scheduler = scheduled(provider, prefill_tokens=70)
+    assert generated(provider, prompts, scheduler=scheduler) == alone
+
+
 def test_a_kept_prefix_changes_nothing(case: tuple[Path, dict[str, Any]]) -> None:
     folder, options = case
     provider = opened(folder, **options)

@@ -102,10 +102,13 @@ class Bench:
         return Sequence(at, 0, PROMPTS[visit.prompt], sampling, limit_tokens=128)
 
 
-@pytest.fixture(scope="module", params=["llama", "sliding", "recurrent"])
+@pytest.fixture(scope="module", params=["llama", "llama together", "sliding", "sliding together", "recurrent"])
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    """One for each kind of cache."""
-    return Bench(random_mlx.write(tmp_path_factory.mktemp("mlx"), request.param))
+    """One for each kind of cache, with prompts one by one as on the processor, and together as on a GPU."""
+    shape, *together = request.param.split()
+    made = Bench(random_mlx.write(tmp_path_factory.mktemp("mlx"), shape))
+    made.provider._prefills_together = bool(together)
+    return made
 
 
 @settings(max_examples=400 if LONG else 25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,6 +1,6 @@
 """MLX models: mlx_lm's architectures and caches behind the Provider protocol, many sequences in one forward pass.
 
-A step computes the prompts' tokens slot by slot, each but its last, and then one forward pass with one token of every
+A step computes the prompts' tokens, each prompt's but its last, and then one forward pass with one token of every
 slot that wants a token drawn. Slots join and leave that batch at every step (mlx_memory says how, and which kinds of
 cache can). The scheduler's feeds bound what one step computes, where mlx_lm's BatchGenerator decides for itself.
 
@@ -115,6 +115,7 @@ class Mlx:
         self._kv_tokens = kv_tokens
         self._ledger = Ledger(self._n_parallel)
         self._memory = Memory(self._model, new, self._n_parallel, quantization)
+        self._prefills_together = not self._on_processor
         self._choosers: dict[int, Chooser] = {}
         self._ahead: dict[int, int] = {}
         """Slot -> its row in `_ahead_logits`, of slots whose next token's cell is computed already."""
@@ -319,10 +320,8 @@ class Mlx:
     def _compute(self, feeds: Seq[Feed]) -> list[Drawn]:
         unexpected = [feed.slot for feed in feeds if feed.tokens != (self._ahead_tokens.get(feed.slot),)]
         self._step_back(unexpected)
-        for feed in feeds:
-            body = feed.tokens[:-1] if feed.sample else feed.tokens
-            if body and feed.slot not in self._ahead:
-                self._memory.prefill(feed.slot, body)
+        bodies = [(feed.slot, feed.tokens[:-1] if feed.sample else feed.tokens) for feed in feeds]
+        self._prefill([(slot, body) for slot, body in bodies if body])
         drawing = [feed for feed in feeds if feed.sample]
         if not drawing:
             return []
@@ -343,6 +342,14 @@ class Mlx:
             Drawn(slot, token, None if c.logprobs is None else self._logprob(logits[at], token, c.logprobs))
             for at, (slot, token, c) in enumerate(zip(slots, tokens, choosers, strict=True))
         ]
+
+    def _prefill(self, parts: Seq[tuple[int, Seq[int]]]) -> None:
+        """Prompts together fill a wide device; the processor computes them no faster so, and the padding besides."""
+        if len(parts) > 1 and self._prefills_together:
+            self._memory.prefill_together(parts)
+            return
+        for slot, body in parts:
+            self._memory.prefill(slot, body)
 
     # ---- computing ahead ---------------------------------------------------------------------------------------------
 

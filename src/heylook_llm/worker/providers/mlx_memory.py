@@ -218,6 +218,27 @@ class Memory:
         self._settle(slot, caches)
         mx.eval([cache.state for cache in self._alone[slot]])
 
+    def prefill_together(self, parts: Seq[tuple[int, Seq[int]]]) -> None:
+        """Compute tokens of several slots in one forward pass, padded on the right, as mlx_lm does; else one by one."""
+        caches = [self._taken_out(slot) for slot, _ in parts]
+        lengths = [len(tokens) for _, tokens in parts]
+        padding = [max(lengths) - length for length in lengths]
+        if sum(padding) > sum(lengths) or not all(map(_can_pad, caches)):
+            for slot, tokens in parts:
+                self.prefill(slot, tokens)
+            return
+        merged = [layers[0].merge(layers) for layers in zip(*caches, strict=True)]
+        for cache in merged if any(padding) else ():
+            cache.prepare(lengths=lengths, right_padding=padding)
+        rows = [[*tokens, *[0] * more] for (_, tokens), more in zip(parts, padding, strict=True)]
+        self._model(mx.array(rows), cache=merged)
+        for cache in merged if any(padding) else ():
+            cache.finalize()
+        for row, (slot, tokens) in enumerate(parts):
+            self._lengths[slot] += len(tokens)
+            self._settle(slot, [cache.extract(row) for cache in merged])
+        mx.eval([cache.state for slot, _ in parts for cache in self._alone[slot]])
+
     def decode(self, slots: Seq[int], tokens: Any) -> Any:
         """Compute one token of each slot; the logits after it, [slots, vocabulary], in the slots' order; lazy.
 
@@ -403,6 +424,11 @@ def picked(rows: Any, places: list[int]) -> Any:
 def can_merge(caches: Caches) -> bool:
     """Whether such caches can share a batch."""
     return all(hasattr(cache, "merge") and not getattr(cache, "keep", 0) for cache in caches)
+
+
+def _can_pad(caches: Caches) -> bool:
+    """Whether such caches can be padded on the right. mlx_lm's Mamba, for one, reads the padding into its state."""
+    return can_merge(caches) and all(type(cache) in (library.KVCache, library.RotatingKVCache) for cache in caches)
 
 
 def can_go_back(caches: Caches) -> bool:
