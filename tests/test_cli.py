@@ -199,7 +199,7 @@ def test_model_id_and_drain_seconds_stand_above_the_file() -> None:
 @pytest.mark.unit
 def test_origins_come_from_flags_and_from_ollamas_variable() -> None:
     options = given(allow_origin=("https://a.example",), allow_host=("box",), allow_app_origins=True, open_admin=True)
-    guard = cli.guard_options(options, "127.0.0.1", "secret", {"OLLAMA_ORIGINS": "https://b.example, ,http://c"})
+    guard = cli.guard_options(options, "secret", {"OLLAMA_ORIGINS": "https://b.example, ,http://c"})
     assert guard.allow_origins == ("https://a.example", "https://b.example", "http://c")
     assert (guard.allow_hosts, guard.allow_app_origins, guard.open_admin) == (("box",), True, True)
     assert guard.api_key == "secret"

@@ -68,11 +68,10 @@ def test_any_messages_survive_any_cuts(messages: list[core.Upward], cuts: list[i
         for piece in data:
             seen += decoder.feed(piece)
     assert seen == messages
-    assert not decoder.mid_message
 
 
 def test_every_message_type_is_covered_above() -> None:
-    assert {type(event) for event in (core.Progress(0, 0, 0), core.Text(0, ""))} <= set(get_args(core.Event))
+    assert len(get_args(core.Event)) == 7
     assert len(get_args(core.Upward)) == 7
 
 
@@ -83,7 +82,6 @@ def test_long_messages_travel_in_pieces(size: int) -> None:
     decoder = downward()
     seen = [message for frame in frames for message in decoder.feed(frame)]
     assert seen == [image(size)]
-    assert not decoder.mid_message
 
 
 def test_a_cancel_passes_between_pieces() -> None:
@@ -99,12 +97,6 @@ def test_two_long_messages_may_interleave() -> None:
     one, two = (list(encoder.frames(image(2 * pipe.PIECE_BYTES + extra))) for extra in (0, 256))
     seen = [message for pair in zip(one, two, strict=True) for frame in pair for message in decoder.feed(frame)]
     assert seen == [image(2 * pipe.PIECE_BYTES), image(2 * pipe.PIECE_BYTES + 256)]
-
-
-def test_an_end_within_a_message_is_seen() -> None:
-    decoder = upward()
-    decoder.feed(pipe.Encoder().encode(step())[:-1])
-    assert decoder.mid_message
 
 
 @pytest.mark.parametrize(

@@ -256,7 +256,7 @@ def _serve(options: ServeOptions, settings: "Settings", path: Path) -> None:
         router,
         Options(
             api=options.api,
-            guard=guard_options(options, host, api_key, os.environ),
+            guard=guard_options(options, api_key, os.environ),
             limits=settings.limits,
             default_model=settings.default_model,
         ),
@@ -293,15 +293,12 @@ def _api_key(options: ServeOptions) -> str | None:
     return key
 
 
-def guard_options(
-    options: ServeOptions, host: str, api_key: str | None, environment: Mapping[str, str]
-) -> "GuardOptions":
+def guard_options(options: ServeOptions, api_key: str | None, environment: Mapping[str, str]) -> "GuardOptions":
     """Who may call; OLLAMA_ORIGINS adds to --allow-origin."""
     from heylook_llm.server.guard import GuardOptions  # noqa: PLC0415
 
     origins = [origin.strip() for origin in environment.get("OLLAMA_ORIGINS", "").split(",") if origin.strip()]
     return GuardOptions(
-        bind_host=host,
         allow_hosts=options.allow_host,
         allow_origins=(*options.allow_origin, *origins),
         allow_app_origins=options.allow_app_origins,

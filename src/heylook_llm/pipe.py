@@ -92,11 +92,6 @@ class Decoder(Generic[Message]):
             del self._buffer[:at]
         return messages
 
-    @property
-    def mid_message(self) -> bool:
-        """Whether an end of file here would cut a message."""
-        return bool(self._buffer or self._open)
-
     def _frame_end(self, at: int) -> int | None:
         if len(self._buffer) - at < PREFIX_BYTES:
             return None

@@ -3,14 +3,13 @@
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import compile_path
-from starlette.types import ASGIApp
 
 from heylook_llm.errors import BadRequest, EngineError, HeylookError, MethodNotAllowed, NotFound
 from heylook_llm.server import admin, ollama_routes, openai_routes, openapi, pages
@@ -126,14 +125,6 @@ def endpoints(api: str) -> tuple[Endpoint, ...]:
     """The route table of `--api openai|ollama|both`."""
     chosen = {"openai": OPENAI, "ollama": OLLAMA, "both": (*OPENAI, *OLLAMA)}[api]
     return (*PAGES, *ADMIN, *chosen)
-
-
-class Application(NamedTuple):
-    """What `create_app` makes: the ASGI app with its guard, and the parts that a composer may want."""
-
-    asgi: ASGIApp
-    fastapi: FastAPI
-    server: Server
 
 
 def create_app(

@@ -122,7 +122,6 @@ def arrival(server: Server, request: Request) -> Arrival:
         created=int(time.time()),
         bounds=Bounds(max_n=limits.max_n, max_stop=limits.max_stop, max_tools=limits.max_tools),
         default_model=server.options.default_model,
-        user_agent=request.headers.get("user-agent", ""),
     )
 
 

@@ -71,7 +71,6 @@ def own_names() -> frozenset[str]:
 class GuardOptions:
     """What the operator allows."""
 
-    bind_host: str = "127.0.0.1"
     allow_hosts: tuple[str, ...] = ()
     """--allow-host: more names for the Host header; `*.example.com` is its subdomains."""
     allow_origins: tuple[str, ...] = ()
@@ -310,11 +309,6 @@ def _is_local(scope: Mapping[str, Any], headers: Headers) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
-
-
-def is_loopback_bind(host: str) -> bool:
-    """Whether a listener on this host can be reached from this machine only."""
-    return host == "localhost" or (_is_address(host.strip("[]")) and ipaddress.ip_address(host.strip("[]")).is_loopback)
 
 
 # ---- headers of every reply ------------------------------------------------------------------------------------------

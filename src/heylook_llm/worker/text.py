@@ -11,7 +11,7 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterable
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple
 
 from heylook_llm import core
 
@@ -31,23 +31,6 @@ class Item(NamedTuple):
 
     kind: Kind
     text: str
-
-
-class Stage(Protocol):
-    """One step from raw text to items."""
-
-    @property
-    def held(self) -> int:
-        """Characters taken in whose meaning is still open."""
-        ...
-
-    def decode(self, text: str) -> list[Item]:
-        """What this text makes certain."""
-        ...
-
-    def flush(self) -> list[Item]:
-        """What was held back, at the end."""
-        ...
 
 
 class Pieces:

@@ -28,7 +28,6 @@ class Bounds(msgspec.Struct, frozen=True):
     max_stop_bytes: int = 256
     max_logit_bias: int = 1024
     max_prompts: int = 256
-    max_logprobs: int = 20
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -42,7 +41,6 @@ class Arrival(msgspec.Struct, frozen=True):
     """Wall clock, seconds since 1970."""
     bounds: Bounds = Bounds()
     default_model: str | None = None
-    user_agent: str = ""
 
     @property
     def random(self) -> str:

@@ -226,7 +226,6 @@ class LlamaCpp:
         recurrent = native.llama_model_is_recurrent(self._model) or native.llama_model_is_hybrid(self._model)
         self._can_share = not recurrent and not self._window
         self._can_shift = bool(native.llama_memory_can_shift(self._memory)) and not recurrent
-        self._buffer = ctypes.create_string_buffer(512)
         self.defaults = _defaults(options, self._metadata)
         self.info = self._describe(options)
 
