@@ -157,7 +157,9 @@ def test_durations(value: object, seconds: float) -> None:
     assert config.parse_duration(value) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("value", ["", "m", "5 m", "5x", "1h30", "five", "--5m", "1e3s", "nan", True, None, [], {}, 10**400])
+@pytest.mark.parametrize(
+    "value", ["", "m", "5 m", "5x", "1h30", "five", "--5m", "1e3s", "nan", True, None, [], {}, 10**400]
+)
 def test_what_is_no_duration(value: object) -> None:
     with pytest.raises(ValueError, match=r"invalid duration|Unsupported type"):
         config.parse_duration(value)
