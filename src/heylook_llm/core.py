@@ -170,6 +170,8 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     prompt_logprobs: bool = False
     received_ns: int = 0
     """When the server received it; starts the Timeline."""
+    before: tuple[int, ...] = ()
+    """Token ids of an earlier exchange, which stand before each prompt (Ollama's `context`)."""
 
 
 # ---- what happens to it ----------------------------------------------------------------------------------------------

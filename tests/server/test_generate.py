@@ -259,7 +259,7 @@ async def test_the_lease_is_asked_for_as_the_body_says() -> None:
 async def test_a_context_is_put_before_the_prompt() -> None:
     backend = ScriptedBackend()
     await call(app_of(backend), "POST", "/api/generate", {"model": "scripted", "prompt": "hi", "context": [7, 8]})
-    assert backend.requests[0].prompts == (core.TokenPrompt((7, 8, *map(ord, "<user>hi"))),)
+    assert backend.requests[0].before == (7, 8)
 
 
 async def test_a_prompt_that_cannot_fit_is_refused_without_the_engine() -> None:

@@ -274,7 +274,7 @@ def test_generate_prompts() -> None:
     assert isinstance(prompt, core.ChatPrompt)
     assert [(m.role, m.text) for m in prompt.messages] == [("system", "be brief"), ("user", "hi")]
     assert generate(raw=True).asked.request.echo is False
-    assert generate(context=[1, 2]).asked.context == (1, 2)
+    assert generate(context=[1, 2]).asked.request.before == (1, 2)
 
 
 def test_a_tool_answer_finds_its_call() -> None:

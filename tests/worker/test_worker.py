@@ -135,6 +135,21 @@ def test_echo_gives_the_prompt_back(client: Client) -> None:
     assert done.prompt_tokens[:3] == tuple(b"abc")
 
 
+def test_a_chat_after_an_earlier_exchange_keeps_its_reasoning_apart(client: Client) -> None:
+    first = client.run(chat("[[say:one]]"), echo=True).choices[0]
+    before = (*first.done.prompt_tokens, *first.tokens)
+    prompt = chat("[[say:two]]", thinking=True)
+    [choice] = client.run(prompt, before=before, echo=True).choices
+    assert (choice.text, bool(choice.reasoning)) == ("two", True)
+    assert choice.done.prompt_tokens[: len(before)] == before
+    with pytest.raises(ContextLengthExceeded):
+        client.run(prompt, before=(65,) * 3000)
+    [cut] = client.run(prompt, before=(65,) * 3000, truncate="oldest").choices
+    assert cut.done.usage.prompt_tokens == 2047
+    with pytest.raises(BadRequest, match="Token 999"):
+        client.run(prompt, before=(999,))
+
+
 def test_a_long_prompt_says_how_far_it_is(client: Client) -> None:
     number = client.submit(core.TextPrompt("x" * 1500 + "[[say:y]]"))
     progress = [event for event in client.events([number])[number] if isinstance(event, core.Progress)]

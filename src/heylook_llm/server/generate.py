@@ -21,7 +21,7 @@ from heylook_llm.errors import (
     NotFound,
     ProtocolError,
 )
-from heylook_llm.server.backend import Backend, Lease
+from heylook_llm.server.backend import Backend
 from heylook_llm.server.performance import Finished, Outcome, Performance
 from heylook_llm.server.wire.exchange import Exchange, Reply
 
@@ -223,7 +223,7 @@ class Generation(Response):
         async with holding as lease:
             if lease.load_ns is not None:
                 self._stamps["load_start_ns"], self._stamps["load_end_ns"] = lease.load_ns
-            request = await prepare(self._exchange, lease)
+            request = prepare(self._exchange, lease.info)
             self._stamps["submitted_ns"] = time.monotonic_ns()
             async with contextlib.aclosing(lease.generate(request)) as steps:
                 await (self._stream(steps, request) if asked.stream else self._whole(steps, request))
@@ -413,20 +413,18 @@ async def _watch(receive: Receive, entry: Entry) -> None:
     entry.cancel("disconnected")
 
 
-async def prepare(exchange: Exchange, lease: Lease) -> core.Request:
+def prepare(exchange: Exchange, info: core.ModelInfo) -> core.Request:
     """The Request for the model that is leased, its prompt checked for a length that can't fit."""
-    request = exchange.adapt(lease.info)
+    request = exchange.adapt(info)
     size = max(_prompt_bytes(prompt) for prompt in request.prompts)
     least = size // LONGEST_TOKEN_BYTES
-    if request.truncate == "refuse" and least > lease.info.n_ctx:
+    if request.truncate == "refuse" and least > info.n_ctx:
         raise ContextLengthExceeded(
-            f"This model's maximum context length is {lease.info.n_ctx} tokens. However, your messages resulted in at "
+            f"This model's maximum context length is {info.n_ctx} tokens. However, your messages resulted in at "
             f"least {least} tokens.",
-            limit_tokens=lease.info.n_ctx,
+            limit_tokens=info.n_ctx,
             prompt_tokens=least,
         )
-    if exchange.asked.context:
-        return await _after_context(request, exchange.asked.context, lease)
     return request
 
 
@@ -438,19 +436,6 @@ def _prompt_bytes(prompt: core.Prompt) -> int:
             return len(prompt.text)
         case core.TokenPrompt():
             return len(prompt.tokens)
-
-
-async def _after_context(request: core.Request, context: tuple[int, ...], lease: Lease) -> core.Request:
-    """The request with the ids of an earlier exchange before its prompt."""
-    (prompt,) = request.prompts
-    text = prompt
-    if isinstance(prompt, core.ChatPrompt):
-        rendered = await lease.call(core.Render(prompt))
-        assert isinstance(rendered, core.Rendered)
-        text = core.TextPrompt(rendered.text, add_special=False)
-    tokens = await lease.call(core.Tokenize(text))
-    assert isinstance(tokens, core.Tokens)
-    return msgspec.structs.replace(request, prompts=(core.TokenPrompt(context + tokens.tokens),))
 
 
 def keep_alive_seconds(given: object) -> float | None:

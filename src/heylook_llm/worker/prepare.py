@@ -154,19 +154,35 @@ class Model:
 
     def _tokenized(self, prompt: core.Prompt, request: core.Request) -> _Tokenized:
         limit = self._limit(request)
+        if request.before:
+            return self._shortened(self._continued(prompt, request.before), request, limit)
         if isinstance(prompt, core.ChatPrompt):
             return self._tokenized_chat(prompt, request, limit)
         rendered_ns = self._now_ns()
-        tokens = self.tokens_of(prompt)
+        return self._shortened(_Tokenized(self.tokens_of(prompt), "none", rendered_ns, 0), request, limit)
+
+    def _continued(self, prompt: core.Prompt, before: tuple[int, ...]) -> _Tokenized:
+        """A prompt's tokens after those of an earlier exchange, which began the text already."""
+        text, reasoning = self.render(prompt) if isinstance(prompt, core.ChatPrompt) else ("", "none")
+        rendered_ns = self._now_ns()
+        if isinstance(prompt, core.ChatPrompt):
+            tokens = self.provider.encode(text, add_special=False, parse_special=True)
+        else:
+            tokens = self.tokens_of(prompt)
+        return _Tokenized([*self._checked_tokens(core.TokenPrompt(before)), *tokens], reasoning, rendered_ns, 0)
+
+    @staticmethod
+    def _shortened(whole: _Tokenized, request: core.Request, limit: int) -> _Tokenized:
+        """Without the oldest tokens but the first, where they don't fit and the request allows it."""
+        tokens = whole.tokens
         if not tokens:
             raise BadRequest("The prompt is empty, and this model has no token that begins a text.", param="prompt")
-        dropped = 0
-        if len(tokens) >= limit:
-            if request.truncate == "refuse":
-                raise ContextLengthExceeded(limit_tokens=limit, prompt_tokens=len(tokens))
-            dropped = len(tokens) - limit + 1
-            tokens = [*tokens[:1], *tokens[1 + dropped :]]
-        return _Tokenized(tokens, "none", rendered_ns, dropped)
+        if len(tokens) < limit:
+            return whole
+        if request.truncate == "refuse":
+            raise ContextLengthExceeded(limit_tokens=limit, prompt_tokens=len(tokens))
+        dropped = len(tokens) - limit + 1
+        return whole._replace(tokens=[*tokens[:1], *tokens[1 + dropped :]], dropped_tokens=dropped)
 
     def _tokenized_chat(self, prompt: core.ChatPrompt, request: core.Request, limit: int) -> _Tokenized:
         """A chat's tokens; where they don't fit and the request allows it, without the fewest oldest turns."""

@@ -59,8 +59,6 @@ class Asked(msgspec.Struct, frozen=True):
     """Capabilities that the model must have, of core.ModelInfo.capabilities."""
     keep_alive: object = None
     """As given: seconds, a Go duration, or None for "leave it"."""
-    context: tuple[int, ...] = ()
-    """Token ids to put before the rendered prompt (Ollama's `context`)."""
 
 
 class Exchange(Protocol):

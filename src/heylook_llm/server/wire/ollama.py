@@ -166,9 +166,9 @@ def parse_generate(body: bytes, arrival: Arrival) -> "Generate":
         raise UnsupportedFeature(f'"{model}" does not support vision', param="images")
     asked = _asked(fields, model, _generate_prompt(fields), arrival)
     # The ids of the prompt come back as `context`, which raw mode leaves out.
-    request = msgspec.structs.replace(asked.request, echo=not fields.raw)
+    request = msgspec.structs.replace(asked.request, echo=not fields.raw, before=tuple(fields.context))
     needs = ("completion", *(("insert",) if fields.suffix else ()))
-    asked = msgspec.structs.replace(asked, request=request, needs=needs, context=tuple(fields.context))
+    asked = msgspec.structs.replace(asked, request=request, needs=needs)
     return Generate(asked, _action(bool(fields.prompt), fields), fields)
 
 
