@@ -8,7 +8,7 @@ import pytest
 
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, EngineError, UnsupportedFeature
-from heylook_llm.worker.prompt import CHATML, ChatTemplate, offered
+from heylook_llm.worker.prompt import CHATML, DEADLINE_SECONDS, ChatTemplate, offered
 from heylook_llm.worker.providers.fake import TEMPLATE as HERMES
 from tests.worker.client import chat
 
@@ -163,6 +163,11 @@ BOMBS = {
     "power": "{{ 10 ** (10 ** 10) }}",
     "replace": "{{ ('a' * 10**6).replace('a', 'b' * 10**6) | length }}",
     "replace filter": "{{ ('a' * 10**6) | replace('a', 'b' * 10**6) | length }}",
+    "percent, width from an argument": "{{ '%*d' % (10**9, 1) }}",
+    "percent, precision from an argument": "{{ '%.*f' | format(10**9, 1.0) }}",
+    "format, width from an argument": "{{ '{:>{}}'.format(1, 10**9) }}",
+    "doubling a list": "{% set n = namespace(s=[1]) %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}",
+    "slice": "{{ [1] | slice(10**9) | list | length }}",
     "join": "{{ ('a' * 10**6).join(range(99999) | map('string') | list) | length }}",
 }
 
@@ -174,6 +179,14 @@ def test_template_bombs_end_as_an_error_of_the_template(source: str) -> None:
     with pytest.raises(EngineError, match="chat template of model 'm'"):
         bomb.render(chat("now"), NOW)
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("source", BOMBS.values(), ids=BOMBS.keys())
+def test_a_template_that_always_bursts_has_its_time_once(source: str) -> None:
+    """What it can is found out in several renders, but the model's load must not take that many deadlines."""
+    began = time.monotonic()
+    assert template(source).capabilities()[:1] == ("chat",)
+    assert time.monotonic() - began < 2 * DEADLINE_SECONDS
 
 
 @pytest.mark.parametrize(

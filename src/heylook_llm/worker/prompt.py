@@ -6,6 +6,8 @@ growth and output, and a deadline that is checked in every loop, so a render end
 
 import datetime
 import json
+import re
+import string
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +26,7 @@ from heylook_llm.worker.text import THINK, THINK_END, ReasoningMode
 DEADLINE_SECONDS: Final = 1.5
 MAX_OUTPUT_CHARACTERS: Final = 64 << 20
 MAX_VALUE_LENGTH: Final = 64 << 20
+MAX_LIST_LENGTH: Final = 1 << 20
 MAX_RANGE: Final = 100_000
 MAX_WIDTH: Final = 10_000
 """Of padding, indentation and number formats."""
@@ -38,7 +41,19 @@ CHATML_TOKENS: Final = ("<|im_start|>", "<|im_end|>")
 _GROWING_METHODS: Final = frozenset(
     ("center", "expandtabs", "format", "format_map", "join", "ljust", "replace", "rjust", "translate", "zfill")
 )
-_GROWING_FILTERS: Final = ("center", "format", "indent", "join", "replace", "wordwrap", "string", "list", "batch")
+_GROWING_FILTERS: Final = (
+    "center",
+    "format",
+    "indent",
+    "join",
+    "replace",
+    "wordwrap",
+    "string",
+    "list",
+    "batch",
+    "slice",
+)
+_WIDTH_FROM_AN_ARGUMENT: Final = re.compile(r"%[^%a-zA-Z]*\*")
 
 
 class TemplateTooExpensive(Exception):
@@ -91,6 +106,7 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _GenerationTag])
         self._clock = clock
         self._render = threading.local()
+        del self.globals["lipsum"]  # filler text, as much as asked for
         self.globals["range"] = self._range
         self.globals["raise_exception"] = _raise_exception
         self.filters["tojson"] = _tojson
@@ -109,9 +125,10 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
 
     def join_bounded(self, *values: object) -> str:
         """The `~` operator."""
-        text = "".join(map(str, values))
-        _checked(text)
-        return text
+        texts = [str(value) for value in values]
+        if sum(map(len, texts)) > MAX_VALUE_LENGTH:
+            _too_large()
+        return "".join(texts)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Arithmetic, refused where its result would be too large."""
@@ -120,6 +137,8 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
         if operator == "*":
             _check_repetition(left, right)
             _check_repetition(right, left)
+        if operator == "+" and hasattr(left, "__len__") and hasattr(right, "__len__"):
+            _check_length(left, len(left) + len(right))
         if operator == "%" and isinstance(left, str):
             _check_widths(left)
         return _checked(super().call_binop(context, operator, left, right))
@@ -165,18 +184,26 @@ def _too_large() -> NoReturn:
 
 
 def _checked(value: Any) -> Any:
-    if isinstance(value, str | list | tuple) and len(value) > MAX_VALUE_LENGTH:
-        _too_large()
+    if isinstance(value, str | list | tuple):
+        _check_length(value, len(value))
     return value
 
 
-def _check_repetition(value: object, times: object) -> None:
-    if isinstance(value, str | list | tuple) and isinstance(times, int) and len(value) * times > MAX_VALUE_LENGTH:
+def _check_length(kind: object, length: int) -> None:
+    """Refuse so long a text, or so long a list."""
+    if length > (MAX_VALUE_LENGTH if isinstance(kind, str) else MAX_LIST_LENGTH):
         _too_large()
 
 
+def _check_repetition(value: object, times: object) -> None:
+    if isinstance(value, str | list | tuple) and isinstance(times, int):
+        _check_length(value, len(value) * times)
+
+
 def _check_widths(text: str) -> None:
-    """Refuse format strings with widths of five digits and more: `%99999999d`, `{:>99999999}`."""
+    """Refuse widths of five digits and more, and those that an argument sets: `%99999999d`, `%*d`, `{:>{}}`."""
+    if _WIDTH_FROM_AN_ARGUMENT.search(text):
+        _too_large()
     digits = 0
     for character in text:
         digits = digits + 1 if character.isdigit() else 0
@@ -188,6 +215,8 @@ def _check_growth(name: str, text: str, args: tuple[Any, ...]) -> None:
     """Before a method of a string: what would its result be at most?"""
     if name in ("format", "format_map"):
         _check_widths(text)
+        if any("{" in (spec or "") for _, _, spec, _ in string.Formatter().parse(text)):
+            _too_large()
     if name in ("center", "ljust", "rjust", "zfill", "expandtabs") and args and int(args[0]) > MAX_WIDTH:
         _too_large()
     if name == "replace" and len(args) > 1:
@@ -245,6 +274,7 @@ class ChatTemplate:
             self._template = self._environment.from_string(source)
         except (jinja2.TemplateError, RecursionError, TemplateTooExpensive, ValueError) as error:
             raise EngineError(f"The chat template of model '{model}' doesn't compile: {error}") from error
+        self._environment.start()  # once for all probes
         self.takes_system = self._probe_system()
         self.takes_tools = self._probe_tools()
         self.can_think = THINK in source or THINK_END in source or self._probe_thinking()
@@ -269,6 +299,7 @@ class ChatTemplate:
         messages, last = list(prompt.messages), None
         if prompt.continue_last and messages and messages[-1].role == "assistant":
             last = messages.pop()
+        self._environment.start()
         text = self._run(self._variables(prompt, messages, now))
         opened = opens_reasoning(text)
         if last is None:
@@ -321,7 +352,6 @@ class ChatTemplate:
         return [core.Message("user", (core.TextPart(system),)), *rest]
 
     def _run(self, variables: Mapping[str, Any]) -> str:
-        self._environment.start()
         try:
             return self._generate(variables)
         except _TemplateRaised as error:
