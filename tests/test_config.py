@@ -83,6 +83,7 @@ models:
         ("limits: {max_queu: 3}\nmodels: []", ["unknown key `max_queu` in limits", "`max_queue`"]),
         ("limits: {stall_seconds: 0}\nmodels: []", ["`limits.stall_seconds`"]),
         ("models: [{provider: fake}]", ["id", "missing"]),
+        ("models: [{id: off, provider: fake}]", ["models[0].id", "put it in quotes"]),
         ("models: [{id: m}]", ["model m", "provider", "llama_cpp, mlx, fake"]),
         (model(provider="llamacpp"), ["model m", "'llamacpp'", "did you mean `llama_cpp`"]),
         (model(idle_tl="5m"), ["unknown key `idle_tl` in models[0]", "`idle_ttl`"]),

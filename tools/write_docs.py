@@ -53,7 +53,7 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "load_timeout_seconds": "Without progress for so long, a load is given up.",
         "stall_seconds": "A model with live requests and no step for so long is killed and started anew.",
         "drain_seconds": "How long requests may finish when the server ends.",
-        "memory_reserve_bytes": "What loading a model must leave free.",
+        "memory_reserve_bytes": "What loading a model must leave free, its compute buffers among it.",
     },
     config.LlamaCppConfig: {
         "model_path": "The GGUF file (of a split one the first part), relative to models.yaml; `~` is your home.",

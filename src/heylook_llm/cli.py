@@ -22,9 +22,12 @@ from heylook_llm.errors import ConfigError, HeylookError
 if TYPE_CHECKING:
     import socket
 
+    from fastapi import FastAPI
+
     from heylook_llm.commands.client import Client
     from heylook_llm.config import Settings
     from heylook_llm.server.guard import GuardOptions
+    from heylook_llm.server.router import ModelRouter
 
 Api = Literal["openai", "ollama", "both"]
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -228,40 +231,17 @@ def _serve(options: ServeOptions, settings: "Settings", path: Path) -> None:
     """Bind first, so that a busy port shows at once; then compose, and serve until a signal."""
     from heylook_llm.commands import listen, logs, state  # noqa: PLC0415
 
-    if options.uds is not None:
-        sockets = [listen.bind_unix(options.uds)]
-        where, log_name = f"unix:{options.uds.absolute()}", "server-unix"
-    else:
-        sockets = [listen.bind(host, port) for host, port in addresses(options, os.environ)]
-        where, log_name = _url(sockets[0]), f"server-{sockets[0].getsockname()[1]}"
+    sockets, where, log_name = _bound(options)
     listen.raise_open_files()
     log = logs.start_logging(options.log_level.upper(), log_name)
     api_key = _api_key(options)
 
-    from heylook_llm.server.app import create_app  # noqa: PLC0415
-    from heylook_llm.server.endpoint import Options  # noqa: PLC0415
     from heylook_llm.server.http import uvicorn_config  # noqa: PLC0415
     from heylook_llm.server.router import ModelRouter  # noqa: PLC0415
 
     router = ModelRouter(settings)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: Any) -> AsyncIterator[None]:
-        router.start()
-        yield
-        await router.close(0)
-
+    app = _composed(options, settings, router, api_key)
     host = sockets[0].getsockname()[0] if options.uds is None else DEFAULT_HOST
-    app = create_app(
-        router,
-        Options(
-            api=options.api,
-            guard=guard_options(options, api_key, os.environ),
-            limits=settings.limits,
-            default_model=settings.default_model,
-        ),
-        lifespan=lifespan,
-    )
 
     def started() -> None:
         note = state.RunningServer(os.getpid(), where, str(path.absolute()), str(log) if log else None)
@@ -282,6 +262,36 @@ def _serve(options: ServeOptions, settings: "Settings", path: Path) -> None:
         if options.uds is not None:
             options.uds.unlink(missing_ok=True)
     logging.getLogger(__name__).info("The server has ended.")
+
+
+def _bound(options: ServeOptions) -> "tuple[list[socket.socket], str, str]":
+    """The listening sockets, the address that clients use, and the log's name."""
+    from heylook_llm.commands import listen  # noqa: PLC0415
+
+    if options.uds is not None:
+        return [listen.bind_unix(options.uds)], f"unix:{options.uds.absolute()}", "server-unix"
+    sockets = [listen.bind(host, port) for host, port in addresses(options, os.environ)]
+    return sockets, _url(sockets[0]), f"server-{sockets[0].getsockname()[1]}"
+
+
+def _composed(options: ServeOptions, settings: "Settings", router: "ModelRouter", api_key: str | None) -> "FastAPI":
+    """The app over the router, which lives as long as the app does."""
+    from heylook_llm.server.app import create_app  # noqa: PLC0415
+    from heylook_llm.server.endpoint import Options  # noqa: PLC0415
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[None]:
+        router.start()
+        yield
+        await router.close(0)
+
+    served = Options(
+        api=options.api,
+        guard=guard_options(options, api_key, os.environ),
+        limits=settings.limits,
+        default_model=settings.default_model,
+    )
+    return create_app(router, served, lifespan=lifespan)
 
 
 def _api_key(options: ServeOptions) -> str | None:

@@ -1,7 +1,7 @@
-"""models.yaml, its overlay and the environment as ModelSpec and Settings: the only reader and writer of them.
+"""models.yaml as ModelSpec and Settings: its only reader.
 
 An unknown key is an error that names the key, where it stands and the nearest known one. Nothing is ever written into
-the user's file: what the server changes goes to `<name>.overlay.yaml` beside it.
+the user's file.
 """
 
 import difflib
@@ -201,8 +201,8 @@ class Limits(_Model):
     stall_seconds: float = pydantic.Field(60.0, gt=0)
     """A worker with live requests and no step for so long is killed."""
     drain_seconds: float = pydantic.Field(15.0, ge=0)
-    memory_reserve_bytes: int = pydantic.Field(256 << 20, ge=0)
-    """What loading a model must leave free."""
+    memory_reserve_bytes: int = pydantic.Field(512 << 20, ge=0)
+    """What loading a model must leave free, its compute buffers among it."""
 
 
 class Settings(_Model):
@@ -235,7 +235,7 @@ def locate(explicit: str | None = None, environment: Mapping[str, str] = os.envi
 
 
 def load(path: Path) -> Settings:
-    """Read and validate models.yaml with its overlay. Raises ConfigError with one line that names file and place."""
+    """Read and validate models.yaml. Raises ConfigError with one line that names file and place."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -327,7 +327,8 @@ def _first_problem(error: pydantic.ValidationError, document: Any) -> str:
         return f"unknown key `{key}`{where}{_nearest(key, _known_keys(parent, error))}"
     if problem["type"] == "missing":
         return f"the key `{_dotted(place)}` is missing"
-    return f"`{_dotted(place)}`: {problem['msg']}"
+    quote = "; put it in quotes" if problem["type"] == "string_type" else ""
+    return f"`{_dotted(place)}`: {problem['msg']}{quote}"
 
 
 def _dotted(place: Iterable[object]) -> str:
