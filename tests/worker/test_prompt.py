@@ -167,6 +167,10 @@ BOMBS = {
     "percent, precision from an argument": "{{ '%.*f' | format(10**9, 1.0) }}",
     "format, width from an argument": "{{ '{:>{}}'.format(1, 10**9) }}",
     "doubling a list": "{% set n = namespace(s=[1]) %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}",
+    "indenting many lines": "{{ ('a\\n' * 10**6) | indent(9999) | length }}",
+    "wrapping many words": "{{ ('a ' * 10**6) | wordwrap(1, true, 'b' * 10**5) | length }}",
+    "wrapping a long word": "{{ ('a' * 10**6) | wordwrap(1) | length }}",
+    "links": "{{ ('a@b.c ' * 10**6) | urlize | length }}",
     "slice": "{{ [1] | slice(10**9) | list | length }}",
     "join": "{{ ('a' * 10**6).join(range(99999) | map('string') | list) | length }}",
 }

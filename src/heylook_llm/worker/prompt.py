@@ -27,6 +27,8 @@ DEADLINE_SECONDS: Final = 1.5
 MAX_OUTPUT_CHARACTERS: Final = 64 << 20
 MAX_VALUE_LENGTH: Final = 64 << 20
 MAX_LIST_LENGTH: Final = 1 << 20
+MAX_SLOW_LENGTH: Final = 100_000
+"""Of a text for a filter whose time grows faster than the text."""
 MAX_RANGE: Final = 100_000
 MAX_WIDTH: Final = 10_000
 """Of padding, indentation and number formats."""
@@ -53,6 +55,7 @@ _GROWING_FILTERS: Final = (
     "batch",
     "slice",
 )
+_SLOW_FILTERS: Final = ("urlize", "wordwrap")
 _WIDTH_FROM_AN_ARGUMENT: Final = re.compile(r"%[^%a-zA-Z]*\*")
 
 
@@ -226,6 +229,15 @@ def _check_growth(name: str, text: str, args: tuple[Any, ...]) -> None:
         _check_repetition(text, len(args[0]))
 
 
+def _check_insertions(name: str, text: str, given: list[Any]) -> None:
+    """Before a filter that inserts a text at each line or after each word."""
+    places = text.count("\n") if name == "indent" else len(text)
+    inserted = [len(value) if isinstance(value, str) else value for value in given if isinstance(value, str | int)]
+    if name == "wordwrap":
+        inserted = [len(value) for value in given if isinstance(value, str)]
+    _check_length(text, places * max(inserted, default=1))
+
+
 def _bounded_filter(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     """The filter with the same bounds as the method of its name."""
     passed = getattr(original, "jinja_pass_arg", None)
@@ -239,6 +251,10 @@ def _bounded_filter(name: str, original: Callable[..., Any]) -> Callable[..., An
             _check_growth("replace", str(args[at]), (str(given[0]), str(given[1])))
         if name == "format":
             _check_widths(str(args[at]))
+        if name in _SLOW_FILTERS and len(str(args[at])) > MAX_SLOW_LENGTH:
+            _too_large()
+        if name in ("indent", "wordwrap"):
+            _check_insertions(name, str(args[at]), given)
         return _checked(original(*args, **kwargs))
 
     if passed is not None:
