@@ -54,6 +54,7 @@ _GROWING_FILTERS: Final = (
     "list",
     "batch",
     "slice",
+    "urlize",
 )
 _SLOW_FILTERS: Final = ("urlize", "wordwrap")
 _WIDTH_FROM_AN_ARGUMENT: Final = re.compile(r"%[^%a-zA-Z]*\*")
