@@ -28,7 +28,7 @@ help:  ## show this
 $(VENV)/installed-$(ACCEL): $(REQUIREMENTS)
 	$(INSTALL)
 
-$(VENV)/installed-dev: $(VENV)/installed-$(ACCEL) $(REQUIREMENTS)
+$(VENV)/installed-dev: $(VENV)/installed-mlx $(REQUIREMENTS)
 	$(INSTALL) --with dev
 
 $(VENV)/installed-docs: $(VENV)/installed-$(ACCEL) $(REQUIREMENTS)
