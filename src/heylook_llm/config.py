@@ -71,7 +71,7 @@ class _Model(pydantic.BaseModel):
 
 
 class SamplingDefaults(_Model):
-    """What a request that says nothing gets. None: the engine's own default."""
+    """What a request that says nothing gets. None: what the model's file says, the dialect, or the engine."""
 
     temperature: float | None = pydantic.Field(None, ge=0, le=5)
     top_p: float | None = pydantic.Field(None, ge=0, le=1)

@@ -172,6 +172,8 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     """When the server received it; starts the Timeline."""
     before: tuple[int, ...] = ()
     """Token ids of an earlier exchange, which stand before each prompt (Ollama's `context`)."""
+    fallback: Sampling = Sampling()
+    """The dialect's own defaults: taken where neither `sampling` nor the model itself says anything."""
 
 
 # ---- what happens to it ----------------------------------------------------------------------------------------------

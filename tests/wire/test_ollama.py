@@ -198,6 +198,23 @@ def test_every_option_arrives() -> None:
     assert asked.ignored == ("options.num_gpu", "options.nope")
 
 
+def test_what_is_not_said_falls_back_on_ollamas_defaults() -> None:
+    fallback = core.Sampling(temperature=0.8, top_k=40, top_p=0.9, min_p=0.0, repeat_last_tokens=64, repeat_penalty=1.0)
+    for request in (chat().adapt(INFO), generate(options={"top_p": None}).adapt(INFO)):
+        assert request.sampling == core.Sampling()
+        assert request.fallback == fallback
+    notes = {row.name: row.note for row in table.rows(ollama.OPTIONS)}
+    for option, default in {
+        "temperature": fallback.temperature,
+        "top_k": fallback.top_k,
+        "top_p": fallback.top_p,
+        "min_p": fallback.min_p,
+        "repeat_last_n": fallback.repeat_last_tokens,
+        "repeat_penalty": fallback.repeat_penalty,
+    }.items():
+        assert notes[option].endswith(f"absent: the model's own, else {default:g}")
+
+
 def test_open_ended_ends_after_ten_contexts() -> None:
     assert chat(options={"num_predict": -1}).adapt(INFO).sampling.max_tokens == 40960
     assert chat().adapt(INFO).sampling.max_tokens is None

@@ -15,6 +15,7 @@ from heylook_llm.worker.providers.llama_cpp import GPU_RESERVE_BYTES, LlamaCpp, 
 from heylook_llm.worker.scheduler import Scheduler
 from heylook_llm.worker.sequence import Sequence
 from tests.worker.client import Client, chat
+from tests.worker.test_prepare import sampling_of
 
 pytestmark = pytest.mark.integration
 
@@ -256,6 +257,14 @@ def test_a_damaged_file_is_refused_with_a_typed_error(file: Path, tmp_path: Path
     error = refused.error.exception()
     assert isinstance(error, LoadFailed)
     assert str(tmp_path) not in error.message
+
+
+def test_a_dialects_defaults_stand_between_the_models_and_the_engines(provider: LlamaCpp) -> None:
+    fallback = core.Sampling(temperature=0.7, top_p=0.9, min_p=0.0)
+    assert sampling_of(provider, fallback=fallback) == core.Sampling(temperature=0.7, top_k=40, top_p=0.9, min_p=0.0)
+    assert sampling_of(provider) == core.Sampling(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
+    provider.defaults = core.Sampling(top_p=0.3)
+    assert sampling_of(provider, fallback=fallback).top_p == 0.3
 
 
 def test_options_reach_the_engine(file: Path) -> None:

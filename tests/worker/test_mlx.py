@@ -16,6 +16,7 @@ from heylook_llm.worker.scheduler import Scheduler
 from heylook_llm.worker.sequence import Sequence
 from tests.worker import random_mlx
 from tests.worker.client import Client, chat
+from tests.worker.test_prepare import sampling_of
 
 pytest.importorskip("mlx_lm", reason="mlx-lm isn't installed: pip install 'heylookllm[mlx]'", exc_type=ImportError)
 mlx = pytest.importorskip("heylook_llm.worker.providers.mlx")
@@ -496,6 +497,13 @@ def test_a_worker_says_why(tmp_path: Path, folders: dict[str, Path]) -> None:
     folder = broken(tmp_path, folders["llama"])
     (folder / "model.safetensors").write_bytes(b"\xff" * 64)
     assert "beyond its end" in refusal(folder).message
+
+
+def test_a_dialects_defaults_stand_between_the_models_and_the_engines(folders: dict[str, Path]) -> None:
+    fallback = core.Sampling(temperature=0.7, top_p=0.9, min_p=0.0)
+    provider = opened(folders["llama"], top_k=7)
+    assert sampling_of(provider, fallback=fallback) == core.Sampling(temperature=0.7, top_k=7, top_p=0.9, min_p=0.0)
+    assert sampling_of(provider) == core.Sampling(temperature=0.8, top_k=7, top_p=0.95, min_p=0.05)
 
 
 def test_options_reach_the_engine() -> None:

@@ -102,7 +102,9 @@ class Model:
         return choices
 
     def _sampling(self, request: core.Request) -> core.Sampling:
-        sampling = merged(request.sampling, self.provider.defaults)
+        sampling = request.sampling
+        for defaults in (self.provider.defaults, request.fallback, self.provider.engine_defaults):
+            sampling = merged(sampling, defaults)
         for name in self.provider.unsupported:
             if getattr(sampling, name):
                 raise UnsupportedFeature(f'"{self.name}" does not support {name}', param=name)

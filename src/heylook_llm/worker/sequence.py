@@ -164,7 +164,7 @@ class Sequence:
 
 
 def merged(sampling: core.Sampling, defaults: core.Sampling) -> core.Sampling:
-    """A request's sampling with the model's defaults where it says nothing."""
+    """A sampling with these defaults where it says nothing."""
     changes = {
         name: default
         for name in core.Sampling.__struct_fields__

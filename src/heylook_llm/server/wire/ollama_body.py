@@ -63,13 +63,15 @@ class Options(Body):
     num_ctx: Annotated[Integer | None, Honoured("beyond the loaded context it reloads, once idle")] = None
     num_predict: Annotated[Integer | None, Honoured("negative: open-ended, at most 10 contexts; 0: none")] = None
     seed: Annotated[Integer | None, Honoured("-1: random")] = None
-    top_k: Annotated[Integer | None, Honoured("0: off")] = None
-    top_p: Annotated[Number | None, Honoured()] = None
-    min_p: Annotated[Number | None, Honoured()] = None
+    top_k: Annotated[Integer | None, Honoured("0: off; absent: the model's own, else 40")] = None
+    top_p: Annotated[Number | None, Honoured("absent: the model's own, else 0.9")] = None
+    min_p: Annotated[Number | None, Honoured("absent: the model's own, else 0")] = None
     typical_p: Annotated[Number | None, Honoured()] = None
-    repeat_last_n: Annotated[Integer | None, Honoured("0: off, -1: the whole context")] = None
-    temperature: Annotated[Number | None, Honoured("0: greedy")] = None
-    repeat_penalty: Annotated[Number | None, Honoured()] = None
+    repeat_last_n: Annotated[
+        Integer | None, Honoured("0: off, -1: the whole context; absent: the model's own, else 64")
+    ] = None
+    temperature: Annotated[Number | None, Honoured("0: greedy; absent: the model's own, else 0.8")] = None
+    repeat_penalty: Annotated[Number | None, Honoured("1: off; absent: the model's own, else 1")] = None
     presence_penalty: Annotated[Number | None, Honoured()] = None
     frequency_penalty: Annotated[Number | None, Honoured()] = None
     stop: Annotated[list[Text] | Text | None, Honoured("a single string is accepted")] = None

@@ -1,7 +1,7 @@
 """Messages, tools and options of the Ollama dialect as core's prompts and Sampling."""
 
 import json
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -14,6 +14,10 @@ from heylook_llm.server.wire.table import kind_of
 
 N = TypeVar("N", int, float)
 
+FALLBACK: Final = core.Sampling(
+    temperature=0.8, top_k=40, top_p=0.9, min_p=0.0, repeat_last_tokens=64, repeat_penalty=1.0
+)
+"""Ollama's own defaults, which stand below what the model's configuration and file say."""
 _THINK_VALUES = '"high", "medium", "low", "max", true, or false'
 _FLOATS = frozenset(
     {"top_p", "min_p", "typical_p", "temperature", "repeat_penalty", "presence_penalty", "frequency_penalty"}

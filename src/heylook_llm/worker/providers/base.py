@@ -44,7 +44,9 @@ class Provider(Protocol):
 
     info: core.ModelInfo
     defaults: core.Sampling
-    """What a request that says nothing gets; None: the engine's own default."""
+    """What a request that says nothing gets: the configuration's, else the model file's."""
+    engine_defaults: core.Sampling
+    """What is taken where neither the request, nor the model, nor the request's dialect says anything."""
     unsupported: frozenset[str]
     """Fields of Sampling that it can't honour; who sets one is refused before it is queued."""
 

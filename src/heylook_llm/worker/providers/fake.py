@@ -37,6 +37,7 @@ import msgspec
 from heylook_llm import core
 from heylook_llm.errors import EngineError, LoadFailed, UnsupportedFeature
 from heylook_llm.worker.prefix import Ledger
+from heylook_llm.worker.providers import defaults
 from heylook_llm.worker.providers.base import Drawn, Feed, OutOfCells
 
 IM_START: Final = 256
@@ -146,6 +147,7 @@ def _die(name: str) -> None:
 class Fake:
     """See the module's docstring."""
 
+    engine_defaults = core.Sampling()
     unsupported: frozenset[str] = frozenset()
 
     def __init__(self, options: dict[str, Any]) -> None:
@@ -158,7 +160,7 @@ class Fake:
         self._slots = [_Slot() for _ in range(slots)]
         self._ledger = Ledger(slots)
         self._ballast: list[bytearray] = []
-        self.defaults = core.Sampling()
+        self.defaults = defaults.of_model(options, {})
         self.info = core.ModelInfo(
             "fake",
             "fake",

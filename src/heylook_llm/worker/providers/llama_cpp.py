@@ -25,6 +25,7 @@ import psutil
 
 from heylook_llm import core
 from heylook_llm.errors import EngineError, LoadFailed, UnsupportedFeature
+from heylook_llm.worker.providers import defaults
 from heylook_llm.worker.providers.base import Drawn, Feed, OutOfCells
 from heylook_llm.worker.text import MARKUP
 
@@ -47,22 +48,6 @@ _CACHE_BITS: Final = {
 }  # fmt: skip
 _ROPE_SCALING: Final = {"none": 0, "linear": 1, "yarn": 2, "longrope": 3}
 _SPLIT_MODES: Final = {"none": 0, "layer": 1, "row": 2}
-_DEFAULTS: Final = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
-"""llama.cpp's own, where neither the configuration nor the file says anything."""
-_OPTION_NAMES: Final = {
-    "temperature": "temperature",
-    "top_k": "top_k",
-    "top_p": "top_p",
-    "min_p": "min_p",
-    "typical_p": "typical_p",
-    "max_tokens": "max_tokens",
-    "repetition_penalty": "repeat_penalty",
-    "repetition_context_size": "repeat_last_tokens",
-    "presence_penalty": "presence_penalty",
-    "frequency_penalty": "frequency_penalty",
-    "seed": "seed",
-}
-"""Key of the configuration -> field of Sampling."""
 _FILE_KEYS: Final = {
     "general.sampling.temp": "temperature",
     "general.sampling.top_k": "top_k",
@@ -198,6 +183,7 @@ class _Slot:
 class LlamaCpp:
     """See the module's docstring."""
 
+    engine_defaults = defaults.ENGINE_DEFAULTS
     unsupported: frozenset[str] = frozenset()
 
     def __init__(self, native: Any, load: core.Load, progress: Callable[[float], None]) -> None:
@@ -226,7 +212,8 @@ class LlamaCpp:
         recurrent = native.llama_model_is_recurrent(self._model) or native.llama_model_is_hybrid(self._model)
         self._can_share = not recurrent and not self._window
         self._can_shift = bool(native.llama_memory_can_shift(self._memory)) and not recurrent
-        self.defaults = _defaults(options, self._metadata)
+        in_file = {field: self._metadata[key] for key, field in _FILE_KEYS.items() if key in self._metadata}
+        self.defaults = defaults.of_model(options, in_file)
         self.info = self._describe(options)
 
     # ---- loading -----------------------------------------------------------------------------------------------------
@@ -726,14 +713,6 @@ def _cell_bytes(metadata: dict[str, Any], options: dict[str, Any]) -> float:
     key_bits = number("attention.key_length", width) * _CACHE_BITS[options.get("type_k") or "f16"]
     value_bits = number("attention.value_length", width) * _CACHE_BITS[options.get("type_v") or "f16"]
     return number("block_count", 32) * kv_heads * (key_bits + value_bits) / 8
-
-
-def _defaults(options: dict[str, Any], metadata: dict[str, Any]) -> core.Sampling:
-    """What a request that says nothing gets: the configuration's, else the file's, else llama.cpp's."""
-    found: dict[str, Any] = dict(_DEFAULTS)
-    found |= {field: metadata[key] for key, field in _FILE_KEYS.items() if key in metadata}
-    found |= {field: options[key] for key, field in _OPTION_NAMES.items() if options.get(key) is not None}
-    return core.Sampling(**found, stop=tuple(options.get("stop") or ()))
 
 
 def _has_penalties(sampling: core.Sampling) -> bool:

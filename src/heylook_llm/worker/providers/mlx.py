@@ -32,6 +32,7 @@ from heylook_llm.catalog import safetensors_header
 from heylook_llm.catalog.mlx_folder import Folder
 from heylook_llm.errors import EngineError, UnsupportedFeature
 from heylook_llm.worker.prefix import Ledger
+from heylook_llm.worker.providers import defaults
 from heylook_llm.worker.providers.base import Drawn, Feed, OutOfCells
 from heylook_llm.worker.providers.mlx_memory import (
     ROTATING_KEEP_TOKENS,
@@ -61,22 +62,6 @@ QUANTIZED_BITS: Final = (2, 4, 8)
 """The library's quantized cache packs only these."""
 DEFAULT_BITS: Final = 8
 
-_DEFAULTS: Final = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
-"""llama.cpp's own, where neither the configuration nor the folder says anything: both providers answer alike."""
-_OPTION_NAMES: Final = {
-    "temperature": "temperature",
-    "top_k": "top_k",
-    "top_p": "top_p",
-    "min_p": "min_p",
-    "typical_p": "typical_p",
-    "max_tokens": "max_tokens",
-    "repetition_penalty": "repeat_penalty",
-    "repetition_context_size": "repeat_last_tokens",
-    "presence_penalty": "presence_penalty",
-    "frequency_penalty": "frequency_penalty",
-    "seed": "seed",
-}
-"""Key of the configuration -> field of Sampling."""
 _FILE_NAMES: Final = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
 """Keys of generation_config.json."""
 
@@ -91,6 +76,7 @@ def open_model(load: core.Load, progress: Callable[[float], None]) -> "Mlx":
 class Mlx:
     """See the module's docstring."""
 
+    engine_defaults = defaults.ENGINE_DEFAULTS
     unsupported = frozenset({"mirostat"})
 
     def __init__(self, load: core.Load, progress: Callable[[float], None]) -> None:
@@ -121,7 +107,7 @@ class Mlx:
         """Slot -> its row in `_ahead_logits`, of slots whose next token's cell is computed already."""
         self._ahead_tokens: dict[int, int] = {}
         self._ahead_logits: Any = None
-        self.defaults = _defaults(options, folder.generation_config)
+        self.defaults = defaults.of_model(options, _file_defaults(folder.generation_config))
         self.info = self._describe(options, folder, kv_bytes=int(kv_tokens * cell))
 
     # ---- loading -----------------------------------------------------------------------------------------------------
@@ -454,14 +440,13 @@ def _cache_maker(model: Any, options: dict[str, Any], folder: Folder) -> Callabl
     return lambda: [library.RotatingKVCache(max_size=size, keep=keep) for _ in layers]
 
 
-def _defaults(options: dict[str, Any], file: dict[str, Any]) -> core.Sampling:
-    """What a request that says nothing gets: the configuration's, else the folder's, else llama.cpp's."""
-    found: dict[str, Any] = dict(_DEFAULTS)
-    for key in _FILE_NAMES:
-        if isinstance(value := file.get(key), int | float) and not isinstance(value, bool):
-            found[_OPTION_NAMES[key]] = value
-    found |= {field: options[key] for key, field in _OPTION_NAMES.items() if options.get(key) is not None}
-    return core.Sampling(**found, stop=tuple(options.get("stop") or ()))
+def _file_defaults(file: dict[str, Any]) -> dict[str, Any]:
+    """What generation_config.json says, by the names of Sampling's fields."""
+    return {
+        defaults.FIELDS[key]: value
+        for key in _FILE_NAMES
+        if isinstance(value := file.get(key), int | float) and not isinstance(value, bool)
+    }
 
 
 # ---- weights on the processor ----------------------------------------------------------------------------------------
