@@ -40,7 +40,10 @@ class ToolCall(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
-    """One turn. `role` is system, user, assistant or tool; `name` names the tool that answered, or the speaker."""
+    """One turn. `role` is system, developer, user, assistant or tool; `name` names the tool that answered, or the speaker.
+
+    A template that doesn't know the developer gets a system's turn.
+    """
 
     role: str
     parts: tuple[Part, ...] = ()

@@ -264,7 +264,7 @@ def test_messages_of_every_role() -> None:
         ]
     ).messages
     assert [turn.role for turn in turns] == [
-        "system",
+        "developer",
         "user",
         "assistant",
         "tool",

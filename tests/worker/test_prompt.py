@@ -71,6 +71,8 @@ def test_developer_is_system_where_the_template_has_no_such_role() -> None:
     assert render(CHATML, prompt).startswith("<|im_start|>system\nS<|im_end|>")
     kept = "{% for m in messages %}{% if m.role == 'developer' %}D:{% endif %}{{ m.content }}{% endfor %}"
     assert render(kept, prompt) == "D:S"
+    named_only = "{% for m in messages if m.role in ('user', 'system') %}{{ m.content }}{% endfor %} A developer's."
+    assert render(named_only, prompt) == "S A developer's."
 
 
 def test_what_a_template_raises_is_a_bad_request_in_its_words() -> None:

@@ -295,7 +295,7 @@ class ChatTemplate:
         self.takes_system = self._probe_system()
         self.takes_tools = self._probe_tools()
         self.can_think = THINK in source or THINK_END in source or self._probe_thinking()
-        self._knows_developer = "developer" in source
+        self._knows_developer = "developer" in source and self._probe_developer()
 
     def capabilities(self) -> tuple[str, ...]:
         """What it adds to a model's capabilities."""
@@ -392,11 +392,11 @@ class ChatTemplate:
 
     # ---- probes ------------------------------------------------------------------------------------------------------
 
-    def _probe(self, system: str = "", **more: Any) -> str | None:
+    def _probe(self, system: str = "", role: str = "system", **more: Any) -> str | None:
         """What a short chat renders to; None: the template refuses it."""
         messages = [{"role": "user", "content": "probe-user"}]
         if system:
-            messages.insert(0, {"role": "system", "content": system})
+            messages.insert(0, {"role": role, "content": system})
         variables = {
             **self._constants,
             "messages": messages,
@@ -413,6 +413,9 @@ class ChatTemplate:
 
     def _probe_system(self) -> bool:
         return "probe-system" in (self._probe("probe-system") or "")
+
+    def _probe_developer(self) -> bool:
+        return "probe-developer" in (self._probe("probe-developer", "developer") or "")
 
     def _probe_tools(self) -> bool:
         tool = _tool(core.Tool("probe_tool", "probe", {"type": "object", "properties": {}}))

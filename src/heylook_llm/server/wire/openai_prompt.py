@@ -13,7 +13,7 @@ from heylook_llm.server.wire.table import kind_of
 
 _ROLES: Final = {
     "system": "system",
-    "developer": "system",
+    "developer": "developer",
     "user": "user",
     "assistant": "assistant",
     "tool": "tool",
