@@ -40,7 +40,7 @@ class ToolCall(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
-    """One turn. `role` is system, developer, user, assistant or tool; `name` names the tool that answered, or the speaker.
+    """One turn. `role` is system, developer, user, assistant or tool; `name` is the answering tool's, or the speaker's.
 
     A template that doesn't know the developer gets a system's turn.
     """
@@ -62,7 +62,8 @@ class Tool(msgspec.Struct, frozen=True, array_like=True):
     """A function that the model may call. `parameters` is a JSON schema of an object; key order is kept."""
 
     name: str
-    description: str = ""
+    description: str | None = None
+    """None: the client sent none."""
     parameters: dict[str, Any] = {}
     strict: bool = False
 

@@ -294,6 +294,13 @@ def test_generate_prompts() -> None:
     assert generate(context=[1, 2]).asked.request.before == (1, 2)
 
 
+def test_tools_keep_what_was_sent() -> None:
+    given = [{"function": {"name": "f"}}, {"function": {"name": "g", "description": ""}}]
+    found = prompt_of(chat(tools=given))
+    assert isinstance(found, core.ChatPrompt)
+    assert found.tools == (core.Tool("f", None), core.Tool("g", ""))
+
+
 def test_a_tool_answer_finds_its_call() -> None:
     calls = [
         {"function": {"name": "f", "arguments": {"a": 1}}},

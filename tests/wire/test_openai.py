@@ -291,6 +291,8 @@ def test_tools_and_their_deprecated_form() -> None:
     assert prompt(functions=[FUNCTION], function_call="none").tool_choice.mode == "none"
     assert prompt(tools=[]).tool_choice.mode == "none"
     assert chat(tools=TOOLS).asked.needs == ("chat", "tools")
+    bare = {"type": "function", "function": {"name": "f", "strict": True}}
+    assert prompt(tools=[bare]).tools == (core.Tool("f", None, strict=True),)
 
 
 @pytest.mark.parametrize(

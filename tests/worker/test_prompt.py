@@ -86,6 +86,18 @@ def test_tools_are_written_as_the_client_ordered_them() -> None:
     assert '"n": "ö"' in text
 
 
+def test_tools_are_written_as_they_were_sent() -> None:
+    def written(tool: core.Tool) -> str:
+        return render("{{ tools[0].function | tojson }}", chat("Hi", tools=(tool,)))
+
+    assert written(core.Tool("f")) == '{"name": "f", "parameters": {}}'
+    assert written(core.Tool("f", "", strict=True)) == (
+        '{"name": "f", "description": "", "parameters": {}, "strict": true}'
+    )
+    adds = "{% for t in tools or [] %}{{ t.function.name + ': ' + t.function.description }}.{% endfor %}"
+    assert render(adds, chat("Hi", tools=(core.Tool("f"), core.Tool("g", "G")))) == "f: .g: G."
+
+
 def test_tools_need_a_template_that_knows_them() -> None:
     with pytest.raises(UnsupportedFeature, match='"m" does not support tools'):
         render(CHATML, chat("Hi", tools=(WEATHER,)))

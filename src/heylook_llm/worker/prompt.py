@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 import jinja2
 import jinja2.ext
 import jinja2.sandbox
+import msgspec
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
@@ -293,7 +294,8 @@ class ChatTemplate:
             raise EngineError(f"The chat template of model '{model}' doesn't compile: {error}") from error
         self._environment.start()  # once for all probes
         self.takes_system = self._probe_system()
-        self.takes_tools = self._probe_tools()
+        self.takes_tools = self._probe_tools("probe")
+        self._needs_description = self.takes_tools and not self._probe_tools(None)
         self.can_think = THINK in source or THINK_END in source or self._probe_thinking()
         self._knows_developer = "developer" in source and self._probe_developer()
 
@@ -343,7 +345,7 @@ class ChatTemplate:
         variables: dict[str, Any] = {
             **self._constants,
             "messages": [_message(message) for message in self._roles(messages)],
-            "tools": [_tool(tool) for tool in offered(prompt)] or None,
+            "tools": [self._tool(tool) for tool in offered(prompt)] or None,
             "documents": None,
             "add_generation_prompt": True,
             "strftime_now": now.strftime,
@@ -367,6 +369,12 @@ class ChatTemplate:
                 rest[at] = core.Message("user", (core.TextPart(system + "\n\n"), *message.parts), name=message.name)
                 return rest
         return [core.Message("user", (core.TextPart(system),)), *rest]
+
+    def _tool(self, tool: core.Tool) -> dict[str, Any]:
+        """A tool as it was sent; templates that can't write one without a description get an empty one."""
+        if tool.description is None and self._needs_description:
+            tool = msgspec.structs.replace(tool, description="")
+        return _tool(tool)
 
     def _run(self, variables: Mapping[str, Any]) -> str:
         try:
@@ -417,8 +425,8 @@ class ChatTemplate:
     def _probe_developer(self) -> bool:
         return "probe-developer" in (self._probe("probe-developer", "developer") or "")
 
-    def _probe_tools(self) -> bool:
-        tool = _tool(core.Tool("probe_tool", "probe", {"type": "object", "properties": {}}))
+    def _probe_tools(self, description: str | None) -> bool:
+        tool = _tool(core.Tool("probe_tool", description, {"type": "object", "properties": {}}))
         return any("probe_tool" in (self._probe(system, tools=[tool]) or "") for system in ("", "probe-system"))
 
     def _probe_thinking(self) -> bool:
@@ -476,5 +484,10 @@ def _tool_call(call: core.ToolCall) -> dict[str, Any]:
 
 
 def _tool(tool: core.Tool) -> dict[str, Any]:
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description is not None:
+        function["description"] = tool.description
+    function["parameters"] = tool.parameters
+    if tool.strict:
+        function["strict"] = True
     return {"type": "function", "function": function}

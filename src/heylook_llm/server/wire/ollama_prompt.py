@@ -85,7 +85,7 @@ def tools(given: list[body.ToolSpec], bounds: Bounds) -> tuple[core.Tool, ...]:
     if len(given) > bounds.max_tools:
         raise BadRequest(f"{len(given)} tools are more than the limit of {bounds.max_tools}", param="tools")
     return tuple(
-        core.Tool(tool.function.name, tool.function.description or "", tool.function.parameters or {}) for tool in given
+        core.Tool(tool.function.name, tool.function.description, tool.function.parameters or {}) for tool in given
     )
 
 

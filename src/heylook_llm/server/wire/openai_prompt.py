@@ -187,7 +187,7 @@ def _tool(tool: body.ToolSpec, at: int) -> core.Tool:
 
 
 def _function(function: body.FunctionSpec) -> core.Tool:
-    return core.Tool(function.name, function.description or "", function.parameters or {}, bool(function.strict))
+    return core.Tool(function.name, function.description, function.parameters or {}, bool(function.strict))
 
 
 def _tool_choice(fields: body.ChatBody, declared: tuple[core.Tool, ...]) -> core.ToolChoice:
