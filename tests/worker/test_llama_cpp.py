@@ -86,11 +86,14 @@ def test_the_pool_is_sized_by_the_memory_that_the_server_grants(file: Path) -> N
     assert 2048 <= tokens <= 2048 + 1024, "half of what the weights leave, in whole paddings"
 
 
-def test_the_pool_filled_by_eight_streams_yields_the_same_tokens(file: Path) -> None:
+@pytest.mark.parametrize(
+    "drawn", [{"temperature": 0.0}, {"temperature": 1.0, "seed": 5}, {"temperature": 1.0, "mirostat": 2, "seed": 5}]
+)
+def test_the_pool_filled_by_eight_streams_yields_the_same_tokens(file: Path, drawn: dict[str, Any]) -> None:
     prompts = [core.TextPrompt(f"{n}: " + "abc " * 8) for n in range(8)]
     with Client("llama_cpp", str(file), n_ctx=512, kv_tokens=512, n_parallel=8, prefill_tokens=48, **WHOLE) as small:
-        alone = [tokens_of(small, prompt, max_tokens=80) for prompt in prompts]
-        numbers = [small.submit(prompt, **GREEDY, max_tokens=80) for prompt in prompts]
+        alone = [tokens_of(small, prompt, max_tokens=80, **drawn) for prompt in prompts]
+        numbers = [small.submit(prompt, ignore_eos=True, max_tokens=80, **drawn) for prompt in prompts]
         found = small.events(numbers)
         stats = small.ping()
     assert stats.preemptions > 0

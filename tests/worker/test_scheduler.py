@@ -43,7 +43,7 @@ class Simulated:
         """Distinct cells."""
         return len({id(cell) for cells in self.cells for cell in cells})
 
-    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int]) -> None:
+    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int], drawing: object = None) -> None:
         assert slot not in self.sampling, "the slot is in use"
         self.sampling[slot] = sampling
 

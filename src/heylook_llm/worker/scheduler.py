@@ -28,7 +28,7 @@ FIRST_CHUNK_TOKENS: Final = 64
 class Memory(Protocol):
     """The part of a Provider that a decision needs an answer from."""
 
-    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int]) -> None:
+    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int], drawing: object = None) -> None:
         """A sampler for the slot."""
         ...
 
@@ -36,8 +36,8 @@ class Memory(Protocol):
         """Forget cells; False: not partially."""
         ...
 
-    def release(self, slot: int) -> None:
-        """Give the sampler back."""
+    def release(self, slot: int) -> object:
+        """Give the sampler up; returns what `add` may take back."""
         ...
 
     def share(self, source: int, target: int, end: int) -> bool:
@@ -137,6 +137,7 @@ class Scheduler:
         else:
             self.waiting.remove(sequence)
         sequence.state = State.FINISHED
+        sequence.drawing = None
         siblings = self._requests[sequence.request]
         siblings.remove(sequence)
         if not siblings:
@@ -305,7 +306,7 @@ class Scheduler:
         slot = sequence.slot
         self._blocked = False
         self.running.remove(sequence)
-        self._memory.release(slot)
+        sequence.drawing = self._memory.release(slot)
         self._in_slot[slot] = None
         if keep and sequence.computed and not sequence.shifted:
             self.prefixes.retain(slot, sequence.tokens[: sequence.computed])
@@ -376,7 +377,8 @@ class Scheduler:
         sequence.state = State.RUNNING
         self.running.append(sequence)
         self._in_slot[sequence.slot] = sequence
-        self._memory.add(sequence.slot, sequence.remaining_sampling(), sequence.tokens)
+        self._memory.add(sequence.slot, sequence.remaining_sampling(), sequence.tokens, sequence.drawing)
+        sequence.drawing = None
         self._trim()
 
     def _enter_slot(self, sequence: Sequence) -> bool:

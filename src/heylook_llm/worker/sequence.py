@@ -49,6 +49,7 @@ class Sequence:
         "choice",
         "chunks",
         "computed",
+        "drawing",
         "keep_tokens",
         "leader",
         "limit_tokens",
@@ -100,6 +101,8 @@ class Sequence:
         self.state = State.WAITING
         self.slot = -1
         self.computed = 0
+        self.drawing: object = None
+        """The sampler of a preempted sequence, so that its draws go on where they were."""
         self.cached_tokens = 0
         self.output_tokens = 0
         self.arrival = 0

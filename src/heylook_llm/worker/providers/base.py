@@ -70,8 +70,11 @@ class Provider(Protocol):
         """The text of the vocabulary's "bos", "eos" or "eot" token; empty: it has none."""
         ...
 
-    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int]) -> None:
-        """Take a slot into use: its sampler starts from this sampling, with `prompt` (tokens so far) as its history."""
+    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int], drawing: object = None) -> None:
+        """Take a slot into use: its sampler starts from this sampling, with `prompt` (tokens so far) as its history.
+
+        `drawing` is what `release` gave back of the same sequence: drawing goes on from there, as if never interrupted.
+        """
         ...
 
     def step(self, feeds: Seq[Feed]) -> list[Drawn]:
@@ -82,8 +85,8 @@ class Provider(Protocol):
         """Forget the slot's KV cells of positions [start, end); -1 is the end. False: it can't be done partially."""
         ...
 
-    def release(self, slot: int) -> None:
-        """The slot's sampler is given back; its cells stay until `remove` or reuse."""
+    def release(self, slot: int) -> object:
+        """Give the sampler up, its cells stay until `remove` or reuse. Returns what `add` may take back, or None."""
         ...
 
     def share(self, source: int, target: int, end: int) -> bool:

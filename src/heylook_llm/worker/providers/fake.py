@@ -210,14 +210,15 @@ class Fake:
 
     # ---- slots -------------------------------------------------------------------------------------------------------
 
-    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int]) -> None:
+    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int], drawing: object = None) -> None:
         """Take a slot into use."""
         self._slots[slot].sampling = sampling
         self._slots[slot].script = None
 
-    def release(self, slot: int) -> None:
+    def release(self, slot: int) -> object:
         """The slot's script is forgotten; its cells stay."""
         self._slots[slot].script = None
+        return None
 
     def remove(self, slot: int, start: int = 0, end: int = -1) -> bool:
         """Forget cells."""

@@ -169,15 +169,20 @@ class _Batch:
 
 
 class _Slot:
-    """What a slot in use draws with: no chain means the likeliest token."""
+    """What a slot in use draws with: no chain means the likeliest token. Its end frees the chain."""
 
-    __slots__ = ("chain", "forced", "logprobs")
+    __slots__ = ("_free", "chain", "forced", "logprobs")
 
-    def __init__(self, chain: Any | None, forced: int, logprobs: int | None) -> None:
+    def __init__(self, chain: Any | None, forced: int, logprobs: int | None, free: Callable[[Any], None]) -> None:
         self.chain = chain
+        self._free = free
         self.forced = forced
         """Tokens still to come before the end of text may be drawn."""
         self.logprobs = logprobs
+
+    def __del__(self) -> None:
+        if self.chain is not None:
+            self._free(self.chain)
 
 
 class LlamaCpp:
@@ -425,18 +430,18 @@ class LlamaCpp:
 
     # ---- slots -------------------------------------------------------------------------------------------------------
 
-    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int]) -> None:
+    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int], drawing: object = None) -> None:
         """A sampler for the slot, with the prompt's last tokens as the history of its penalties."""
-        self.release(slot)
+        if isinstance(drawing, _Slot):
+            self._slots[slot] = drawing
+            return
         forced = ENDLESS if sampling.ignore_eos else sampling.min_tokens
         chain = None if _is_plain_greedy(sampling) else self._new_chain(sampling, prompt)
-        self._slots[slot] = _Slot(chain, forced, sampling.logprobs)
+        self._slots[slot] = _Slot(chain, forced, sampling.logprobs, self._native.llama_sampler_free)
 
-    def release(self, slot: int) -> None:
-        """Free the slot's sampler."""
-        used = self._slots.pop(slot, None)
-        if used is not None and used.chain is not None:
-            self._native.llama_sampler_free(used.chain)
+    def release(self, slot: int) -> object:
+        """Give the slot's sampler up: its random state and history, for `add` to take back."""
+        return self._slots.pop(slot, None)
 
     def remove(self, slot: int, start: int = 0, end: int = -1) -> bool:
         """Forget cells; behind a sliding window the cells before the cut are gone, so nothing partial is left."""
@@ -477,8 +482,7 @@ class LlamaCpp:
 
     def close(self) -> None:
         """Free everything."""
-        for slot in list(self._slots):
-            self.release(slot)
+        self._slots.clear()
         if self._context:
             self._native.llama_free(self._context)
         if self._model:

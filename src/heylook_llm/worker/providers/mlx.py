@@ -216,16 +216,17 @@ class Mlx:
 
     # ---- slots -------------------------------------------------------------------------------------------------------
 
-    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int]) -> None:
-        """A chooser for the slot, with the prompt as the history of its penalties."""
+    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int], drawing: object = None) -> None:
+        """A chooser for the slot, with the prompt as its history; what it draws hangs on seed and position alone."""
         self._choosers[slot] = Chooser(
             sampling, prompt, ends=sorted(self._vocabulary.ends), n_vocab=self.info.n_vocab or self._vocabulary.size
         )
 
-    def release(self, slot: int) -> None:
+    def release(self, slot: int) -> object:
         """Forget the slot's chooser; its cells stay."""
         self._choosers.pop(slot, None)
         self._step_back([slot])
+        return None
 
     def remove(self, slot: int, start: int = 0, end: int = -1) -> bool:
         """Forget cells: all, or those at the end where the caches can go back."""
