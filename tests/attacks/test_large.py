@@ -14,7 +14,7 @@ from tests.serving import Running
 
 pytestmark = pytest.mark.integration
 
-TOKENS = json.dumps({"model": "fake", "prompt": [1] * 1_000_000, "tokens": [1] * 1_000_000}).encode()
+TOKENS = json.dumps({"model": "fake", "prompt": [9999] * 1_000_000, "tokens": [1] * 1_000_000}).encode()
 
 
 @pytest.mark.parametrize(("path", "status"), [("/v1/completions", 400), ("/detokenize", 200)])
