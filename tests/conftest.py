@@ -32,6 +32,12 @@ def fake_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="session")
+def tiny_path() -> Path:
+    """The bundled GGUF."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
 def tiny_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server over the bundled tiny model."""
     with running(REAL.replace("MODEL", str(TINY)), tmp_path_factory.mktemp("tiny")) as it:
