@@ -241,7 +241,7 @@ class Timeline(msgspec.Struct, frozen=True, array_like=True):
     closed_ns: int | None = None
     preemptions: int = 0
     dropped_tokens: int = 0
-    """Prompt tokens that truncation or a context shift left out."""
+    """Prompt tokens that truncation or a context shift left out; estimated where the text was many contexts long."""
     steps: int = 0
     batch_sizes_seen: dict[int, int] = {}
     """Batch size -> how many of this choice's decode steps ran at that size."""

@@ -17,6 +17,11 @@ from heylook_llm.worker.text import Decoder, Pieces, ReasoningMode
 
 SHIFTING_CONTEXTS: Final = 10
 """A request that shifts its context and sets no limit ends after so many contexts of output, as Ollama's do."""
+END_CHARACTERS_PER_TOKEN: Final = 8
+"""Of a text that is to be cut, so many characters of its end for each token of the context are tokenized at first."""
+END_MARGIN_TOKENS: Final = 64
+"""A cut changes the tokens beside it; more than these are never of them."""
+_HEAD_CHARACTERS: Final = 256
 _SYSTEM_ROLES: Final = ("system", "developer")
 _ID_CHARACTERS: Final = string.ascii_letters + string.digits
 
@@ -33,9 +38,12 @@ class Choice(NamedTuple):
 
 class _Tokenized(NamedTuple):
     tokens: list[int]
+    """All, or the first and those of the end, which are too many already."""
+    whole_tokens: int
+    """How many all are; estimated where only the end was tokenized."""
     reasoning: ReasoningMode
     rendered_ns: int
-    dropped_tokens: int
+    dropped_tokens: int = 0
 
 
 class Model:
@@ -157,21 +165,30 @@ class Model:
     def _tokenized(self, prompt: core.Prompt, request: core.Request) -> _Tokenized:
         limit = self._limit(request)
         if request.before:
-            return self._shortened(self._continued(prompt, request.before), request, limit)
+            return self._shortened(self._continued(prompt, request, limit), request, limit)
         if isinstance(prompt, core.ChatPrompt):
             return self._tokenized_chat(prompt, request, limit)
         rendered_ns = self._now_ns()
-        return self._shortened(_Tokenized(self.tokens_of(prompt), "none", rendered_ns, 0), request, limit)
+        return self._shortened(_Tokenized(*self._bounded(prompt, request, limit), "none", rendered_ns), request, limit)
 
-    def _continued(self, prompt: core.Prompt, before: tuple[int, ...]) -> _Tokenized:
+    def _continued(self, prompt: core.Prompt, request: core.Request, limit: int) -> _Tokenized:
         """A prompt's tokens after those of an earlier exchange, which began the text already."""
-        text, reasoning = self.render(prompt) if isinstance(prompt, core.ChatPrompt) else ("", "none")
-        rendered_ns = self._now_ns()
+        before = self._checked_tokens(core.TokenPrompt(request.before))
+        reasoning: ReasoningMode = "none"
         if isinstance(prompt, core.ChatPrompt):
-            tokens = self.provider.encode(text, add_special=False, parse_special=True)
-        else:
-            tokens = self.tokens_of(prompt)
-        return _Tokenized([*self._checked_tokens(core.TokenPrompt(before)), *tokens], reasoning, rendered_ns, 0)
+            text, reasoning = self.render(prompt)
+            prompt = core.TextPrompt(text, add_special=False)
+        rendered_ns = self._now_ns()
+        tokens, count = self._bounded(prompt, request, limit)
+        return _Tokenized([*before, *tokens], len(before) + count, reasoning, rendered_ns)
+
+    def _bounded(self, prompt: core.Prompt, request: core.Request, limit: int) -> tuple[list[int], int]:
+        """The tokens of a prompt and their number; of a text that will be cut to `limit`, little more than remains."""
+        if isinstance(prompt, core.TextPrompt) and request.truncate == "oldest":
+            length = len(prompt.text) + len(prompt.suffix)
+            return _end_tokens(length, limit, lambda characters: self._encode_end(prompt, characters))
+        tokens = self.tokens_of(prompt)
+        return tokens, len(tokens)
 
     @staticmethod
     def _shortened(whole: _Tokenized, request: core.Request, limit: int) -> _Tokenized:
@@ -183,32 +200,38 @@ class Model:
             return whole
         if request.truncate == "refuse":
             raise ContextLengthExceeded(limit_tokens=limit, prompt_tokens=len(tokens))
-        dropped = len(tokens) - limit + 1
-        return whole._replace(tokens=[*tokens[:1], *tokens[1 + dropped :]], dropped_tokens=dropped)
+        kept = [*tokens[:1], *tokens[len(tokens) - limit + 2 :]]
+        return whole._replace(tokens=kept, dropped_tokens=whole.whole_tokens - len(kept))
 
     def _tokenized_chat(self, prompt: core.ChatPrompt, request: core.Request, limit: int) -> _Tokenized:
         """A chat's tokens; where they don't fit and the request allows it, without the fewest oldest turns."""
-        whole = self._as_tokens(prompt)
+        may_cut = request.truncate == "oldest"
+        whole = self._as_tokens(prompt, limit if may_cut else None)
         if len(whole.tokens) < limit:
             return whole
-        starts = _later_starts(prompt.messages) if request.truncate == "oldest" else []
+        starts = _later_starts(prompt.messages) if may_cut else []
         fitting: _Tokenized | None = None
         low, high = 0, len(starts)
         while low < high:
             middle = (low + high) // 2
             shorter = msgspec.structs.replace(prompt, messages=_from(prompt.messages, starts[middle]))
-            if len((tried := self._as_tokens(shorter)).tokens) < limit:
+            if len((tried := self._as_tokens(shorter, limit)).tokens) < limit:
                 fitting, high = tried, middle
             else:
                 low = middle + 1
         if fitting is None:
-            raise ContextLengthExceeded(limit_tokens=limit, prompt_tokens=len(whole.tokens))
-        return fitting._replace(dropped_tokens=len(whole.tokens) - len(fitting.tokens))
+            raise ContextLengthExceeded(limit_tokens=limit, prompt_tokens=whole.whole_tokens)
+        return fitting._replace(dropped_tokens=whole.whole_tokens - len(fitting.tokens))
 
-    def _as_tokens(self, prompt: core.ChatPrompt) -> _Tokenized:
+    def _as_tokens(self, prompt: core.ChatPrompt, limit: int | None) -> _Tokenized:
+        """A chat's tokens; with a limit, of one that is far beyond it only the end's."""
         text, reasoning = self.render(prompt)
         rendered_ns = self._now_ns()
-        return _Tokenized(self._encode_chat(text), reasoning, rendered_ns, 0)
+        if limit is None:
+            tokens = self._encode_chat(text)
+            return _Tokenized(tokens, len(tokens), reasoning, rendered_ns)
+        bounded = _end_tokens(len(text), limit, lambda characters: self._encode_chat(text[-characters:]))
+        return _Tokenized(*bounded, reasoning, rendered_ns)
 
     def _encode_chat(self, text: str) -> list[int]:
         """A rendered chat's tokens; most templates write the token that begins a text themselves."""
@@ -224,12 +247,39 @@ class Model:
             raise UnsupportedFeature(f'"{self.name}" does not support insert', param="suffix")
         return tokens
 
+    def _encode_end(self, prompt: core.TextPrompt, characters: int) -> list[int]:
+        """The tokens of the last so many characters, after the first token of the whole."""
+        text, suffix = prompt.text, prompt.suffix[-characters:]
+        remaining = max(0, characters - len(suffix))
+        end = msgspec.structs.replace(prompt, text=text[max(0, len(text) - remaining) :])
+        if suffix:  # begins with a token of its own
+            return self._encode_text(msgspec.structs.replace(end, suffix=suffix))
+        first = self._encode_text(msgspec.structs.replace(prompt, text=text[:_HEAD_CHARACTERS]))[:1]
+        tokens = self._encode_text(end)
+        return [*first, *tokens[1:]] if remaining < len(text) else tokens
+
     def _checked_tokens(self, prompt: core.TokenPrompt) -> list[int]:
         size = self.info.n_vocab or 0
         wrong = next((token for token in prompt.tokens if not 0 <= token < size), None)
         if wrong is not None:
             raise BadRequest(f"Token {wrong} is not one of this model's {size} tokens.", param="prompt")
         return list(prompt.tokens)
+
+
+def _end_tokens(length: int, limit: int, encode: Callable[[int], list[int]]) -> tuple[list[int], int]:
+    """The tokens of a text's end that are sure to exceed the limit, and how many the whole has, estimated.
+
+    Of a shorter text all, and their number. `encode` gives the tokens of the last so many characters. A request may
+    hold 64 MiB of text, of which tokenizing a context's worth is little, and tokenizing all takes many seconds.
+    """
+    taken = END_CHARACTERS_PER_TOKEN * limit
+    while taken < length // 2:
+        tokens = encode(taken)
+        if len(tokens) >= limit + END_MARGIN_TOKENS:
+            return tokens, len(tokens) * length // taken
+        taken *= 4
+    tokens = encode(max(1, length))
+    return tokens, len(tokens)
 
 
 def _reseeded(sampling: core.Sampling, j: int) -> core.Sampling:
