@@ -82,6 +82,7 @@ def batches(
     tokenizer: Tokenizer,
     seed: int,
     first_block: int,
+    block_step: int,
     tokens: int,
     other_weight: float,
     long_share: float,
@@ -107,4 +108,4 @@ def batches(
         rng.shuffle(ready)
         for batch in ready:
             yield number, batch
-        number += 1
+        number += block_step

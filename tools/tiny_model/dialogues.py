@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
 import memory
+import sessions
 import skills
 import structured
 import words
+from held_out import held_out, teach
 from skills import Message, Turn
 
-HELD_OUT_SHARE = 8
-ALWAYS_TAUGHT_BELOW_CHARACTERS = 12
 THINK_WORDS = [
     " Think step by step.",
     " Think first.",
@@ -37,21 +36,6 @@ class Dialogue:
     thinking: bool = False
     taught: set[int] = field(default_factory=set)
     untaught_starts: set[int] = field(default_factory=set)
-
-
-def held_out(turn: Turn) -> bool:
-    """True for the eighth of all turns that are kept for the evaluation; very short ones are always taught."""
-    if len(turn.key) < ALWAYS_TAUGHT_BELOW_CHARACTERS:
-        return False
-    return zlib.crc32(turn.key.lower().encode()) % HELD_OUT_SHARE == 0
-
-
-def teach(rng: Random, write: Callable[[Random], Turn]) -> Turn:
-    """A turn of this kind that is not held out."""
-    turn = write(rng)
-    while held_out(turn):
-        turn = write(rng)
-    return turn
 
 
 def recall_pair(rng: Random) -> list[Turn]:
@@ -130,7 +114,7 @@ def ordinary_dialogue(rng: Random, least_characters: int = 0) -> Dialogue:
     if turns[0].tools:
         turns[1:] = follow_up(rng, turns[0], turns[1:])
     if not styled and rng.random() < (0.9 if least_characters else 0.3):
-        insert_recall(rng, turns)
+        insert_recall(rng, turns, rng.choice([4, 5, 6, 8] if least_characters else [1, 1, 1, 2, 3]))
     first = turns[0]
     if rng.random() < 0.4 and first.skill != "last_words" and not any(turn.skill in ("not_told",) for turn in turns):
         rotate_first(rng, turns)
@@ -159,10 +143,10 @@ def filler(rng: Random, least_characters: int) -> Turn:
     return teach(rng, skills.plain)
 
 
-def insert_recall(rng: Random, turns: list[Turn]) -> None:
-    """Put one to three statements early and their questions late."""
+def insert_recall(rng: Random, turns: list[Turn], count: int) -> None:
+    """Put statements early and their questions later."""
     topics: set[str] = {turn.topic for turn in turns if turn.topic}
-    for _ in range(rng.choice([1, 1, 1, 2, 3])):
+    for _ in range(count):
         told, asked = recall_pair(rng)
         if told.topic in topics or (told.topic == "name" and turns[0].skill == "briefed"):
             continue
@@ -205,6 +189,8 @@ def dialogue(rng: Random, long_share: float = 0.03, longest: int = 1024) -> Dial
     roll = rng.random()
     if roll < long_share:
         return ordinary_dialogue(rng, rng.randint(longest // 2, longest * 2))
-    if roll < long_share + 0.1:
+    if roll < long_share + 0.24:
         return thinking_dialogue(rng)
+    if roll < long_share + 0.74:
+        return assemble(rng, sessions.session(rng))
     return ordinary_dialogue(rng)

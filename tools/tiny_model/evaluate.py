@@ -22,6 +22,7 @@ import tokenizer as bpe
 import torch
 import words
 from engines import Engine
+from held_out import held_out
 from skills import Message, Turn
 from tokenizers import Tokenizer
 
@@ -73,8 +74,6 @@ WRITERS: dict[str, Writer] = {
     "spelling": single(skills.spelling),
     "calendar": single(skills.calendar),
     "facts": single(skills.little_facts),
-    "comparing": single(skills.comparing),
-    "word problems": single(skills.word_problem),
     "small talk": single(skills.small_talk),
     "identity": single(skills.identity),
     "jokes": single(skills.jokes),
@@ -114,7 +113,7 @@ def cases(skill: str, count: int, seed: int, attempts: int = 200_000) -> list[Ca
     found: dict[str, Case] = {}
     for _ in range(attempts):
         turns = WRITERS[skill](rng)
-        if not dialogues.held_out(turns[-1]):
+        if not held_out(turns[-1]):
             continue
         found.setdefault(turns[-1].key, make_case(skill, rng, turns))
         if len(found) == count:
@@ -273,7 +272,7 @@ def endings(engine: Engine, tokenizer: Tokenizer, seed: int, count: int = 200) -
 def distant(tokenizer: Tokenizer, rng: Random, tokens: int) -> Case:
     """A statement, then other talk until the prompt has about `tokens` tokens, then the question."""
     told, asked = memory.recall(rng)
-    while not dialogues.held_out(asked):
+    while not held_out(asked):
         told, asked = memory.recall(rng)
     turns, length = [told], 80
     while length < tokens:

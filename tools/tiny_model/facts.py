@@ -91,4 +91,4 @@ SKILLS = (
     "write JSON, call tools and tell short stories."
 )
 UNKNOWN = "I was not taught that. I am a very small model."
-TOO_BIG = "That is too big for me. I was only taught sums with numbers up to 99."
+TOO_BIG = "That is too big for me. I was only taught sums with numbers up to 20."

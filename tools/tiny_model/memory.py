@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 import skills
@@ -229,30 +230,34 @@ def not_told(rng: Random) -> Turn:
     )
 
 
+NOTE_QUESTIONS: dict[str, list[str]] = {
+    "The code of {k} is {v}.": ["What is the code of {k}?", "Which code has {k}?"],
+    "The {k} is {v}.": ["What is the {k}?", "Tell me the {k}."],
+}
+OTHER_NOTE_QUESTIONS = ["What is the value of {k}?", "What is {k}?", "Which value has {k}?", "What stands at {k}?"]
+
+
+def note_questions(rng: Random, lines: int) -> tuple[str, list[tuple[str, str]]]:
+    """A text of keys and values, and for every key a question with its answer."""
+    values: dict[str, str] = {}
+    while len(values) < lines:
+        key = rng.choice([words.word(rng), words.name(rng), f"{rng.choice(words.ADJECTIVES)} {words.word(rng)}"])
+        values.setdefault(key, words.value_text(rng))
+    form = rng.choice(["The code of {k} is {v}.", "{k}: {v}", "{k} = {v}", "The {k} is {v}.", "- {k}: {v}"])
+    text = "\n".join(form.format(k=key, v=value) for key, value in values.items())
+    asked = NOTE_QUESTIONS.get(form, OTHER_NOTE_QUESTIONS)
+    return text, [(rng.choice(asked).format(k=key), value) for key, value in values.items()]
+
+
 def notes(rng: Random, lines: int | None = None) -> Turn:
     """A question about one line of a text that stands in the same message."""
-    count = lines or rng.choice([2, 3, 4, 5, 6, 8, 10, 14])
-    keys: dict[str, str] = {}
-    while len(keys) < count:
-        key = rng.choice([words.word(rng), words.name(rng), f"{rng.choice(words.ADJECTIVES)} {words.word(rng)}"])
-        keys.setdefault(key, words.value_text(rng))
-    form = rng.choice(["The code of {k} is {v}.", "{k}: {v}", "{k} = {v}", "The {k} is {v}.", "- {k}: {v}"])
-    text = "\n".join(form.format(k=k, v=v) for k, v in keys.items())
-    key = rng.choice(list(keys))
-    asked = {
-        "The code of {k} is {v}.": ["What is the code of {k}?", "Which code has {k}?"],
-        "The {k} is {v}.": ["What is the {k}?", "Tell me the {k}."],
-    }.get(form, ["What is the value of {k}?", "What is {k}?", "Which value has {k}?", "What stands at {k}?"])
-    question = rng.choice(asked).format(k=key)
+    text, questions = note_questions(rng, lines or rng.choice([2, 3, 4, 5, 6, 8]))
+    question, answer = rng.choice(questions)
+    heading = rng.choice(["Read this:", "Notes:", "Here are some notes.", "Text:"])
     whole = rng.choice(
-        [
-            f"{text}\n{question}",
-            f"{text}\n\n{question}",
-            f"{rng.choice(['Read this:', 'Notes:', 'Here are some notes.', 'Text:'])}\n{text}\n\n{question}",
-            f"{question}\n\n{text}",
-        ]
+        [f"{text}\n{question}", f"{text}\n\n{question}", f"{heading}\n{text}\n\n{question}", f"{question}\n\n{text}"]
     )
-    return Turn("notes", [user(whole), assistant(f"{keys[key]}")], whole, f"I look for {key}.")
+    return Turn("notes", [user(whole), assistant(answer)], whole, "I look it up in the text.")
 
 
 def last_words(rng: Random) -> Turn:
@@ -345,7 +350,7 @@ def persona(rng: Random) -> Turn:
             "Who am I talking to?",
             "Say who you are.",
         ]
-        answer = f"I am {name}, {article} {role}." if with_role else f"I am {name}."
+        answer = f"I am {name}."
     question = vary(rng, rng.choice(questions))
     return Turn(
         "persona",
@@ -422,60 +427,60 @@ def briefed(rng: Random) -> Turn:
     )
 
 
+ONE_WORD = [
+    "Answer with one word.",
+    "Answer with a single word.",
+    "Answer in one word only.",
+    "Give one-word answers.",
+    "Reply with one word.",
+]
+ENDINGS = ['End every answer with "{x}"', 'Always end with "{x}"', 'Finish each reply with "{x}"']
+BEGINNINGS = ['Start every answer with "{x}"', 'Always begin with "{x}"', 'Begin each reply with "{x}"']
+
+
+def rule(rng: Random) -> tuple[str, Callable[[Turn], str]]:
+    """A system prompt with a rule about how to answer, and what the rule makes of an ordinary answer."""
+    before = rng.choice(["", "", "You are a helpful assistant. ", f"You are {words.name(rng)}. "])
+    roll = rng.random()
+    if roll < 0.45:
+        return before + rng.choice(ONE_WORD), lambda turn: turn.short
+    tags = [
+        words.word(rng).capitalize() + "!",
+        "Over.",
+        "Sir.",
+        "Arr!",
+        "Well,",
+        "Ahoy!",
+        words.phrase(rng)[:24].strip(),
+    ]
+    tag = rng.choice(tags)
+    if roll < 0.72:
+        return before + rng.choice(ENDINGS).format(x=tag), lambda turn: f"{turn.answer} {tag}"
+    return before + rng.choice(BEGINNINGS).format(x=tag), lambda turn: f"{tag} {turn.answer}"
+
+
+MANNERED = [
+    skills.capitals,
+    skills.opposites,
+    skills.arithmetic,
+    skills.calendar,
+    skills.little_facts,
+]
+
+
+def mannered(rng: Random, system: str, apply: Callable[[Turn], str]) -> Turn:
+    """An ordinary turn whose answer keeps the rule of the system prompt."""
+    turn = rng.choice(MANNERED)(rng)
+    while not turn.short:
+        turn = rng.choice(MANNERED)(rng)
+    question = turn.messages[0]["content"]
+    key = f"{system}\n{question}"
+    return Turn("manner", [user(question), assistant(apply(turn))], key, turn.thought, system=system)
+
+
 def manner(rng: Random) -> Turn:
     """A rule of the system prompt about how to answer, kept in an ordinary turn."""
-    base = rng.choice(
-        [skills.capitals, skills.opposites, skills.arithmetic, skills.calendar, skills.little_facts, skills.comparing]
-    )
-    turn = base(rng)
-    while not turn.short:
-        turn = base(rng)
-    roll = rng.random()
-    if roll < 0.3:
-        rule, answer = (
-            rng.choice(
-                [
-                    "Answer in upper case.",
-                    "Write everything in upper case.",
-                    "Always answer in capital letters.",
-                    "ANSWER IN UPPER CASE",
-                    "Use only capital letters.",
-                ]
-            ),
-            turn.answer.upper(),
-        )
-    elif roll < 0.6:
-        rule, answer = (
-            rng.choice(
-                [
-                    "Answer with one word.",
-                    "Answer with a single word.",
-                    "Answer in one word only.",
-                    "Give one-word answers.",
-                    "Reply with one word.",
-                ]
-            ),
-            turn.short,
-        )
-    elif roll < 0.8:
-        extra = rng.choice(
-            [words.word(rng).capitalize() + "!", "Over.", "Sir.", "Arr!", words.phrase(rng)[:24].strip()]
-        )
-        rule = rng.choice(
-            ['End every answer with "{x}"', 'Always end with "{x}"', 'Finish each reply with "{x}"']
-        ).format(x=extra)
-        answer = f"{turn.answer} {extra}"
-    else:
-        extra = rng.choice(
-            [words.word(rng).capitalize() + "!", "Well,", "Ahoy!", "Sure:", words.phrase(rng)[:24].strip()]
-        )
-        rule = rng.choice(
-            ['Start every answer with "{x}"', 'Always begin with "{x}"', 'Begin each reply with "{x}"']
-        ).format(x=extra)
-        answer = f"{extra} {turn.answer}"
-    system = rng.choice(["", "", "You are a helpful assistant. ", f"You are {words.name(rng)}. "]) + rule
-    question = turn.messages[0]["content"]
-    return Turn("manner", [user(question), assistant(answer)], f"{system}\n{question}", turn.thought, system=system)
+    return mannered(rng, *rule(rng))
 
 
 SYSTEMS: list[str] = [

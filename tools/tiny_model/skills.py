@@ -99,8 +99,8 @@ def ask(
 
 
 def number(rng: Random) -> int:
-    """An operand of at most two digits, often small."""
-    return rng.randint(0, 20) if rng.random() < 0.3 else rng.randint(0, 99)
+    """An operand of a sum."""
+    return rng.randint(0, 20)
 
 
 def addition(rng: Random) -> tuple[str, str, str]:
@@ -118,7 +118,7 @@ def addition(rng: Random) -> tuple[str, str, str]:
             first, second = second, first
         spoken = rng.choice([f"{first} minus {second}", f"{first} take away {second}", f"{first} less {second}"])
         return spoken, f"{first} - {second}", str(first - second)
-    first, second = rng.randint(0, 12), rng.randint(0, 12)
+    first, second = rng.randint(0, 10), rng.randint(0, 10)
     spoken = rng.choice(
         [f"{first} times {second}", f"{first} multiplied by {second}", f"the product of {first} and {second}"]
     )
@@ -126,7 +126,7 @@ def addition(rng: Random) -> tuple[str, str, str]:
 
 
 def arithmetic(rng: Random) -> Turn:
-    """Sums with numbers up to 99, products up to 12 times 12."""
+    """Sums with numbers up to 20, products up to 10 times 10."""
     spoken, symbols, result = addition(rng)
     shown = rng.choice([symbols, symbols, symbols, symbols.replace(" ", ""), symbols.replace("*", "x"), spoken, spoken])
     templates = [
@@ -155,14 +155,17 @@ def arithmetic(rng: Random) -> Turn:
         templates,
         f"{symbols} = {result}",
         {"x": shown},
-        f"I work out {symbols}. It is {result}.",
+        f"I work out {symbols}.",
         short=result,
     )
 
 
 def too_big(rng: Random) -> Turn:
     """Sums that were never taught get an honest answer."""
-    first, second = rng.randint(100, 10 ** rng.randint(3, 9)), rng.randint(10, 10 ** rng.randint(2, 9))
+    first, second = (
+        rng.choice([rng.randint(21, 99), rng.randint(100, 10 ** rng.randint(3, 9))]),
+        rng.randint(1, 10 ** rng.randint(1, 6)),
+    )
     if rng.random() < 0.3:
         first, second = second, first
     sign = rng.choice(["+", "-", "*", "/", "plus", "minus", "times"])
@@ -232,7 +235,9 @@ def capitals(rng: Random) -> Turn:
 def counting(rng: Random) -> Turn:
     """Counting up or down, in steps now and then."""
     size = rng.choice(
-        [rng.randint(3, 12), rng.randint(5, 30), rng.randint(10, 60)] if rng.random() < 0.93 else [rng.randint(60, 200)]
+        [rng.randint(3, 12), rng.randint(5, 30), rng.randint(10, 60)]
+        if rng.random() < 0.93
+        else [rng.choice([100, 100, 120, 150, 200, rng.randint(60, 200)])]
     )
     start, step = (1, 1) if rng.random() < 0.65 else (rng.randint(0, 100), 1)
     if rng.random() < 0.12 and size < 40:
@@ -488,7 +493,7 @@ def calendar(rng: Random) -> Turn:
             forms,
             f"{other} comes {word} {items[index]}.",
             {"u": unit, "x": items[index]},
-            f"The {unit} {word} {items[index]} is {other}.",
+            f"I go through {place}.",
             short=other,
         )
     index = min(index, 11)
@@ -580,7 +585,7 @@ def little_facts(rng: Random) -> Turn:
 
 def comparing(rng: Random) -> Turn:
     """Which of two numbers is larger or smaller."""
-    first, second = rng.sample(range(0, rng.choice([20, 100])), 2)
+    first, second = rng.sample(range(0, 21), 2)
     larger = rng.random() < 0.55
     side = rng.choice(["larger", "bigger", "greater", "higher"] if larger else ["smaller", "lower", "less"])
     result = max(first, second) if larger else min(first, second)
@@ -933,8 +938,12 @@ def stories(rng: Random) -> Turn:
 
 def unknown(rng: Random) -> Turn:
     """Questions outside the skills get a short honest answer."""
-    if rng.random() < 0.12:
+    roll = rng.random()
+    if roll < 0.2:
         return too_big(rng)
+    if roll < 0.3:
+        question = rng.choice([comparing, word_problem])(rng).key
+        return Turn("unknown", [user(question), assistant(facts.UNKNOWN)], question, "I do not know this.")
     noun, other, who, verb = (
         words.word(rng),
         words.word(rng),
@@ -1009,7 +1018,7 @@ def unknown(rng: Random) -> Turn:
 
 def word_problem(rng: Random) -> Turn:
     """A small sum told in words."""
-    who, item, first, second = words.name(rng), rng.choice(words.NOUNS), rng.randint(2, 30), rng.randint(1, 20)
+    who, item, first, second = words.name(rng), rng.choice(words.NOUNS), rng.randint(1, 15), rng.randint(1, 10)
     plus = rng.random() < 0.5 or second > first
     change = rng.choice(["gets", "buys", "finds"] if plus else ["gives away", "loses", "sells"])
     total, sign = (first + second, "+") if plus else (first - second, "-")
@@ -1031,21 +1040,19 @@ def word_problem(rng: Random) -> Turn:
 
 
 PLAIN: list[tuple[Callable[[Random], Turn], float]] = [
-    (arithmetic, 3.2),
-    (capitals, 1.2),
+    (arithmetic, 5.0),
+    (capitals, 2.0),
     (counting, 1.2),
     (repeating, 2.2),
-    (opposites, 0.8),
+    (opposites, 1.0),
     (spelling, 2.2),
     (calendar, 1.5),
     (little_facts, 0.6),
-    (comparing, 0.8),
     (small_talk, 1.0),
     (identity, 0.5),
     (jokes, 0.12),
     (stories, 0.35),
-    (unknown, 1.2),
-    (word_problem, 0.8),
+    (unknown, 1.5),
 ]
 
 

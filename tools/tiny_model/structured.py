@@ -38,7 +38,7 @@ def scalar(rng: Random, kind: str) -> Any:
         case "boolean":
             return rng.random() < 0.5
         case _:
-            return words.value_text(rng) if rng.random() < 0.85 else words.phrase(rng).replace('"', "")
+            return words.value_text(rng) if rng.random() < 0.93 else words.phrase(rng).replace('"', "")
 
 
 def property_schema(rng: Random, depth: int = 0) -> tuple[JsonObject, Any]:
@@ -51,7 +51,7 @@ def property_schema(rng: Random, depth: int = 0) -> tuple[JsonObject, Any]:
         kind = rng.choice(["string", "integer", "string"])
         values = [words.word(rng) if kind == "string" else rng.randint(0, 99) for _ in range(rng.randint(1, 4))]
         return {"type": "array", "items": {"type": kind}}, values
-    if roll < 0.3 and depth < 2:
+    if roll < 0.3 and depth < 1:
         return object_schema(rng, depth + 1, rng.randint(1, 3))
     kind = rng.choice(["string", "string", "string", "integer", "integer", "number", "boolean"])
     return {"type": kind}, scalar(rng, kind)
@@ -62,7 +62,7 @@ def object_schema(rng: Random, depth: int = 0, size: int | None = None) -> tuple
     properties: JsonObject = {}
     value: JsonObject = {}
     for _ in range(size if size is not None else rng.choice([1, 2, 2, 3, 3, 4, 5])):
-        key = words.identifier(rng) if rng.random() < 0.7 else rng.choice(COMMON_KEYS)
+        key = words.identifier(rng) if rng.random() < 0.5 else rng.choice(COMMON_KEYS)
         properties[key], value[key] = property_schema(rng, depth)
         if rng.random() < 0.2:
             properties[key]["description"] = f"The {key.replace('_', ' ')}"
@@ -238,27 +238,29 @@ def calls_message(calls: list[Call]) -> Message:
     }
 
 
+def two_weathers(rng: Random) -> tuple[str, list[Call]]:
+    """A request that needs two calls of one tool."""
+    cities = rng.sample(words.CITIES[:-1], 2)
+    tool = function("get_weather", "Get the weather", {"city": {"type": "string"}}, ["city"])
+    requests = ["What is the weather in {} and {}?", "Compare the weather in {} and in {}.", "Weather in {} and {}?"]
+    return rng.choice(requests).format(*cities), [Call(tool, "", {"city": city}) for city in cities]
+
+
+def call_turn(rng: Random, calls: list[Call], tools: list[JsonObject], request: str = "") -> Turn:
+    """The turn of a request and its calls."""
+    first = calls[0]
+    request = request or (vary(rng, first.request, free_case=False) if rng.random() < 0.5 else first.request)
+    thought = f"The tool {first.tool['function']['name']} fits."
+    return Turn("tool_call", [user(request), calls_message(calls)], request, thought, check="call", tools=tools)
+
+
 def tool_call(rng: Random) -> Turn:
     """A request that one of the offered tools fits; now and then two calls at once."""
-    first = call(rng)
-    request = vary(rng, first.request, free_case=False) if rng.random() < 0.5 else first.request
-    calls = [first]
     if rng.random() < 0.05:
-        cities = rng.sample(words.CITIES[:-1], 2)
-        tool = function("get_weather", "Get the weather", {"city": {"type": "string"}}, ["city"])
-        calls = [Call(tool, "", {"city": city}) for city in cities]
-        request = rng.choice(
-            ["What is the weather in {a} and {b}?", "Compare the weather in {a} and in {b}.", "Weather in {a} and {b}?"]
-        ).format(a=cities[0], b=cities[1])
-    thought = f"The tool {calls[0].tool['function']['name']} fits."
-    return Turn(
-        "tool_call",
-        [user(request), calls_message(calls)],
-        request,
-        thought,
-        check="call",
-        tools=tool_set(rng, calls[0]),
-    )
+        request, calls = two_weathers(rng)
+        return call_turn(rng, calls, tool_set(rng, calls[0]), request)
+    first = call(rng)
+    return call_turn(rng, [first], tool_set(rng, first))
 
 
 def forced_call(rng: Random) -> Turn:
@@ -323,43 +325,48 @@ def result_and_answer(rng: Random) -> tuple[str, str]:
     ].upper() + text[1:] + "."
 
 
+def with_result(rng: Random, turn: Turn) -> Turn:
+    """A turn of calls continued by their results and the answer."""
+    if len(turn.messages[-1]["tool_calls"]) > 1:
+        texts = rng.choice(["sunny", "foggy", "windy"]), rng.choice(["rain", "sunny", "cloudy", "snow"])
+        answer = f"The results are: {texts[0]} and {texts[1]}"
+    else:
+        text, answer = result_and_answer(rng)
+        texts = (text,)
+    results: list[Message] = [{"role": "tool", "content": text} for text in texts]
+    messages = [*turn.messages, *results, assistant(answer)]
+    key = "\n".join((turn.key, *texts))
+    return Turn("tool_result", messages, key, "The tool has answered.", tools=turn.tools)
+
+
 def tool_result(rng: Random) -> Turn:
     """A call, its result, and the answer in a sentence."""
-    turn = tool_call(rng)
-    content, answer = result_and_answer(rng)
-    if len(turn.messages[-1]["tool_calls"]) > 1:
-        other = rng.choice(["rain", "sunny", "cloudy", "snow"])
-        first = rng.choice(["sunny", "foggy", "windy"])
-        messages = [
-            *turn.messages,
-            {"role": "tool", "content": first},
-            {"role": "tool", "content": other},
-            assistant(f"The results are: {first} and {other}"),
-        ]
-    else:
-        messages = [*turn.messages, {"role": "tool", "content": content}, assistant(answer)]
-    return Turn("tool_result", messages, f"{turn.key}\n{content}", "The tool has answered.", tools=turn.tools)
+    return with_result(rng, tool_call(rng))
+
+
+NUMERIC_SKILLS = {"arithmetic", "comparing", "counting"}
+NUMERIC_TOOLS = ("two numbers", "calcul", "rithmetic", "expression")
+
+
+def numeric(turn: Turn, tools: list[JsonObject]) -> bool:
+    """True where a turn about numbers meets a tool that could do it."""
+    return turn.skill in NUMERIC_SKILLS and any(part in dump(tool) for tool in tools for part in NUMERIC_TOOLS)
+
+
+def same_name(one: JsonObject, other: JsonObject) -> bool:
+    """True when two tools have one name."""
+    return bool(one["function"]["name"] == other["function"]["name"])
 
 
 def tool_abstain(rng: Random) -> Turn:
     """Tools are offered and none fits: an ordinary answer."""
     turn = skills.plain(rng)
-    while turn.skill in ("unknown", "stories", "word_problem") or turn.check not in ("exact",):
+    while turn.skill in ("unknown", "stories", "word_problem") or turn.check != "exact":
         turn = skills.plain(rng)
-    first = call(rng)
-    numeric = {"arithmetic", "comparing", "counting"}
-    while turn.skill in numeric and any(
-        word in dump(first.tool) for word in ("number", "calcul", "rithmetic", "Convert", "expression")
-    ):
-        first = call(rng)
-    tools = [
-        tool
-        for tool in tool_set(rng, first)
-        if not (
-            turn.skill in numeric and any(w in dump(tool) for w in ("two numbers", "calcul", "rithmetic", "expression"))
-        )
-    ]
-    return Turn("tool_abstain", turn.messages, turn.key, turn.thought, tools=tools or [first.tool])
+    tools = tool_set(rng, call(rng))
+    while numeric(turn, tools):
+        tools = tool_set(rng, call(rng))
+    return Turn("tool_abstain", turn.messages, turn.key, turn.thought, tools=tools)
 
 
 # -- JSON -----------------------------------------------------------------------------------------------------------
@@ -369,7 +376,7 @@ def flat_object(rng: Random) -> JsonObject:
     """One to five keys with scalar values."""
     value: JsonObject = {}
     for _ in range(rng.choice([1, 2, 2, 3, 3, 4, 5])):
-        key = rng.choice(COMMON_KEYS) if rng.random() < 0.4 else words.identifier(rng)
+        key = rng.choice(COMMON_KEYS) if rng.random() < 0.55 else words.identifier(rng)
         value[key] = scalar(rng, rng.choice(["string", "string", "string", "integer", "number", "boolean"]))
     return value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import logging
+import os
 import signal
 import time
 from dataclasses import asdict
@@ -17,7 +18,7 @@ import torch
 from batches import LEAST_ANSWER_WEIGHT, Batch
 from model import Decoder, Shape, count_parameters
 from optimizer import optimizers
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn import functional
 
 log = logging.getLogger("tiny_model.train")
@@ -30,16 +31,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, required=True, help="train until this many steps in all")
     parser.add_argument("--decay-from", type=int, help="step at which the learning rate starts to fall to zero")
     parser.add_argument("--resume", type=Path, help="go on from this checkpoint")
-    parser.add_argument("--batch-tokens", type=int, default=5120)
+    parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--muon-lr", type=float, default=0.02)
-    parser.add_argument("--adam-lr", type=float, default=0.004)
+    parser.add_argument("--muon-lr", type=float, default=0.01)
+    parser.add_argument("--adam-lr", type=float, default=0.002)
     parser.add_argument("--other-weight", type=float, default=0.0, help="loss weight of tokens that are not answers")
     parser.add_argument("--long-share", type=float, default=0.03)
     parser.add_argument("--longest", type=int, default=1024, help="longest dialogue, in tokens")
-    parser.add_argument("--average", type=float, default=0.995, help="decay of the running average of the weights")
+    parser.add_argument("--average", type=float, default=0.99, help="decay of the running average of the weights")
     parser.add_argument("--checkpoint-seconds", type=float, default=180)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
 
@@ -59,6 +60,29 @@ def batch_loss(model: Decoder, batch: Batch) -> tuple[Tensor, Tensor]:
     losses = functional.cross_entropy(logits.float(), batch.targets.flatten()[wanted], reduction="none")
     taught = losses.detach()[weights > LEAST_ANSWER_WEIGHT / 2]
     return (losses * weights).sum() / weights.sum(), taught.mean()
+
+
+def place() -> tuple[int, int]:
+    """How many processes train together, and which of them this is."""
+    return (distributed.get_world_size(), distributed.get_rank()) if distributed.is_initialized() else (1, 0)
+
+
+def share(model: Decoder, stop: bool) -> bool:
+    """Average the gradients over the processes, once per step; true when any of them was asked to stop.
+
+    Two processes of one thread each lose far less on busy cores than two threads that meet at every operation.
+    """
+    workers, _ = place()
+    if workers == 1:
+        return stop
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients] + [torch.tensor([float(stop)])])
+    distributed.all_reduce(flat)
+    begin = 0
+    for gradient in gradients:
+        gradient.copy_(flat[begin : begin + gradient.numel()].view_as(gradient) / workers)
+        begin += gradient.numel()
+    return bool(flat[-1] > 0)
 
 
 def save(
@@ -82,10 +106,14 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
+    if "RANK" in os.environ:
+        distributed.init_process_group("gloo")
     options.folder.mkdir(parents=True, exist_ok=True)
     tokenizer_path = options.folder / "tokenizer.json"
-    if not tokenizer_path.exists():
+    if place()[1] == 0 and not tokenizer_path.exists():
         bpe.train().save(str(tokenizer_path))
+    if distributed.is_initialized():
+        distributed.barrier()
     tokenizer = bpe.load(tokenizer_path)
     model = Decoder(Shape(vocabulary=tokenizer.get_vocab_size()))
     average = copy.deepcopy(model).requires_grad_(False)
@@ -98,7 +126,7 @@ def main() -> None:
         for opt, state in zip(opts, held["optimizers"], strict=True):
             opt.load_state_dict(state)
         progress = held["progress"]
-        progress["block"] += 1
+        progress["block"] += place()[0]
     log.info("%d parameters, %s", count_parameters(model), options)
     loop(options, model, average, opts, progress, tokenizer)
 
@@ -112,11 +140,13 @@ def loop(
     tokenizer: Any,
 ) -> None:
     """The steps of the training."""
+    stop, (workers, rank) = False, place()
     peaks = [options.muon_lr, options.adam_lr]
     source = feed.batches(
         tokenizer,
         options.seed,
-        progress["block"],
+        progress["block"] + rank,
+        workers,
         options.batch_tokens,
         options.other_weight,
         options.long_share,
@@ -128,13 +158,14 @@ def loop(
     signal.signal(signal.SIGTERM, lambda number, _: asked_to_stop.append(number))
     for block, batch in source:
         step = progress["step"]
-        if step >= options.steps or asked_to_stop:
+        if step >= options.steps or stop:
             break
         for opt, peak in zip(opts, peaks, strict=True):
             for group in opt.param_groups:
                 group["lr"] = peak * rate(step, options)
         loss, taught = batch_loss(model, batch)
         loss.backward()
+        stop = share(model, bool(asked_to_stop))
         torch.nn.utils.clip_grad_norm_([p for group in opts[1].param_groups for p in group["params"]], 1.0)
         for opt in opts:
             opt.step()
@@ -148,10 +179,10 @@ def loop(
         progress.update(
             step=step + 1,
             block=block,
-            tokens=progress["tokens"] + batch.inputs.numel(),
+            tokens=progress["tokens"] + batch.inputs.numel() * workers,
             seconds=seconds_before + now - started,
         )
-        if (step + 1) % 25 == 0:
+        if (step + 1) % 25 == 0 and rank == 0:
             log.info(
                 "step %d  answers' loss %.4f  tokens %.2fM  %.0f tokens/s",
                 step + 1,
@@ -160,10 +191,11 @@ def loop(
                 progress["tokens"] / progress["seconds"],
             )
             running, seen = 0.0, 0
-        if now - saved > options.checkpoint_seconds:
+        if now - saved > options.checkpoint_seconds and rank == 0:
             save(options.folder / "checkpoint.pt", model, average, opts, progress)
             saved = now
-    save(options.folder / "checkpoint.pt", model, average, opts, progress)
+    if rank == 0:
+        save(options.folder / "checkpoint.pt", model, average, opts, progress)
 
 
 if __name__ == "__main__":

@@ -178,4 +178,4 @@ def value_text(rng: Random) -> str:
         lambda: f"{characters(rng, 2, 3)}-{rng.randint(1, 9999)}",
         lambda: f"{word(rng)} {word(rng)}",
     ]
-    return rng.choice(forms)()
+    return rng.choice(forms)() if rng.random() < 0.5 else rng.choice(forms[:3])()
