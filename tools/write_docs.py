@@ -16,6 +16,7 @@ import pydantic
 from pydantic.fields import FieldInfo
 
 from heylook_llm import cli, config
+from heylook_llm.server import refused
 from heylook_llm.server.wire import ollama, openai, table
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -253,6 +254,12 @@ def routes(bodies: dict[str, type[table.Body]]) -> str:
     return "\n".join(f"### {route}\n\n{fields(body)}\n" for route, body in bodies.items())
 
 
+def refusals() -> str:
+    """The routes that are refused, and what they answer."""
+    rows = [(f"`{row.methods} {row.path}`", row.handler.__doc__ or "") for row in (*refused.OPENAI, *refused.OLLAMA)]
+    return grid(("Route", "Answer"), rows)
+
+
 def grid(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     """A Markdown table."""
     lines = [heads, tuple("---" for _ in heads), *rows]
@@ -272,6 +279,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "commands": commands,
     "openai": lambda: routes(openai.BODIES),
     "ollama": lambda: routes(ollama.BODIES),
+    "refused": refusals,
     "ollama-options": lambda: fields(ollama.OPTIONS),
 }
 

@@ -65,6 +65,54 @@ async def test_an_unknown_url_of_ollama() -> None:
         assert (reply.status, reply.body) == (404, b"404 page not found")
 
 
+REFUSED = [
+    ("POST", "/v1/embeddings", "Embeddings are not offered yet"),
+    ("POST", "/v1/responses", "use POST /v1/chat/completions"),
+    ("POST", "/v1/messages", "use POST /v1/chat/completions"),
+    ("POST", "/v1/messages/count_tokens", "use POST /tokenize"),
+    ("POST", "/api/embed", "Embeddings are not offered yet"),
+    ("POST", "/api/embeddings", "Embeddings are not offered yet"),
+    ("POST", "/api/pull", "models.yaml"),
+    ("POST", "/api/push", "copy the model's file"),
+    ("POST", "/api/create", "models.yaml"),
+    ("POST", "/api/copy", "aliases"),
+    ("DELETE", "/api/delete", "remove the model's entry from models.yaml"),
+    ("POST", "/api/blobs/sha256:" + 64 * "0", "models.yaml"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "words"), REFUSED)
+async def test_what_is_not_offered_is_refused_in_its_dialect(method: str, path: str, words: str) -> None:
+    reply = await call(app_of(), method, path, {"model": "scripted", "stream": True})
+    assert reply.status == 400
+    error = reply.json["error"]
+    if path.startswith("/api/"):
+        text = error
+    elif path.startswith("/v1/messages"):
+        assert reply.json["type"] == "error"
+        assert error["type"] == "invalid_request_error"
+        text = error["message"]
+    else:
+        assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", "unsupported_value", None)
+        text = error["message"]
+    assert words in text
+    assert "\n" not in text
+
+
+async def test_no_upload_is_found() -> None:
+    assert (await call(app_of(), "HEAD", "/api/blobs/sha256:" + 64 * "0")).status == 404
+
+
+async def test_refused_routes_are_marked_in_the_document() -> None:
+    paths = (await document())["paths"]
+    for method, path, words in REFUSED:
+        operation = paths[path.replace("sha256:" + 64 * "0", "{digest}")][method.lower()]
+        assert operation["x-heylook-treatment"] == "refused"
+        assert words in operation["description"]
+        assert set(operation["responses"]) == {"400"}
+    assert not any("x-heylook-treatment" in op for op in paths["/api/chat"].values())
+
+
 async def test_another_verb() -> None:
     reply = await call(app_of(), "GET", "/v1/chat/completions")
     assert (reply.status, reply.json["error"]["code"], reply.headers["allow"]) == (405, "method_not_supported", "POST")

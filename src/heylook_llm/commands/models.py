@@ -14,6 +14,7 @@ from heylook_llm.commands.state import running_server
 _FOREVER_SECONDS: Final = 20 * 365 * 86400.0
 _AGES: Final = ((365 * 86400, "year"), (30 * 86400, "month"), (7 * 86400, "week"), (86400, "day"), (3600, "hour"))
 _SIZES: Final = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB"))
+_NO_REMOVAL: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 _NO_ROUTE: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
 
 
@@ -116,7 +117,7 @@ def remove(client: Client, models: Sequence[str]) -> None:
         try:
             client.ask("DELETE", "/api/delete", {"model": model, "name": model})
         except Refused as error:
-            if error.status not in _NO_ROUTE:
+            if error.status not in _NO_REMOVAL:
                 raise
             _explain_removal(client, model)
         click.echo(f"deleted '{model}'")

@@ -12,14 +12,14 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 
 from heylook_llm.errors import BadRequest, EngineError, HeylookError, MethodNotAllowed, NotFound
-from heylook_llm.server import admin, ollama_routes, openai_routes, openapi, pages
+from heylook_llm.server import admin, ollama_routes, openai_routes, openapi, pages, refused
 from heylook_llm.server.backend import Backend
 from heylook_llm.server.cards import Cards
 from heylook_llm.server.endpoint import Endpoint, Options, Server, respond
 from heylook_llm.server.generate import InFlight, Place
 from heylook_llm.server.guard import REQUEST_ID, Access, Guard
 from heylook_llm.server.performance import Performance
-from heylook_llm.server.wire import jsontext, ollama, openai
+from heylook_llm.server.wire import anthropic, jsontext, ollama, openai
 from heylook_llm.server.wire.exchange import Reply
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,7 @@ OPENAI: Final = (
         "OpenAI.TemplateBody",
         _HELLO,
     ),
+    *refused.OPENAI,
 )
 OLLAMA: Final = (
     Endpoint("GET HEAD", "/api/version", ollama_routes.ollama_version, "use", "The API's version"),
@@ -107,6 +108,7 @@ OLLAMA: Final = (
         "Ollama.GenerateBody",
         {**_PROMPT, "stream": False},
     ),
+    *refused.OLLAMA,
 )
 ADMIN: Final = (
     Endpoint("GET", "/v1/capabilities", admin.capabilities, "use", "What is honoured, ignored and refused"),
@@ -166,7 +168,9 @@ def _mount(app: FastAPI, server: Server, endpoint: Endpoint) -> None:
         tags=[openapi.tag_of(endpoint)],
         response_model=None,
         response_class=Response,
-        responses={200: {"content": {endpoint.media_type: {}}}},
+        responses={} if endpoint.refused else {200: {"content": {endpoint.media_type: {}}}},
+        status_code=400 if endpoint.refused else 200,
+        deprecated=endpoint.refused or None,
         openapi_extra=described,
     )
     for method in others:
@@ -204,6 +208,8 @@ def _access(table: tuple[Endpoint, ...]) -> Callable[[str, str], Access]:
 def worded(api: str, error: HeylookError, path: str) -> Reply:
     """An error in the words of the dialect that a path belongs to: the one place where it becomes a status."""
     ollamas = path.startswith("/api/") or (api == "ollama" and not path.startswith("/v1/"))
+    if path == "/v1/messages" or path.startswith("/v1/messages/"):
+        return anthropic.error(error)
     if not ollamas:
         return openai.error(error)
     if type(error) is NotFound and error.code == "unknown_url":

@@ -66,6 +66,8 @@ class Endpoint:
     example: dict[str, Any] = field(default_factory=dict)
     """A body that runs against the bundled model."""
     media_type: str = "application/json"
+    refused: bool = False
+    """Clients ask for it, and get an error that says what to do instead."""
 
     @property
     def operation(self) -> str:

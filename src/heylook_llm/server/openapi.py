@@ -33,6 +33,18 @@ _ERRORS: Final[dict[str, Any]] = {
         },
     },
     "Ollama.Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
+    "Anthropic.Error": {
+        "type": "object",
+        "required": ["type", "error"],
+        "properties": {
+            "type": {"type": "string"},
+            "error": {
+                "type": "object",
+                "required": ["type", "message"],
+                "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
     "Admin.Load": {"type": "object", "properties": {"n_ctx": {"type": "integer", "minimum": 4}}},
     "Admin.Unload": {"type": "object", "properties": {"force": {"type": "boolean", "default": False}}},
     "Admin.Pin": {"type": "object", "properties": {"pinned": {"type": "boolean", "default": True}}},
@@ -59,6 +71,8 @@ def tag_of(endpoint: Endpoint) -> str:
 def described(endpoint: Endpoint) -> dict[str, Any]:
     """What a route adds to its operation: the body with its example, and its errors."""
     told: dict[str, Any] = {"responses": {"4XX": _error(endpoint), "5XX": _error(endpoint)}}
+    if endpoint.refused:
+        told = {"responses": {"400": _error(endpoint)}, "x-heylook-treatment": "refused"}
     if names := _PARAMETER.findall(endpoint.path):
         told["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
@@ -76,6 +90,8 @@ def described(endpoint: Endpoint) -> dict[str, Any]:
 
 def _error(endpoint: Endpoint) -> dict[str, Any]:
     name = "Ollama.Error" if tag_of(endpoint) == "Ollama" else "OpenAI.Error"
+    if endpoint.path.startswith("/v1/messages"):
+        name = "Anthropic.Error"
     return {"description": "An error", "content": {"application/json": {"schema": {"$ref": _REF + name}}}}
 
 

@@ -1,0 +1,88 @@
+"""The routes that clients of the dialects ask for and this version doesn't offer; each says what to do instead."""
+
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from heylook_llm.errors import HeylookError, NotFound, UnsupportedFeature
+from heylook_llm.server.endpoint import Endpoint, Handler, Server
+from heylook_llm.server.guard import Access
+
+_EMBEDDINGS: Final = "Embeddings are not offered yet: this version generates text only."
+_REGISTRY: Final = "add its file to models.yaml and start the server again."
+
+
+def _row(route: str, operation: str, access: Access, message: str, error: type[HeylookError] | None = None) -> Endpoint:
+    method, path = route.split()
+    handler = _refusing(operation, message, error or UnsupportedFeature)
+    return Endpoint(method, path, handler, access, f"Refused: {message}", refused=True)
+
+
+def _refusing(operation: str, message: str, error: type[HeylookError]) -> Handler:
+    async def refuse(server: Server, request: Request) -> Response:
+        raise error(message)
+
+    refuse.__name__, refuse.__doc__ = operation, message
+    return refuse
+
+
+class _NoBlob(NotFound):
+    """No file of this digest was uploaded."""
+
+    default_code = "blob_not_found"
+
+
+OPENAI: Final = (
+    _row("POST /v1/embeddings", "create_embeddings", "use", _EMBEDDINGS),
+    _row(
+        "POST /v1/responses",
+        "create_response",
+        "use",
+        "The Responses API is not offered yet: use POST /v1/chat/completions.",
+    ),
+    _row(
+        "POST /v1/messages",
+        "create_message",
+        "use",
+        "The Messages API is not offered yet: use POST /v1/chat/completions.",
+    ),
+    _row(
+        "POST /v1/messages/count_tokens",
+        "count_message_tokens",
+        "use",
+        "The Messages API is not offered yet: use POST /tokenize.",
+    ),
+)
+OLLAMA: Final = (
+    _row("POST /api/embed", "ollama_embed", "use", _EMBEDDINGS),
+    _row("POST /api/embeddings", "ollama_embeddings", "use", _EMBEDDINGS),
+    _row("POST /api/pull", "ollama_pull", "admin", f"This server doesn't download models: get the model, {_REGISTRY}"),
+    _row(
+        "POST /api/push", "ollama_push", "admin", "This server doesn't upload models: copy the model's file yourself."
+    ),
+    _row(
+        "POST /api/create", "ollama_create", "admin", f"This server doesn't create models: make the model, {_REGISTRY}"
+    ),
+    _row(
+        "POST /api/copy",
+        "ollama_copy",
+        "admin",
+        "This server doesn't copy models: give the model another name in models.yaml (aliases) "
+        "and start the server again.",
+    ),
+    _row(
+        "DELETE /api/delete",
+        "ollama_delete",
+        "admin",
+        "This server doesn't delete models: remove the model's entry from models.yaml (and its file) "
+        "and start the server again.",
+    ),
+    _row(
+        "POST /api/blobs/{digest}",
+        "ollama_upload",
+        "admin",
+        f"This server takes no uploads: copy the model, {_REGISTRY}",
+    ),
+    _row("HEAD /api/blobs/{digest}", "ollama_find_upload", "admin", "This server takes no uploads.", _NoBlob),
+)
