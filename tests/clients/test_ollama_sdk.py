@@ -117,6 +117,11 @@ def test_errors(client: ollama.Client) -> None:
             '"fake" does not support vision',
         ),
         (lambda: client.generate("fake", prompt="x", options={"temperature": "hot"}), 400, "must be of type float32"),
+        (lambda: client.embed("fake", "x"), 400, "Embeddings are not offered yet"),
+        (lambda: client.pull("fake"), 400, "models.yaml"),
+        (lambda: list(client.pull("fake", stream=True)), 400, "models.yaml"),
+        (lambda: client.delete("fake"), 400, "remove the model's entry from models.yaml"),
+        (lambda: client.create_blob(__file__), 400, "takes no uploads"),
     ):
         with pytest.raises(ollama.ResponseError) as caught:
             call()
