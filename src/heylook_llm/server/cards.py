@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from heylook_llm.errors import HeylookError
 from heylook_llm.server.backend import Backend, ModelStatus
 from heylook_llm.server.wire import jsontext
 
+ReadHeader = Callable[[Path, str], gguf_header.Header]
 _STEPS: Final = ((1e9, "B", 1), (1e6, "M", 2), (1e3, "K", 0))
 
 
@@ -46,13 +47,25 @@ class Card(msgspec.Struct, frozen=True):
         return {"llama_cpp": "gguf", "mlx": "safetensors"}.get(self.spec.provider, self.spec.provider)
 
 
+class _Files(msgspec.Struct, frozen=True):
+    """What a model's files say; valid while their sizes and times are these."""
+
+    stats: list[tuple[str, int, float]]
+    """Name, size and time of each."""
+    digest: str
+    info: core.ModelInfo | None
+
+
 class Cards:
     """Cards of a backend's models. A model's info is kept after it is unloaded."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, read_header: ReadHeader = gguf_header.read) -> None:
         self._backend = backend
+        self._read_header = read_header
         self._started = time.time()
         self._infos: dict[str, core.ModelInfo] = {}
+        self._files: dict[str, _Files] = {}
+        self._reading: dict[str, asyncio.Task[dict[str, _Files]]] = {}
 
     async def all(self) -> list[Card]:
         """Every enabled model, in the registry's order."""
@@ -64,33 +77,64 @@ class Cards:
         return card
 
     async def _read(self, statuses: Sequence[ModelStatus]) -> list[Card]:
-        """In a thread: a large vocabulary takes a quarter of a second, a slow disk longer."""
         self._infos |= {status.spec.id: status.info for status in statuses if status.info is not None}
-        return await asyncio.to_thread(lambda: [self._card(status) for status in statuses])
+        files = await self._files_of([status.spec for status in statuses])
+        return [self._card(status, files[status.spec.id]) for status in statuses]
 
-    def _card(self, status: ModelStatus) -> Card:
+    async def _files_of(self, specs: Sequence[ModelSpec]) -> dict[str, _Files]:
+        """What the models' files say, by id. Who asks for a model that is being read waits for the same reading.
+
+        In one thread: a large vocabulary takes a quarter of a second, a slow disk longer, and many threads would keep
+        the interpreter from the event loop.
+        """
+        unread = [spec for spec in specs if spec.id not in self._reading]
+        if unread:
+            task = asyncio.create_task(asyncio.to_thread(self._read_files, unread, dict(self._files)))
+            self._reading |= dict.fromkeys((spec.id for spec in unread), task)
+            task.add_done_callback(self._have_read)
+        found: dict[str, _Files] = {}
+        for reading in {self._reading[spec.id] for spec in specs}:
+            found |= await asyncio.shield(reading)
+        return found
+
+    def _have_read(self, task: "asyncio.Task[dict[str, _Files]]") -> None:
+        self._reading = {model: other for model, other in self._reading.items() if other is not task}
+        if not task.cancelled() and task.exception() is None:
+            self._files |= task.result()
+
+    def _read_files(self, specs: Sequence[ModelSpec], known: dict[str, _Files]) -> dict[str, _Files]:
+        return {spec.id: self._read_one(spec, known.get(spec.id)) for spec in specs}
+
+    def _read_one(self, spec: ModelSpec, known: _Files | None) -> _Files:
+        """A model's files; their header only where they have changed since."""
+        stats = _stats(spec)
+        if known is not None and known.info is not None and known.stats == stats:
+            return known
+        header = self._header(spec)
+        if header is not None:
+            return _Files(stats, header.digest, _from_header(spec, header))
+        manifest = {"model": spec.model_dump(mode="json"), "files": stats}
+        return _Files(stats, hashlib.sha256(jsontext.encode(manifest)).hexdigest(), None)
+
+    def _header(self, spec: ModelSpec) -> gguf_header.Header | None:
+        """The header of a GGUF model; None where there is none to read."""
+        if spec.provider != "llama_cpp":
+            return None
+        try:
+            return self._read_header(spec.path, spec.id)
+        except (HeylookError, OSError):
+            return None
+
+    def _card(self, status: ModelStatus, files: _Files) -> Card:
         spec = status.spec
-        files = _files(spec)
-        header = _header(spec)
-        manifest = {"model": spec.model_dump(mode="json"), "files": files}
         return Card(
             spec=spec,
             status=status,
-            size_bytes=sum(size for _, size, _ in files),
-            modified_at=max((modified for _, _, modified in files), default=self._started),
-            digest=header.digest if header else hashlib.sha256(jsontext.encode(manifest)).hexdigest(),
-            info=self._infos.get(spec.id) or (_from_header(spec, header) if header else None),
+            size_bytes=sum(size for _, size, _ in files.stats),
+            modified_at=max((modified for _, _, modified in files.stats), default=self._started),
+            digest=files.digest,
+            info=self._infos.get(spec.id) or files.info,
         )
-
-
-def _header(spec: ModelSpec) -> gguf_header.Header | None:
-    """The header of a GGUF model; None where there is none to read. It is read once for each version of the file."""
-    if spec.provider != "llama_cpp":
-        return None
-    try:
-        return gguf_header.read(spec.path, spec.id)
-    except (HeylookError, OSError):
-        return None
 
 
 def _from_header(spec: ModelSpec, header: gguf_header.Header) -> core.ModelInfo:
@@ -120,7 +164,7 @@ def _from_header(spec: ModelSpec, header: gguf_header.Header) -> core.ModelInfo:
     )
 
 
-def _files(spec: ModelSpec) -> list[tuple[str, int, float]]:
+def _stats(spec: ModelSpec) -> list[tuple[str, int, float]]:
     """Name, size and time of every file of a model; none where it has none."""
     if not spec.config.model_path:
         return []
