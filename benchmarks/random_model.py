@@ -4,7 +4,8 @@
     python -m benchmarks.random_model 0.5b OUT.gguf --quantize Q4_K_M
 
 The vocabulary is all bytes and a few control tokens (byte-level BPE without merges), padded to the wanted size with
-tokens that no text yields. Weights are drawn from a seeded normal distribution, so a file is the same every time.
+tokens that no text yields, but that are text when drawn. Weights come from a seeded normal distribution, so a file is
+the same every time.
 """
 
 import argparse
@@ -65,9 +66,8 @@ def write(path: Path, shape: Shape, seed: int = 1, *, whole: bool = False) -> No
 
 def _add_vocabulary(writer: gguf.GGUFWriter, size: int) -> None:
     tokens = [*CONTROL, *_byte_characters()]
-    tokens += [f"[unused{at}]" for at in range(size - len(tokens))]
-    kinds = [gguf.TokenType.CONTROL] * len(CONTROL) + [gguf.TokenType.NORMAL] * 256
-    kinds += [gguf.TokenType.UNUSED] * (size - len(kinds))
+    tokens += [f"[{at}]" for at in range(size - len(tokens))]
+    kinds = [gguf.TokenType.CONTROL] * len(CONTROL) + [gguf.TokenType.NORMAL] * (size - len(CONTROL))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list(tokens)
