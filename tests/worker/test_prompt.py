@@ -231,3 +231,11 @@ def test_the_sandbox_lets_nothing_out(source: str) -> None:
         return
     assert "class" not in text
     assert "Environment" not in text
+
+
+def test_a_template_that_breaks_says_how_but_not_what_it_held() -> None:
+    with pytest.raises(EngineError, match="fails with ZeroDivisionError"):
+        render("{{ 1 // 0 }}", chat("U"))
+    with pytest.raises(EngineError) as caught:
+        render("{{ messages[0].items() + 1 }}", chat("U"))
+    assert "dict_items" not in caught.value.message

@@ -6,6 +6,7 @@ growth and output, and a deadline that is checked in every loop, so a render end
 
 import datetime
 import json
+import logging
 import re
 import string
 import threading
@@ -23,6 +24,8 @@ from jinja2.visitor import NodeTransformer
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, EngineError, UnsupportedFeature
 from heylook_llm.worker.text import THINK, THINK_END, ReasoningMode
+
+log = logging.getLogger(__name__)
 
 DEADLINE_SECONDS: Final = 1.5
 MAX_OUTPUT_CHARACTERS: Final = 64 << 20
@@ -386,7 +389,9 @@ class ChatTemplate:
         except jinja2.UndefinedError as error:
             raise BadRequest(f"The chat template of model '{self._model}': {error}", param="messages") from error
         except Exception as error:  # a template is a program of unknown authors: whatever it raises is its failure
-            raise EngineError(f"The chat template of model '{self._model}' fails: {error}") from error
+            log.warning("the chat template fails", exc_info=error)
+            kind = type(error).__name__  # its text may hold an address or a value of ours
+            raise EngineError(f"The chat template of model '{self._model}' fails with {kind}.") from error
 
     def _generate(self, variables: Mapping[str, Any]) -> str:
         pieces: list[str] = []
