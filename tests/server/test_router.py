@@ -147,7 +147,8 @@ async def test_too_little_memory_is_refused_with_the_numbers() -> None:
 
 async def test_idle_models_make_room_in_memory() -> None:
     one = "provider: fake, config: {resident_bytes: 600000000}"
-    models = f"max_loaded_models: 3\nmodels: [{{id: a, {one}}}, {{id: b, {one}}}]"
+    limits = "limits: {memory_reserve_bytes: 200000000}"
+    models = f"max_loaded_models: 3\n{limits}\nmodels: [{{id: a, {one}}}, {{id: b, {one}}}]"
     started: list[ModelRouter] = []
 
     def free_memory() -> int:
