@@ -5,7 +5,7 @@ from typing import get_args
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from heylook_llm import core, pipe
@@ -118,6 +118,7 @@ def test_garbage_is_a_protocol_error(garbage: bytes) -> None:
 
 
 @given(st.binary(min_size=1, max_size=200))
+@example(b"\x91\xa2\x00\x80")  # a string that isn't UTF-8
 def test_noise_never_raises_anything_else(noise: bytes) -> None:
     decoder = upward()
     try:

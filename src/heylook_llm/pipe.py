@@ -108,7 +108,7 @@ class Decoder(Generic[Message]):
                 return message
             joined = self._join(message)
             return None if joined is None else self._whole.decode(joined)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolError(f"A frame doesn't decode: {error}") from error
 
     def _join(self, piece: Piece) -> bytes | None:
