@@ -125,7 +125,8 @@ class ModelRouter:
         try:
             await self._order(model, None)
         except HeylookError as error:
-            log.warning("The default model %s can't be loaded: %s", model, error.message)
+            if error.message != self._entries[model].last_error:  # that one stands in the log
+                log.warning("The default model %s isn't loaded: %s", model, error.message)
 
     # ---- leases ------------------------------------------------------------------------------------------------------
 
@@ -360,7 +361,7 @@ class ModelRouter:
 
     def _fail_load(self, model: str, error: HeylookError) -> None:
         """A load came to nothing: everybody who waits for it is told, once."""
-        log.warning("%s can't be loaded: %s", model, error.message)
+        log.warning("%s isn't loaded (%s): %s", model, self._entries[model].spec.path, error.message)
         self._entries[model].last_error = error.message
         self._state = planning.stopped(self._state, model)
         for waiter in [waiter for waiter in self._state.waiters if waiter.model == model]:
