@@ -87,7 +87,7 @@ models:
         ("models: [{id: m}]", ["model m", "provider", "llama_cpp, mlx, fake"]),
         (model(provider="llamacpp"), ["model m", "'llamacpp'", "did you mean `llama_cpp`"]),
         (model(idle_tl="5m"), ["unknown key `idle_tl` in models[0]", "`idle_ttl`"]),
-        (model(idle_ttl="soon"), ["models[0].idle_ttl", 'invalid duration "soon"']),
+        (model(idle_ttl="soon"), ['models[0].idle_ttl`: time: invalid duration "soon"']),
         (model(idle_ttl="true"), ["models[0].idle_ttl", "bool"]),
         (model(config="5"), ["model m", "`config` must be a mapping"]),
         (model(config="{n_cxt: 5}"), ["model m", "config", "unknown key `n_cxt`", "did you mean `n_ctx`"]),

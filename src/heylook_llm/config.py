@@ -295,6 +295,8 @@ def _prepare_model(entry: object, at: int, path: Path) -> None:
         raise ConfigError(f"{path}: models[{at}] must be a mapping with `id`, `provider` and `config`")
     name = entry.get("id", f"number {at + 1}")
     provider = entry.get("provider")
+    if provider is None:
+        raise ConfigError(f"{path}: model {name}: the key `provider` is missing: one of {', '.join(PROVIDERS)}")
     if provider not in PROVIDERS:
         known = ", ".join(PROVIDERS)
         near = _nearest(str(provider), PROVIDERS)
@@ -328,7 +330,7 @@ def _first_problem(error: pydantic.ValidationError, document: Any) -> str:
     if problem["type"] == "missing":
         return f"the key `{_dotted(place)}` is missing"
     quote = "; put it in quotes" if problem["type"] == "string_type" else ""
-    return f"`{_dotted(place)}`: {problem['msg']}{quote}"
+    return f"`{_dotted(place)}`: {problem['msg'].removeprefix('Value error, ')}{quote}"
 
 
 def _dotted(place: Iterable[object]) -> str:
