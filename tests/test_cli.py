@@ -68,6 +68,13 @@ def test_version_and_help_name_every_command_and_serve_option(home: Home) -> Non
 
 
 @pytest.mark.integration
+def test_who_would_pull_a_model_hears_where_models_come_from(home: Home) -> None:
+    result = home.run("pull", "llama3")
+    assert result.returncode == 2
+    assert "models.yaml" in result.stderr
+
+
+@pytest.mark.integration
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(home: Home, name: str) -> None:
     result = home.run(name, "--help")
@@ -379,6 +386,8 @@ def test_doctor_names_the_missing_file_and_what_to_do(home: Home) -> None:
     assert "✗ model gone" in result.stdout
     assert "gone.gguf" in result.stdout
     assert "→ correct model_path in models.yaml" in result.stdout
+    home.models.write_text("models:\n  - {id: text, provider: llama_cpp, config: {model_path: models.yaml}}\n")
+    assert "not a GGUF file" in home.run("doctor").stdout
     home.models.write_text("models: 5\n")
     broken = home.run("doctor")
     assert broken.returncode == 1

@@ -125,7 +125,9 @@ def test_a_unix_socket_is_private_and_its_leftover_is_replaced(own_home: Home) -
 def test_a_made_up_key_is_shown_once_and_never_logged(own_home: Home) -> None:
     with own_home.serving("--port", "0", "--api-key", "auto") as server:
         key = next(line for line in server.errors if line.startswith("API key")).rpartition(" ")[2]
-        assert own_home.run("list").returncode == 1
+        unkeyed = own_home.run("list")
+        assert unkeyed.returncode == 1
+        assert "HEYLOOK_API_KEY" in unkeyed.stderr
         assert own_home.run("list", HEYLOOK_API_KEY=key).returncode == 0
         assert post(server.port, "/v1/chat/completions", chat_body("hi")).status == 401
         allowed = post(server.port, "/v1/chat/completions", chat_body("hi"), {"Authorization": f"Bearer {key}"})

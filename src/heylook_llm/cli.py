@@ -66,6 +66,16 @@ class _ServeByDefault(click.Group):
             arguments = ["serve", *arguments]
         return super().parse_args(context, arguments)
 
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if arguments[0] in ("pull", "push", "create", "cp"):
+            raise click.UsageError(
+                f"there is no '{arguments[0]}': models are files that you name in models.yaml; "
+                "`heylookllm doctor` says where it stands"
+            )
+        return super().resolve_command(context, arguments)
+
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_options(context, formatter)
         rows = [row for option in serve.params if (row := option.get_help_record(context)) is not None]
@@ -517,7 +527,7 @@ def service() -> None:
 @service.command(context_settings={"ignore_unknown_options": True})
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def install(options: tuple[str, ...]) -> None:
-    """Install it; OPTIONS are those of serve, e.g. --port 9000."""
+    """Install it; OPTIONS are those of serve, such as --port 9000."""
     from heylook_llm.commands import service as services  # noqa: PLC0415
 
     try:

@@ -73,6 +73,10 @@ class Client:
             response = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise Refused(self._unreachable(error)) from error
+        if response.status == http.HTTPStatus.UNAUTHORIZED:
+            given = "Authorization" in self._headers
+            wrong = "that API key is not the server's" if given else "the server asks for an API key"
+            raise Refused(f"{wrong}; give it as HEYLOOK_API_KEY, or with --api-key", response.status)
         if response.status >= http.HTTPStatus.BAD_REQUEST:
             raise Refused(_error_text(response), response.status)
         return response

@@ -15,9 +15,10 @@ from typing import Any, Final, Literal
 import click
 
 from heylook_llm import __version__, config, hardware
+from heylook_llm.catalog import gguf_header, mlx_folder
 from heylook_llm.commands.models import size_text
 from heylook_llm.commands.state import config_folder, log_folder, running_server, state_folder
-from heylook_llm.errors import ConfigError
+from heylook_llm.errors import ConfigError, LoadFailed
 
 Verdict = Literal["ok", "wrong", "note"]
 _MARKS: Final[dict[Verdict, str]] = {"ok": "✓", "wrong": "✗", "note": "–"}
@@ -220,7 +221,21 @@ def _model(spec: config.ModelSpec) -> Finding:
     engine = {"llama_cpp": "llama-cpp-python", "mlx": "mlx-lm"}[spec.provider]
     if _version(engine) is None:
         return Finding(name, "wrong", f"{size}, but {engine} isn't installed", "see above, or set enabled: false")
+    try:
+        _read_header(spec)
+    except LoadFailed as error:
+        problem = error.message.removeprefix(f"Model '{spec.id}' can't be loaded: ")
+        return Finding(
+            name, "wrong", f"{spec.path}: {problem}", "correct model_path or provider, or fetch the file anew"
+        )
     return Finding(name, "ok", f"{size}, {spec.path}")
+
+
+def _read_header(spec: config.ModelSpec) -> None:
+    if spec.provider == "mlx":
+        mlx_folder.Folder(spec.path, spec.id)
+    else:
+        gguf_header.read(spec.path, spec.id)
 
 
 def _size_bytes(path: Path) -> int:
