@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -44,7 +45,8 @@ HELP: Final = '''Available commands:
 Use """ to begin and end a message of several lines.
 Ctrl + c stops an answer, Ctrl + d leaves.'''
 SET_HELP: Final = """Available commands:
-  /set parameter <name> <value>  Set a sampling parameter: {parameters}
+  /set parameter <name> <value>  Set a sampling parameter:
+{parameters}
   /set system <text>             Set the system message
   /set think [{levels}]  Let the model think before it answers
   /set nothink                   Let it answer at once
@@ -338,7 +340,7 @@ class Terminal:
     def _set_parameter(self, text: str) -> str:
         name, _, value = text.partition(" ")
         if name not in _PARAMETERS or not value:
-            return f"Usage: /set parameter <name> <value>; names: {', '.join(_PARAMETERS)}"
+            return f"Usage: /set parameter <name> <value>, with one of these names:\n{_parameter_names()}"
         try:
             parsed = _PARAMETERS[name](value.strip())
         except ValueError:
@@ -363,8 +365,12 @@ class Terminal:
             click.echo("\n".join(f"  {name:<30} {value}" for name, value in self._conversation.options.items()))
 
 
+def _parameter_names() -> str:
+    return textwrap.fill(", ".join(_PARAMETERS), 79, initial_indent=" " * 4, subsequent_indent=" " * 4)
+
+
 def _set_help() -> str:
-    return SET_HELP.format(parameters=", ".join(_PARAMETERS), levels="|".join(_LEVELS))
+    return SET_HELP.format(parameters=_parameter_names(), levels="|".join(_LEVELS))
 
 
 def _history_path() -> Path:
