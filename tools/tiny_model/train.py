@@ -6,6 +6,7 @@ import argparse
 import copy
 import logging
 import os
+import shutil
 import signal
 import time
 from dataclasses import asdict
@@ -18,6 +19,7 @@ import torch
 from batches import LEAST_ANSWER_WEIGHT, Batch
 from model import Decoder, Shape, count_parameters
 from optimizer import optimizers
+from safetensors.torch import load_file
 from torch import Tensor, distributed
 from torch.nn import functional
 
@@ -31,6 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, required=True, help="train until this many steps in all")
     parser.add_argument("--decay-from", type=int, help="step at which the learning rate starts to fall to zero")
     parser.add_argument("--resume", type=Path, help="go on from this checkpoint")
+    parser.add_argument("--weights", type=Path, help="begin from an exported MLX folder and its vocabulary")
     parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--muon-lr", type=float, default=0.01)
@@ -100,6 +103,12 @@ def save(
     path.with_suffix(".part").replace(path)
 
 
+def begin_from(folder: Path, model: Decoder) -> None:
+    """Load exported weights; the optimizers start anew, so the rate should warm up."""
+    held = load_file(folder / "model.safetensors")
+    model.load_state_dict({name.removeprefix("model."): tensor.float() for name, tensor in held.items()})
+
+
 def main() -> None:
     """Train until the given step."""
     options = arguments()
@@ -111,11 +120,16 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     tokenizer_path = options.folder / "tokenizer.json"
     if place()[1] == 0 and not tokenizer_path.exists():
-        bpe.train().save(str(tokenizer_path))
+        if options.weights:
+            shutil.copy(options.weights / "tokenizer.json", tokenizer_path)
+        else:
+            bpe.train().save(str(tokenizer_path))
     if distributed.is_initialized():
         distributed.barrier()
     tokenizer = bpe.load(tokenizer_path)
     model = Decoder(Shape(vocabulary=tokenizer.get_vocab_size()))
+    if options.weights:
+        begin_from(options.weights, model)
     average = copy.deepcopy(model).requires_grad_(False)
     opts = optimizers(model, options.muon_lr, options.adam_lr)
     progress: dict[str, Any] = {"step": 0, "block": 0, "tokens": 0, "seconds": 0.0}
