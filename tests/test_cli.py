@@ -329,6 +329,15 @@ def test_a_systemd_service_from_install_to_uninstall(home: Home, pretended_syste
 
 
 @pytest.mark.integration
+def test_a_systemd_that_cannot_be_reached_is_said_with_what_to_do(home: Home, pretended_systemctl: Path) -> None:
+    tool = home.folder / "bin" / "systemctl"
+    tool.write_text("#!/bin/sh\nexit 1\n")
+    result = home.run("service", "install", PATH=f"{tool.parent}:{os.environ['PATH']}")
+    assert result.returncode == 1
+    assert "daemon-reload` failed with exit status 1. It needs a login of this user" in result.stderr
+
+
+@pytest.mark.integration
 def test_a_service_refuses_a_key_on_its_command_line_and_wrong_options(home: Home, pretended_systemctl: Path) -> None:
     path = f"{home.folder / 'bin'}:{os.environ['PATH']}"
     result = home.run("service", "install", "--api-key", "secret", PATH=path)

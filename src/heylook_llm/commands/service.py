@@ -83,9 +83,9 @@ def _run(*arguments: str) -> int:
     return subprocess.run(arguments, check=False).returncode
 
 
-def _must(*arguments: str) -> None:
+def _must(*arguments: str, advice: str = "") -> None:
     if status := _run(*arguments):
-        raise click.ClickException(f"`{' '.join(arguments)}` failed with exit status {status}")
+        raise click.ClickException(f"`{' '.join(arguments)}` failed with exit status {status}{advice}")
 
 
 class Systemd:
@@ -120,7 +120,10 @@ class Systemd:
     def _control(self, *arguments: str) -> None:
         if not self.path.exists():
             raise click.ClickException("the service isn't installed: heylookllm service install")
-        _must("systemctl", "--user", *arguments)
+        _must(
+            *("systemctl", "--user", *arguments),
+            advice=". It needs a login of this user: log in as yourself, not by su or sudo, and try again",
+        )
 
 
 def unit_text(arguments: Sequence[str]) -> str:

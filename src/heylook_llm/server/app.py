@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 _TINY: Final = "heylook-tiny"
 _HELLO: Final = {"model": _TINY, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
-_PROMPT: Final = {"model": _TINY, "prompt": "Count from one to five."}
+_CONTINUED: Final = {"model": _TINY, "prompt": "1, 2, 3,", "max_tokens": 16}
+_COUNT: Final = {"model": _TINY, "prompt": "Count from 1 to 5.", "stream": False}
 
 PAGES: Final = (
     Endpoint("GET HEAD", "/", pages.root, "page", "Whether the server runs", media_type="text/plain"),
@@ -54,7 +55,7 @@ OPENAI: Final = (
         "use",
         "Continue a text",
         "OpenAI.CompletionBody",
-        {**_PROMPT, "max_tokens": 16},
+        _CONTINUED,
     ),
     Endpoint(
         "POST",
@@ -106,7 +107,7 @@ OLLAMA: Final = (
         "use",
         "Answer a prompt",
         "Ollama.GenerateBody",
-        {**_PROMPT, "stream": False},
+        _COUNT,
     ),
     *refused.OLLAMA,
 )
