@@ -50,7 +50,9 @@ def note_session(rng: Random) -> list[Turn]:
     turns = [Turn("notes", [skills.user(first), skills.assistant(questions[0][1])], first)]
     for question, answer in questions[1:]:
         turns.append(Turn("notes", [skills.user(question), skills.assistant(answer)], f"{text}\n{question}"))
-    return [turn for turn in turns if turn is turns[0] or not held_out(turn)]
+    if held_out(turns[0]):
+        return note_session(rng)
+    return [turn for turn in turns if not held_out(turn)]
 
 
 def manner_session(rng: Random) -> list[Turn]:
