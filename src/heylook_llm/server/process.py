@@ -308,7 +308,6 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         stall_seconds: float,
         load_timeout_seconds: float,
         on_end: Callable[["WorkerProcess"], None] = lambda process: None,
-        on_progress: Callable[["WorkerProcess"], None] = lambda process: None,
     ) -> None:
         self.spec = spec
         self.state: State = "loading"
@@ -318,7 +317,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         self.pid: int | None = None
         self.fault: Fault | None = None
         """Why it ended, if not because we asked."""
-        self._on_end, self._on_progress = on_end, on_progress
+        self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._watch = Watch(stall_seconds, load_timeout_seconds, time.monotonic())
         self._stderr = Stderr(spec.id)
@@ -521,7 +520,6 @@ class WorkerProcess(asyncio.SubprocessProtocol):
             case core.LoadProgress():
                 self.load_fraction = message.fraction
                 self._watch.loading()
-                self._on_progress(self)
             case core.Ready():
                 self._ready(message.info)
             case core.Refused():
