@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from heylook_llm import config
-from heylook_llm.errors import BadRequest, Overloaded, TooLarge
+from heylook_llm.errors import BadRequest, Overloaded, TooLarge, UnsupportedEncoding
 from heylook_llm.server.backend import Backend
 from heylook_llm.server.cards import Cards
 from heylook_llm.server.generate import Generation, Pace, Place
@@ -103,13 +103,6 @@ async def off_loop(size: int, work: Callable[P, T], *arguments: P.args, **option
 
 def _too_large(limit_bytes: int) -> TooLarge:
     return TooLarge(f"The request body is beyond this server's limit of {limit_bytes} bytes (limits.max_body_bytes).")
-
-
-class UnsupportedEncoding(BadRequest):
-    """The body is packed in a way that this server doesn't unpack."""
-
-    status = 415
-    default_code = "unsupported_content_encoding"
 
 
 def arrival(server: Server, request: Request) -> Arrival:
