@@ -291,11 +291,18 @@ def test_nothing_comes_after_a_cancel() -> None:
 
 def test_a_waiting_request_is_cancelled_too() -> None:
     with Client(n_parallel=1, decode_tokens_per_second=300) as client:
-        running = client.submit(chat("[[count:40]]"))
+        running = client.submit(chat("[[count:2000]]"))
         waiting = client.submit(chat("never"))
         client.receive()
         client.send(core.Cancel(waiting))
-        client.finish(running)
+        client.send(core.Cancel(running))
+        other = client.submit(chat("next"))
+        heard: set[int] = set()
+        while other not in heard:
+            message = client.receive()
+            assert isinstance(message, core.Step)
+            heard |= {number for number, _ in message.events}
+        assert waiting not in heard
         assert client.ping().waiting == 0
 
 
