@@ -5,7 +5,9 @@ import contextlib
 import os
 import resource
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,12 +18,14 @@ import pytest
 from heylook_llm import config, core, pipe
 from heylook_llm.errors import BadRequest, EngineError, InsufficientMemory, LoadFailed, WorkerDied
 from heylook_llm.server.process import (
+    FOLDER_PREFIX,
     STDERR_LINES,
     Stderr,
     Watch,
     WorkerProcess,
     _Outbox,
     fold_events,
+    remove_left_folders,
     worker_environment,
 )
 from tests.server.routing import chat, until
@@ -81,12 +85,12 @@ def test_watch_tells_silence_from_stuck_and_from_loading() -> None:
     watch = Watch(stall_seconds=4.0, load_seconds=10.0, now=0.0)
     now = 0.0
 
-    def ticks(seconds: float, live: int, steps: int | None = None) -> str | None:
+    def ticks(seconds: float, live: int, steps: int | None = None, running: int = 1) -> str | None:
         nonlocal now
         for _ in range(round(seconds)):
             now += 1.0
             if steps is not None:
-                watch.pong(core.WorkerStats(steps=steps))
+                watch.pong(core.WorkerStats(steps=steps, running=running))
             if (trouble := watch.tick(now, live)) is not None:
                 return trouble
         return None
@@ -99,6 +103,9 @@ def test_watch_tells_silence_from_stuck_and_from_loading() -> None:
     assert ticks(4, 1, steps=1) is None
     assert ticks(4, 1, steps=2) is None
     assert ticks(9, 1, steps=2) == "no step while requests wait"
+    watch.ready()
+    assert ticks(39, 1, steps=2, running=0) is None, "a prompt that is being prepared needs no step"
+    assert ticks(9, 1, steps=2, running=0) == "no prompt got ready"
     watch.ready()
     assert ticks(9, 0) == "no answer to pings"
 
@@ -269,6 +276,20 @@ async def test_the_child_gets_a_clean_environment_and_no_descriptors(monkeypatch
             assert "NoNewPrivs:\t1" in status
             folder = (child / "cwd").resolve()
     assert not folder.exists()
+
+
+@integration
+def test_folders_of_a_killed_server_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    left, used = tmp_path / f"{FOLDER_PREFIX}{gone.pid}-a", tmp_path / f"{FOLDER_PREFIX}{gone.pid}-b"
+    ours, foreign = tmp_path / f"{FOLDER_PREFIX}{os.getpid()}-a", tmp_path / f"{FOLDER_PREFIX}x"
+    for folder in (left, used, ours, foreign):
+        folder.mkdir()
+    (used / "file").touch()
+    remove_left_folders()
+    assert sorted(tmp_path.iterdir()) == sorted([used, ours, foreign])
 
 
 @integration

@@ -19,9 +19,11 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Final, Literal, cast
 
 import msgspec
+import psutil
 
 from heylook_llm import core, pipe
 from heylook_llm.config import ModelSpec
@@ -45,6 +47,8 @@ FOLD_AT_EVENTS: Final = 512
 MAX_UNREAD_LOGPROBS: Final = 100_000
 """Alternatives that a reader may leave lying, some 15 MB; their request is ended then. Text is far smaller."""
 LAST_WORDS_SECONDS: Final = 0.25
+PREPARE_STALLS: Final = 10
+FOLDER_PREFIX: Final = "heylook-worker-"
 
 ENVIRONMENT_NAMES: Final = frozenset(
     [
@@ -100,6 +104,15 @@ def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def remove_left_folders() -> None:
+    """Remove the empty working folders of workers whose server was killed before it could."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        server = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
+        if server.isdigit() and not psutil.pid_exists(int(server)):
+            with contextlib.suppress(OSError):  # another user's, or not empty
+                folder.rmdir()
+
+
 class Watch:
     """Decides when a worker has stalled. Counts only time in which this process itself ran (no mass kill on resume)."""
 
@@ -108,8 +121,9 @@ class Watch:
         self._load_seconds = load_seconds
         self.interval_seconds = min(PING_SECONDS, stall_seconds / 4, load_seconds / 4)
         self._ticked_at = now
-        self._unloaded_for = self._silent_for = self._stuck_for = 0.0
+        self._unloaded_for = self._silent_for = self._stuck_for = self._unprepared_for = 0.0
         self._steps = -1
+        self._scheduled = 0
         self._ready = False
 
     def loading(self) -> None:
@@ -119,27 +133,34 @@ class Watch:
     def ready(self) -> None:
         """The load ended; from now on pings and steps count."""
         self._ready = True
-        self._silent_for = self._stuck_for = 0.0
+        self._silent_for = self._stuck_for = self._unprepared_for = 0.0
 
     def pong(self, stats: core.WorkerStats) -> None:
         """The worker answered."""
         self._silent_for = 0.0
+        self._scheduled = stats.waiting + stats.running
         if stats.steps != self._steps:
             self._steps = stats.steps
-            self._stuck_for = 0.0
+            self._stuck_for = self._unprepared_for = 0.0
 
     def tick(self, now: float, live: int) -> str | None:
-        """Time has passed and `live` requests are in the worker; returns what is wrong with it, or None."""
+        """Time has passed and `live` requests are in the worker; returns what is wrong with it, or None.
+
+        A request that is still being rendered and tokenized needs no step: it has ten times as long.
+        """
         awake = min(now - self._ticked_at, 2 * self.interval_seconds)
         self._ticked_at = now
         if not self._ready:
             self._unloaded_for += awake
             return "no progress while loading" if self._unloaded_for > self._load_seconds else None
         self._silent_for += awake
-        self._stuck_for = self._stuck_for + awake if live else 0.0
+        self._stuck_for = self._stuck_for + awake if live and self._scheduled else 0.0
+        self._unprepared_for = self._unprepared_for + awake if live and not self._scheduled else 0.0
         if self._silent_for > self._stall_seconds:
             return "no answer to pings"
-        return "no step while requests wait" if self._stuck_for > self._stall_seconds else None
+        if self._stuck_for > self._stall_seconds:
+            return "no step while requests wait"
+        return "no prompt got ready" if self._unprepared_for > PREPARE_STALLS * self._stall_seconds else None
 
 
 class Stderr:
@@ -356,7 +377,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
                 await self.kill()
 
     async def _spawn(self) -> None:
-        self._folder = tempfile.mkdtemp(prefix="heylook-worker-")
+        self._folder = tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-")
         transport, _ = await self._loop.subprocess_exec(
             lambda: self,
             *(sys.executable, "-P", "-m", "heylook_llm.worker"),

@@ -32,7 +32,7 @@ from heylook_llm.errors import (
 from heylook_llm.server import plan as planning
 from heylook_llm.server.backend import Lease, ModelState, ModelStatus
 from heylook_llm.server.plan import Evict, Grant, Load, Measure, Need, Refuse, State, StopLoad, Waiter
-from heylook_llm.server.process import WorkerProcess
+from heylook_llm.server.process import WorkerProcess, remove_left_folders
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +117,7 @@ class ModelRouter:
 
     def start(self) -> None:
         """Begin to load the default model, if `prewarm` says so. Its failure is logged and shown in its status."""
+        remove_left_folders()
         default = self._settings.default_model
         if default is not None and self._settings.prewarm:
             self._spawn(self._prewarm(self.resolve(default).id))
