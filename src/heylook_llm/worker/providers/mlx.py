@@ -18,8 +18,6 @@ What is true of it:
 
 import importlib
 import logging
-import os
-import tempfile
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from pathlib import Path
@@ -32,23 +30,13 @@ from heylook_llm.catalog import safetensors_header
 from heylook_llm.catalog.mlx_folder import Folder
 from heylook_llm.errors import EngineError, UnsupportedFeature
 from heylook_llm.worker.prefix import Ledger
-from heylook_llm.worker.providers import defaults
+from heylook_llm.worker.providers import defaults, mlx_loading, mlx_states
 from heylook_llm.worker.providers.base import Drawn, Feed, OutOfCells
-from heylook_llm.worker.providers.mlx_memory import (
-    ROTATING_KEEP_TOKENS,
-    Caches,
-    Memory,
-    Quantization,
-    Quantized,
-    cell_bytes,
-    picked,
-)
+from heylook_llm.worker.providers.mlx_memory import Memory, picked
 from heylook_llm.worker.providers.mlx_sampling import Chooser, choose, logprobs
 from heylook_llm.worker.providers.mlx_vocabulary import Vocabulary
 
 mx: Any = importlib.import_module("mlx.core")
-nn: Any = importlib.import_module("mlx.nn")
-library: Any = importlib.import_module("mlx_lm.models.cache")
 loader: Any = importlib.import_module("mlx_lm.utils")
 
 KV_MEMORY_SHARE: Final = 0.5
@@ -58,12 +46,6 @@ DEVICE_CACHE_BYTES: Final = 512 << 20
 """Freed buffers that mlx keeps for later steps, where allocating takes time."""
 PROCESSOR_CACHE_BYTES: Final = 16 << 20
 """More made nothing faster here, and stays in the process."""
-QUANTIZED_BITS: Final = (2, 4, 8)
-"""The library's quantized cache packs only these."""
-DEFAULT_BITS: Final = 8
-
-_FILE_NAMES: Final = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
-"""Keys of generation_config.json."""
 
 log = logging.getLogger("heylook_llm.worker.mlx")
 
@@ -82,7 +64,7 @@ class Mlx:
     def __init__(self, load: core.Load, progress: Callable[[float], None]) -> None:
         options = load.options
         folder = Folder(Path(load.path), load.model)
-        _refuse_options(options, folder)
+        mlx_loading.refuse_options(options, folder)
         self._on_processor = mx.default_device() == mx.cpu
         if self._on_processor:
             mx.disable_compile()  # its fused kernels there are compiled by g++, which may be missing, at the first use
@@ -91,12 +73,14 @@ class Mlx:
             mx.set_memory_limit(self._memory_bytes)
         mx.set_cache_limit(PROCESSOR_CACHE_BYTES if self._on_processor else DEVICE_CACHE_BYTES)
         loader.maybe_set_recommended_wired_limit()  # on Metal: weights stay where the GPU reaches them
-        self._model = self._load_model(folder, progress)
+        self._model = mlx_loading.load_weights(
+            folder, progress, on_processor=self._on_processor, widen=self._may_widen(folder)
+        )
         self._vocabulary = Vocabulary(folder, load.model, folder.end_tokens())
         self._n_parallel = int(options.get("n_parallel") or 8)
-        quantization = _quantization(options)
-        new = _cache_maker(self._model, options, folder)
-        cell = self._cell_bytes(new, quantization, folder)
+        quantization = mlx_loading.quantization_of(options)
+        new = mlx_loading.cache_maker(self._model, options, folder)
+        cell = mlx_loading.measured_cell_bytes(self._model, new, quantization, folder)
         self._n_ctx, kv_tokens = self._context_sizes(options, folder, cell)
         self._kv_tokens = kv_tokens
         self._ledger = Ledger(self._n_parallel)
@@ -107,42 +91,14 @@ class Mlx:
         """Slot -> its row in `_ahead_logits`, of slots whose next token's cell is computed already."""
         self._ahead_tokens: dict[int, int] = {}
         self._ahead_logits: Any = None
-        self.defaults = defaults.of_model(options, _file_defaults(folder.generation_config))
+        self.defaults = defaults.of_model(options, mlx_loading.file_defaults(folder.generation_config))
         self.info = self._describe(options, folder, kv_bytes=int(kv_tokens * cell))
 
     # ---- loading -----------------------------------------------------------------------------------------------------
 
-    def _load_model(self, folder: Folder, progress: Callable[[float], None]) -> Any:
-        """The model's weights in memory. mlx_lm's loader imports only its own architectures."""
-        try:
-            model, _ = loader.load_model(folder.path, lazy=True, trust_remote_code=False)
-        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
-            reason = str(error).replace(str(folder.path), "its folder").splitlines()
-            raise folder.failed(
-                f"{type(error).__name__}: {reason[0] if reason else 'mlx_lm gives no reason'}"
-            ) from error
-        if self._on_processor and safetensors_header.weights_bytes(folder.tensors) * 2 < self._free_bytes() // 2:
-            model.set_dtype(mx.float32)
-        layers = [module for _, module in model.named_modules() if not module.children()]
-        for at, layer in enumerate(layers):
-            if self._on_processor:
-                _lay_out(layer)
-            mx.eval(layer.parameters())
-            progress(at / len(layers))
-        mx.eval(model.parameters())
-        return model.eval()
-
-    def _cell_bytes(self, new: Callable[[], Caches], quantization: Quantization | None, folder: Folder) -> float:
-        """Bytes of one token's cells. Computes one token with each kind of cache: what can't work fails here."""
-        caches = new()
-        try:
-            mx.eval(self._model(mx.array([[0]]), cache=caches))
-            if quantization is not None:
-                caches = [quantization.of(cache) for cache in caches]
-                mx.eval(self._model(mx.array([[0]]), cache=caches))
-        except (ValueError, RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
-            raise folder.failed(f"the model can't compute with these settings: {error}") from error
-        return cell_bytes(caches)
+    def _may_widen(self, folder: Folder) -> bool:
+        """Whether 16-bit weights have room as float32, in which the processor computes faster."""
+        return self._on_processor and safetensors_header.weights_bytes(folder.tensors) * 2 < self._free_bytes() // 2
 
     def _context_sizes(self, options: dict[str, Any], folder: Folder, cell: float) -> tuple[int, int]:
         """(tokens of one sequence, cells of all together): as configured, else as trained and up to what fits."""
@@ -259,23 +215,14 @@ class Mlx:
     def save(self, slot: int) -> bytes:
         """The slot's caches in the library's own format."""
         self._step_back([slot])
-        with tempfile.TemporaryDirectory(prefix="heylookllm-") as folder:
-            path = os.path.join(folder, "state.safetensors")
-            plain = [_plain(cache) for cache in self._memory.take(slot)]
-            library.save_prompt_cache(path, plain, {"tokens": str(self._memory.length(slot))})
-            return Path(path).read_bytes()
+        return mlx_states.dumped(self._memory.take(slot), self._memory.length(slot))
 
     def restore(self, slot: int, state: bytes) -> None:
         """Put saved caches into an empty slot."""
-        with tempfile.TemporaryDirectory(prefix="heylookllm-") as folder:
-            path = Path(folder, "state.safetensors")
-            path.write_bytes(state)
-            caches, metadata = library.load_prompt_cache(str(path), return_metadata=True)
-            mx.eval([cache.state for cache in caches])
-        length = int(metadata["tokens"])
+        caches, length = mlx_states.loaded(state)
         if self._ledger.used + length > self._kv_tokens:
             raise OutOfCells
-        self._memory.put(slot, [_own(cache) for cache in caches], length)
+        self._memory.put(slot, caches, length)
         self._ledger.extend(slot, length)
 
     def close(self) -> None:
@@ -391,84 +338,3 @@ class Mlx:
         value, ranked = logprobs(row, token, top)
         alternatives = tuple(core.TopLogprob(other, self.piece(other), chance) for other, chance in ranked)
         return core.TokenLogprob(token, self.piece(token), value, alternatives)
-
-
-# ---- what is configured ----------------------------------------------------------------------------------------------
-
-
-def _refuse_options(options: dict[str, Any], folder: Folder) -> None:
-    """Refuse settings that can't be honoured. Raises LoadFailed naming the key."""
-    kind = options.get("cache_type") or "standard"
-    if options.get("draft_model_path"):
-        raise folder.failed("`draft_model_path` isn't supported by this version; remove it.")
-    if options.get("vision"):
-        raise folder.failed("`vision: true` isn't supported by this version on MLX; remove it.")
-    if kind == "rotating" and not options.get("max_kv_size"):
-        raise folder.failed("`cache_type: rotating` needs `max_kv_size`, the tokens that it keeps.")
-    if options.get("kv_bits") and kind != "quantized":
-        raise folder.failed("`kv_bits` needs `cache_type: quantized`.")
-    if options.get("kv_bits") and options["kv_bits"] not in QUANTIZED_BITS:
-        raise folder.failed(f"`kv_bits` must be one of {', '.join(map(str, QUANTIZED_BITS))}.")
-
-
-def _quantization(options: dict[str, Any]) -> Quantization | None:
-    if options.get("cache_type") != "quantized":
-        return None
-    start = options.get("quantized_kv_start")
-    bits = int(options.get("kv_bits") or DEFAULT_BITS)
-    # An empty cache has nothing to quantize, and no shape yet.
-    return Quantization(bits, int(options.get("kv_group_size") or 64), max(1, 2048 if start is None else int(start)))
-
-
-def _cache_maker(model: Any, options: dict[str, Any], folder: Folder) -> Callable[[], Caches]:
-    """Makes the caches of a new sequence. Raises LoadFailed where the model's own kinds don't allow what is asked."""
-    kind = options.get("cache_type") or "standard"
-
-    def own() -> Caches:
-        return list(library.make_prompt_cache(model))
-
-    if kind == "standard":
-        return own
-    layers = own()
-    if any(type(cache) is not library.KVCache for cache in layers):
-        raise folder.failed(
-            f"`cache_type: {kind}` doesn't go with this architecture, which has its own kinds of cache."
-        )
-    if kind == "quantized":
-        return own
-    size = int(options["max_kv_size"])
-    keep = min(ROTATING_KEEP_TOKENS, size - 1)
-    return lambda: [library.RotatingKVCache(max_size=size, keep=keep) for _ in layers]
-
-
-def _file_defaults(file: dict[str, Any]) -> dict[str, Any]:
-    """What generation_config.json says, by the names of Sampling's fields."""
-    return {
-        defaults.FIELDS[key]: value
-        for key in _FILE_NAMES
-        if isinstance(value := file.get(key), int | float) and not isinstance(value, bool)
-    }
-
-
-# ---- weights on the processor ----------------------------------------------------------------------------------------
-
-
-def _lay_out(layer: Any) -> None:
-    """Lay a float32 matrix out so that the processor's BLAS adds columns instead of taking dot products.
-
-    The reference BLAS of the mlx-cpu wheel isn't vectorized in the other form; the values and the shape stay the same.
-    """
-    weight = layer.get("weight")
-    if isinstance(layer, nn.Linear | nn.Embedding) and weight is not None and weight.dtype == mx.float32:
-        layer.weight = mx.contiguous(weight.T).T
-
-
-def _plain(cache: Any) -> Any:
-    """A cache of the library's own class: its loader looks the class up by name."""
-    if isinstance(cache, Quantized):
-        return library.QuantizedKVCache.from_state(cache.state)
-    return cache
-
-
-def _own(cache: Any) -> Any:
-    return Quantized.from_state(cache.state) if isinstance(cache, library.QuantizedKVCache) else cache

@@ -1,0 +1,41 @@
+"""A slot's caches as bytes, and back: mlx_lm's own format of prompt caches."""
+
+import importlib
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from heylook_llm.worker.providers.mlx_memory import Caches
+from heylook_llm.worker.providers.mlx_quantized import Quantized
+
+mx: Any = importlib.import_module("mlx.core")
+library: Any = importlib.import_module("mlx_lm.models.cache")
+
+
+def dumped(caches: Caches, length: int) -> bytes:
+    """The caches of `length` tokens. The library writes files only."""
+    with tempfile.TemporaryDirectory(prefix="heylookllm-") as folder:
+        path = Path(folder, "state.safetensors")
+        library.save_prompt_cache(str(path), [_plain(cache) for cache in caches], {"tokens": str(length)})
+        return path.read_bytes()
+
+
+def loaded(state: bytes) -> tuple[Caches, int]:
+    """The caches of a state, and how many tokens they hold."""
+    with tempfile.TemporaryDirectory(prefix="heylookllm-") as folder:
+        path = Path(folder, "state.safetensors")
+        path.write_bytes(state)
+        caches, metadata = library.load_prompt_cache(str(path), return_metadata=True)
+        mx.eval([cache.state for cache in caches])
+    return [_own(cache) for cache in caches], int(metadata["tokens"])
+
+
+def _plain(cache: Any) -> Any:
+    """A cache of the library's own class: its loader looks the class up by name."""
+    if isinstance(cache, Quantized):
+        return library.QuantizedKVCache.from_state(cache.state)
+    return cache
+
+
+def _own(cache: Any) -> Any:
+    return Quantized.from_state(cache.state) if isinstance(cache, library.QuantizedKVCache) else cache
