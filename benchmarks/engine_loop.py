@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 from heylook_llm import core
 from heylook_llm.worker.__main__ import Engine, Job, Outlet, Prepared
 from heylook_llm.worker.prepare import Model
-from heylook_llm.worker.providers.llama_cpp import open_model, physical_cores
+from heylook_llm.worker.providers.llama_cpp import open_model
+from heylook_llm.worker.providers.llama_cpp_load import physical_cores
 
 PROMPT_TOKENS = 16
 

@@ -11,7 +11,8 @@ from benchmarks import random_model
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, LoadFailed, UnsupportedFeature
 from heylook_llm.worker.providers.base import Feed
-from heylook_llm.worker.providers.llama_cpp import GPU_RESERVE_BYTES, LlamaCpp, open_model, pool_bytes
+from heylook_llm.worker.providers.llama_cpp import LlamaCpp, open_model
+from heylook_llm.worker.providers.llama_cpp_load import GPU_RESERVE_BYTES, pool_bytes
 from heylook_llm.worker.scheduler import Scheduler
 from heylook_llm.worker.sequence import Sequence
 from tests.worker.client import Client, chat

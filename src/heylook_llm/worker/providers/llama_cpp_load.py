@@ -1,0 +1,210 @@
+"""Opening a GGUF by its configuration: what llama.cpp is asked for, and sizes that the machine's memory allows."""
+
+import ctypes
+import math
+import os
+from collections.abc import Callable
+from typing import Any, Final
+
+import psutil
+
+from heylook_llm import core
+from heylook_llm.errors import LoadFailed
+from heylook_llm.worker.providers.llama_cpp_native import Log, gpu_free_bytes, metadata_of
+
+KV_MEMORY_SHARE: Final = 0.5
+"""Of the memory that is free after loading: what the pool takes at most when nobody sets its size."""
+GPU_RESERVE_BYTES: Final = 512 << 20
+"""Of each GPU's free memory: left for compute buffers."""
+WEIGHTS_PER_THREAD_BYTES: Final = 16 << 20
+CELL_PADDING: Final = 256
+"""llama.cpp rounds the pool up to this."""
+
+_CACHE_TYPES: Final = {"f32": 0, "f16": 1, "bf16": 30, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8}
+_CACHE_BITS: Final = {
+    "f32": 32.0, "f16": 16.0, "bf16": 16.0, "q4_0": 4.5, "q4_1": 5.0, "q5_0": 5.5, "q5_1": 6.0, "q8_0": 8.5
+}  # fmt: skip
+_ROPE_SCALING: Final = {"none": 0, "linear": 1, "yarn": 2, "longrope": 3}
+_SPLIT_MODES: Final = {"none": 0, "layer": 1, "row": 2}
+
+
+class Opening:
+    """One Load frame on its way to a model and its context."""
+
+    def __init__(self, native: Any, load: core.Load, log: Log) -> None:
+        self._native = native
+        self._load = load
+        self._options = load.options
+        self._log = log
+        self.n_parallel = int(load.options.get("n_parallel") or 8)
+
+    # ---- the model ---------------------------------------------------------------------------------------------------
+
+    def model(self, progress: Callable[[float], None]) -> Any:
+        """The weights. Raises LoadFailed."""
+        native, load = self._native, self._load
+        params = self._model_params()
+
+        def go_on(fraction: float, _: object) -> bool:
+            progress(fraction)
+            return True
+
+        callback = native.llama_progress_callback(go_on)
+        params.progress_callback = callback
+        if not os.path.isfile(load.path):
+            raise LoadFailed(f"Model '{load.model}' can't be loaded: its file is missing.")
+        model = native.llama_model_load_from_file(os.fsencode(load.path), params)
+        if not model:
+            raise LoadFailed(f"Model '{load.model}' can't be loaded: {self._reason(load.path)}")
+        if not native.llama_model_has_decoder(model):
+            native.llama_model_free(model)
+            raise LoadFailed(f"Model '{load.model}' can't be loaded: it has no decoder, so it can't generate text.")
+        return model
+
+    def _model_params(self) -> Any:
+        native, options = self._native, self._options
+        params = native.llama_model_default_params()
+        params.n_gpu_layers = self._gpu_layers()
+        params.split_mode = _SPLIT_MODES[options.get("split_mode") or "layer"]
+        params.main_gpu = int(options.get("main_gpu") or 0)
+        params.load_mode = int(options.get("use_mmap", True)) + 2 * int(options.get("use_mlock", False))
+        if split := options.get("tensor_split"):
+            shares = (ctypes.c_float * int(native.llama_max_devices()))(*split)
+            params.tensor_split = ctypes.cast(shares, ctypes.POINTER(ctypes.c_float))
+        return params
+
+    def _reason(self, path: str) -> str:
+        """The first error that llama.cpp logged, without the file's place."""
+        text = self._log.errors[0] if self._log.errors else "llama.cpp gives no reason."
+        return text.replace(path, "the file") if path else text
+
+    def _gpu_layers(self) -> int:
+        """Layers for the GPUs: as configured; "auto": as many as fit in their memory with their part of the pool."""
+        options, path = self._options, self._load.path
+        wanted = options.get("n_gpu_layers", "auto")
+        if not self._native.llama_supports_gpu_offload():
+            return 0
+        if wanted != "auto":
+            return int(wanted)
+        free = gpu_free_bytes(self._native)
+        if free is None or not os.path.isfile(path):
+            return -1
+        layers, cell_bytes = self._peek()
+        cells = int(options.get("kv_tokens") or options.get("n_ctx") or 4096)
+        per_layer = os.path.getsize(path) / (layers + 1) + cells * cell_bytes / max(1, layers)
+        return max(0, min(layers + 1, int((free - GPU_RESERVE_BYTES) / per_layer)))
+
+    def _peek(self) -> tuple[int, float]:
+        """(layers, bytes of one KV cell) from the file's header alone."""
+        native, load = self._native, self._load
+        params = native.llama_model_default_params()
+        params.vocab_only = True
+        params.n_gpu_layers = 0
+        model = native.llama_model_load_from_file(os.fsencode(load.path), params)
+        if not model:
+            raise LoadFailed(f"Model '{load.model}' can't be loaded: {self._reason(load.path)}")
+        metadata = dict(metadata_of(native, model))
+        native.llama_model_free(model)
+        architecture = str(metadata.get("general.architecture", ""))
+        return int(metadata.get(f"{architecture}.block_count", 1)), cell_bytes_of(metadata, load.options)
+
+    # ---- the context -------------------------------------------------------------------------------------------------
+
+    def sizes(self, model: Any, metadata: dict[str, Any]) -> tuple[int, int]:
+        """(tokens of one sequence, cells of the pool): as configured, else as trained and up to what memory allows."""
+        options = self._options
+        trained = int(self._native.llama_model_n_ctx_train(model)) or 4096
+        n_ctx = int(options.get("n_ctx") or trained)
+        cells = int(options.get("kv_tokens") or 0)
+        if not cells:
+            free = self._free_bytes(model) * KV_MEMORY_SHARE
+            fitting = int(free / max(1.0, cell_bytes_of(metadata, options)))
+            cells = max(CELL_PADDING, min(n_ctx * self.n_parallel, fitting))
+            if options.get("n_ctx"):
+                cells = max(cells, n_ctx)
+        cells = math.ceil(cells / CELL_PADDING) * CELL_PADDING
+        return min(n_ctx, cells), cells
+
+    def n_batch(self, kv_tokens: int) -> int:
+        """Most tokens of one step."""
+        return max(min(int(self._options.get("n_batch") or 2048), kv_tokens), self.n_parallel)
+
+    def _free_bytes(self, model: Any) -> int:
+        """Memory for the pool: of what the server grants the model in all, what its weights leave; on GPUs, theirs."""
+        native = self._native
+        granted = self._load.limits.get("memory_bytes")
+        free = int(psutil.virtual_memory().available)
+        if granted is not None:
+            free = max(0, granted - int(native.llama_model_size(model)))
+        if not self._options.get("offload_kqv", True) or not self._log.layers_gpu:
+            return free
+        share = self._log.layers_gpu / max(1, int(native.llama_model_n_layer(model)))
+        return pool_bytes(free, gpu_free_bytes(native), min(1.0, share))
+
+    def context(self, model: Any, kv_tokens: int, n_outputs: int) -> Any:
+        """A context of so many cells, of which a step may give `n_outputs` rows of logits. Raises LoadFailed."""
+        context = self._native.llama_init_from_model(model, self._context_params(model, kv_tokens, n_outputs))
+        if not context:
+            raise LoadFailed(
+                f"Model '{self._load.model}' can't be loaded with a context of {kv_tokens} tokens: {self._reason('')} "
+                "Set a smaller `n_ctx`, `kv_tokens` or `n_parallel`."
+            )
+        return context
+
+    def _context_params(self, model: Any, kv_tokens: int, n_outputs: int) -> Any:
+        options = self._options
+        params = self._native.llama_context_default_params()
+        params.n_ctx = kv_tokens
+        params.n_batch = self.n_batch(kv_tokens)
+        params.n_ubatch = min(int(options.get("n_ubatch") or 512), params.n_batch)
+        params.n_seq_max = self.n_parallel
+        params.n_outputs_max = n_outputs
+        params.kv_unified = True
+        params.n_threads = int(options.get("n_threads") or self._threads(model))
+        params.n_threads_batch = int(options.get("n_threads_batch") or params.n_threads)
+        params.offload_kqv = bool(options.get("offload_kqv", True))
+        params.swa_full = bool(options.get("swa_full", True))
+        params.no_perf = True
+        flash = options.get("flash_attn", "auto")
+        params.flash_attn_type = -1 if flash in ("auto", None) else int(bool(flash))
+        params.type_k = _CACHE_TYPES[options.get("type_k") or "f16"]
+        params.type_v = _CACHE_TYPES[options.get("type_v") or "f16"]
+        if scaling := options.get("rope_scaling_type"):
+            params.rope_scaling_type = _ROPE_SCALING[scaling]
+        params.rope_freq_base = float(options.get("rope_freq_base") or 0)
+        params.rope_freq_scale = float(options.get("rope_freq_scale") or 0)
+        return params
+
+    def _threads(self, model: Any) -> int:
+        """The physical cores, but few for a small model: its threads would mostly wait for each other."""
+        worth = 1 + int(self._native.llama_model_size(model)) // WEIGHTS_PER_THREAD_BYTES
+        return min(physical_cores(), worth)
+
+
+def physical_cores() -> int:
+    """Cores that this process may use; two threads of one core don't help llama.cpp."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
+
+
+def pool_bytes(free: int, gpu_free: int | None, gpu_share: float) -> int:
+    """What the pool may take in all, if `gpu_share` of it lies on GPUs, with the layers that it belongs to."""
+    if gpu_free is None or gpu_share <= 0:
+        return free
+    return min(free, int(max(0, gpu_free - GPU_RESERVE_BYTES) / gpu_share))
+
+
+def cell_bytes_of(metadata: dict[str, Any], options: dict[str, Any]) -> float:
+    """Bytes of one token's keys and values over all layers, by the file's header."""
+    architecture = metadata.get("general.architecture", "")
+
+    def number(key: str, default: float) -> float:
+        value = metadata.get(f"{architecture}.{key}", default)
+        return float(value) if isinstance(value, int | float) else default
+
+    heads = number("attention.head_count", 1)
+    kv_heads = number("attention.head_count_kv", heads)
+    width = number("embedding_length", 4096) / max(1.0, heads)
+    key_bits = number("attention.key_length", width) * _CACHE_BITS[options.get("type_k") or "f16"]
+    value_bits = number("attention.value_length", width) * _CACHE_BITS[options.get("type_v") or "f16"]
+    return number("block_count", 32) * kv_heads * (key_bits + value_bits) / 8

@@ -1,0 +1,157 @@
+"""What each slot draws its tokens with: one llama.cpp sampler chain of its own, or none where it is plainly greedy.
+
+Trap of the binding: a sampler that is added to a chain belongs to the chain.
+"""
+
+import math
+from collections.abc import Iterator
+from collections.abc import Sequence as Seq
+from typing import Any, Final
+
+from heylook_llm import core
+from heylook_llm.worker.providers.llama_cpp_native import Floats
+
+RANDOM_SEED: Final = 0xFFFFFFFF
+ENDLESS: Final = 1 << 60
+MIROSTAT_TOKENS: Final = 100
+
+
+class Slot:
+    """What a slot in use draws with: no chain means the likeliest token. Its end frees the chain."""
+
+    __slots__ = ("_free", "chain", "forced", "logprobs")
+
+    def __init__(self, native: Any, chain: Any | None, forced: int, logprobs: int | None) -> None:
+        self.chain = chain
+        self._free = native.llama_sampler_free
+        self.forced = forced
+        """Tokens still to come before the end of text may be drawn."""
+        self.logprobs = logprobs
+
+    def __del__(self) -> None:
+        if self.chain is not None:
+            self._free(self.chain)
+
+
+class Samplers:
+    """Makes the slots of one model, and draws with them."""
+
+    def __init__(self, native: Any, n_vocab: int, n_ctx: int, ends: frozenset[int]) -> None:
+        self._native = native
+        self._n_vocab = n_vocab
+        self._n_ctx = n_ctx
+        self._ends = ends
+
+    def slot(self, sampling: core.Sampling, prompt: Seq[int]) -> Slot:
+        """A fresh sampler, with the prompt's last tokens as the history of its penalties."""
+        forced = ENDLESS if sampling.ignore_eos else sampling.min_tokens
+        chain = None if _is_plain_greedy(sampling) else self._chain(sampling, prompt)
+        return Slot(self._native, chain, forced, sampling.logprobs)
+
+    # ---- drawing -----------------------------------------------------------------------------------------------------
+
+    def draw(self, slot: Slot, context: Any, at: int, row: Floats, likeliest: int) -> int:
+        """The slot's next token from the batch's token number `at`, whose logits are `row` and its likeliest known."""
+        if slot.chain is not None:
+            token = self._sample(slot, context, at)
+        elif slot.forced and likeliest in self._ends:
+            token = self._likeliest_but_the_end(row)
+        else:
+            token = likeliest
+        slot.forced -= slot.forced > 0
+        return token
+
+    def _sample(self, slot: Slot, context: Any, at: int) -> int:
+        token = int(self._native.llama_sampler_sample(slot.chain, context, at))
+        if slot.forced == 1:  # the chain's first sampler prevents the end till then
+            self._native.llama_sampler_free(self._native.llama_sampler_chain_remove(slot.chain, 0))
+        return token
+
+    def _likeliest_but_the_end(self, row: Floats) -> int:
+        allowed = row.copy()
+        allowed[list(self._ends)] = -math.inf
+        return int(allowed.argmax())
+
+    # ---- chains ------------------------------------------------------------------------------------------------------
+
+    def _chain(self, sampling: core.Sampling, prompt: Seq[int]) -> Any:
+        """llama.cpp's samplers in its own order: bias, penalties, cuts, temperature, draw."""
+        native = self._native
+        params = native.llama_sampler_chain_default_params()
+        params.no_perf = True
+        chain = native.llama_sampler_chain_init(params)
+        for sampler in self._samplers(sampling):
+            native.llama_sampler_chain_add(chain, sampler)
+        if _has_penalties(sampling):
+            window = _penalty_window(sampling, self._n_ctx)
+            for token in prompt[-window:] if window else ():
+                native.llama_sampler_accept(chain, token)
+        return chain
+
+    def _samplers(self, sampling: core.Sampling) -> Iterator[Any]:
+        native = self._native
+        if sampling.ignore_eos or sampling.min_tokens:
+            yield self._bias(dict.fromkeys(self._ends, -math.inf))
+        if sampling.logit_bias:
+            yield self._bias({t: bias for t, bias in sampling.logit_bias.items() if 0 <= t < self._n_vocab})
+        if _has_penalties(sampling):
+            yield native.llama_sampler_init_penalties(
+                self._n_vocab,
+                _penalty_window(sampling, self._n_ctx),
+                sampling.repeat_penalty or 1.0,
+                sampling.frequency_penalty or 0.0,
+                sampling.presence_penalty or 0.0,
+            )
+        if not sampling.temperature or sampling.temperature <= 0:
+            yield native.llama_sampler_init_greedy()
+            return
+        seed = RANDOM_SEED if sampling.seed is None else sampling.seed % RANDOM_SEED
+        if sampling.mirostat:
+            yield native.llama_sampler_init_temp(sampling.temperature)
+            yield self._mirostat(sampling, seed)
+            return
+        yield from self._cuts(sampling)
+        yield native.llama_sampler_init_temp(sampling.temperature)
+        yield native.llama_sampler_init_dist(seed)
+
+    def _cuts(self, sampling: core.Sampling) -> Iterator[Any]:
+        native = self._native
+        if sampling.top_k:
+            yield native.llama_sampler_init_top_k(sampling.top_k)
+        if sampling.typical_p is not None and sampling.typical_p < 1:
+            yield native.llama_sampler_init_typical(sampling.typical_p, 1)
+        if sampling.top_p is not None and sampling.top_p < 1:
+            yield native.llama_sampler_init_top_p(sampling.top_p, 1)
+        if sampling.min_p:
+            yield native.llama_sampler_init_min_p(sampling.min_p, 1)
+
+    def _mirostat(self, sampling: core.Sampling, seed: int) -> Any:
+        tau = 5.0 if sampling.mirostat_tau is None else sampling.mirostat_tau
+        eta = 0.1 if sampling.mirostat_eta is None else sampling.mirostat_eta
+        if sampling.mirostat == 1:
+            return self._native.llama_sampler_init_mirostat(self._n_vocab, seed, tau, eta, MIROSTAT_TOKENS)
+        return self._native.llama_sampler_init_mirostat_v2(seed, tau, eta)
+
+    def _bias(self, biases: dict[int, float]) -> Any:
+        native = self._native
+        array = (native.llama_logit_bias * max(1, len(biases)))()
+        for at, (token, bias) in enumerate(biases.items()):
+            array[at].token = token
+            array[at].bias = bias
+        return native.llama_sampler_init_logit_bias(self._n_vocab, len(biases), array)
+
+
+def _has_penalties(sampling: core.Sampling) -> bool:
+    active = (sampling.repeat_penalty or 1.0) != 1.0 or sampling.frequency_penalty or sampling.presence_penalty
+    return bool(active) and sampling.repeat_last_tokens != 0
+
+
+def _penalty_window(sampling: core.Sampling, n_ctx: int) -> int:
+    window = 64 if sampling.repeat_last_tokens is None else sampling.repeat_last_tokens
+    return n_ctx if window < 0 else window
+
+
+def _is_plain_greedy(sampling: core.Sampling) -> bool:
+    """Whether the next token is just the likeliest one."""
+    greedy = not sampling.temperature or sampling.temperature <= 0
+    return greedy and not (sampling.logit_bias or _has_penalties(sampling))
