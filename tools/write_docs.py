@@ -131,6 +131,7 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "resident_bytes": "What the memory verdict counts for it.",
         "reply": "Answer this, whatever is asked. Unset: an echo.",
         "chat_template": "As for llama_cpp.",
+        "pooling": "Be a model that embeds (`mean`, `cls`, `last`) or ranks (`rank`), and answers nothing.",
     },
 }
 

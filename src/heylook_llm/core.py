@@ -361,6 +361,9 @@ class ErrorInfo(msgspec.Struct, frozen=True, array_like=True):
 # ---- what a loaded model is ------------------------------------------------------------------------------------------
 
 
+Pooling = Literal["", "mean", "cls", "last", "rank"]
+
+
 class ModelInfo(msgspec.Struct, frozen=True, array_like=True):
     """What the engine itself says of the model it loaded. Unknown is None, never 0."""
 
@@ -386,6 +389,8 @@ class ModelInfo(msgspec.Struct, frozen=True, array_like=True):
     """Of completion, chat, tools, thinking, insert, vision, embedding, rerank."""
     metadata: dict[str, Any] = {}
     """The file's own metadata: plain values, long arrays left out."""
+    pooling: Pooling = ""
+    """How the model makes one vector, or a score, of a text's tokens; empty: it computes neither."""
 
 
 class SequenceStats(msgspec.Struct, frozen=True, array_like=True):
@@ -441,11 +446,31 @@ class Render(msgspec.Struct, frozen=True, array_like=True, tag="render"):
 
 
 class Embed(msgspec.Struct, frozen=True, array_like=True, tag="embed"):
-    """Prompts -> Vectors; `pooling` None is the model's own."""
+    """Prompts -> Vectors, pooled as the model does."""
 
     prompts: tuple[Prompt, ...]
-    pooling: str | None = None
     normalize: bool = True
+    """Give each vector the length 1."""
+    dimensions: int | None = None
+    """Keep so many of the first numbers of each vector; at least as many as there are: all."""
+    truncate: bool = False
+    """Cut a text that is too long at its end, instead of refusing it."""
+    n_ctx: int | None = None
+    """The context that the client asked for, in tokens; at most what is loaded."""
+    received_ns: int = 0
+    """When the server received it; starts the Timeline."""
+
+
+class Rerank(msgspec.Struct, frozen=True, array_like=True, tag="rerank"):
+    """A query and documents -> Scores: how well each answers it. Only for models that pool to a rank."""
+
+    query: str
+    documents: tuple[str, ...]
+    truncate: bool = False
+    """Cut a document that is too long at its end, instead of refusing it."""
+    document_tokens: int | None = None
+    """Cut each document to so many tokens."""
+    received_ns: int = 0
 
 
 class Stats(msgspec.Struct, frozen=True, array_like=True, tag="stats"):
@@ -456,7 +481,7 @@ class FlushCache(msgspec.Struct, frozen=True, array_like=True, tag="flush"):
     """Drop every retained prefix -> Flushed."""
 
 
-Operation = Tokenize | Detokenize | Render | Embed | Stats | FlushCache
+Operation = Tokenize | Detokenize | Render | Embed | Stats | FlushCache | Rerank
 
 
 class Tokens(msgspec.Struct, frozen=True, array_like=True, tag="tokens"):
@@ -477,6 +502,15 @@ class Vectors(msgspec.Struct, frozen=True, array_like=True, tag="vectors"):
 
     vectors: tuple[bytes, ...]
     prompt_tokens: tuple[int, ...]
+    timeline: Timeline = Timeline()
+
+
+class Scores(msgspec.Struct, frozen=True, array_like=True, tag="scores"):
+    """One logit per document, in their order: its sigmoid is how relevant the document is, 0 to 1."""
+
+    scores: tuple[float, ...]
+    prompt_tokens: tuple[int, ...]
+    timeline: Timeline = Timeline()
 
 
 class Measured(msgspec.Struct, frozen=True, array_like=True, tag="measured"):
@@ -491,7 +525,7 @@ class Flushed(msgspec.Struct, frozen=True, array_like=True, tag="flushed"):
     tokens: int
 
 
-Answer = Tokens | Rendered | Vectors | Measured | Flushed
+Answer = Tokens | Rendered | Vectors | Measured | Flushed | Scores
 
 
 # ---- frames: server -> worker ----------------------------------------------------------------------------------------
@@ -515,7 +549,7 @@ class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag="cancel"):
-    """Stop that request; nothing more is sent for it. Unknown numbers are ignored."""
+    """Stop that request or call; nothing more is sent for it. Unknown numbers are ignored."""
 
     request: int
 

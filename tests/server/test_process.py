@@ -224,8 +224,21 @@ async def test_a_worker_answers_and_stamps_the_hand_over() -> None:
 async def test_a_unary_operation_and_its_error() -> None:
     async with ready() as process:
         assert await process.call(core.Detokenize((104, 105))) == core.Rendered("hi")
-        with pytest.raises(Exception, match="embeddings"):
-            await process.call(core.Embed((core.TextPrompt("x"),)))
+        with pytest.raises(Exception, match="rerank"):
+            await process.call(core.Rerank("x", ("y",)))
+
+
+@integration
+async def test_leaving_a_call_stops_what_it_computes() -> None:
+    texts = tuple(core.TextPrompt("x" * 400) for _ in range(10_000))
+    async with ready("prefill_tokens_per_second: 1000, n_ctx: 512") as process:
+        asking = asyncio.create_task(process.call(core.Embed(texts)))
+        await until(lambda: process.stats is not None and process.stats.running == 1, 20)
+        assert process.live == 1
+        asking.cancel()
+        await until(lambda: process.stats is not None and process.stats.running == 0, 20)
+        assert process.live == 0
+        assert isinstance(await process.call(core.Embed(texts[:1])), core.Vectors)
 
 
 @integration

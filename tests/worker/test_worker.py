@@ -250,8 +250,6 @@ def test_unary_operations(client: Client) -> None:
     assert client.call(core.Detokenize((104, 195, 169))) == core.Rendered("hé")
     rendered = client.call(core.Render(chat("Hi")))
     assert rendered == core.Rendered("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
-    with pytest.raises(UnsupportedFeature, match="embeddings"):
-        client.call(core.Embed((core.TextPrompt("x"),)))
     with pytest.raises(BadRequest, match="Token 300"):
         client.call(core.Detokenize((300,)))
 

@@ -283,7 +283,7 @@ class _Outbox:
         if second is None:
             self._write(first)
             return
-        number = message.request if isinstance(message, core.Submit) else None
+        number = _number(message)
         self._long.append((number, itertools.chain((first, second), frames)))
         self._pump()
 
@@ -319,6 +319,16 @@ class _Outbox:
                 self.send(core.Cancel(number))
 
 
+def _number(message: core.Downward) -> int | None:
+    """What a Cancel of it would name."""
+    match message:
+        case core.Submit():
+            return message.request
+        case core.Call():
+            return message.call
+    return None
+
+
 class WorkerProcess(asyncio.SubprocessProtocol):
     """One worker: loading, then ready, then ended; never reused. All methods belong to the event loop's thread."""
 
@@ -346,6 +356,8 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         self._numbers = itertools.count(1)
         self._live: dict[int, _Stream] = {}
         self._calls: dict[int, asyncio.Future[core.Answer]] = {}
+        self._computed: set[int] = set()
+        """The calls that the engine computes in steps."""
         self._loaded: asyncio.Future[core.ModelInfo] = self._loop.create_future()
         self._exited: asyncio.Future[None] = self._loop.create_future()
         self._transport: asyncio.SubprocessTransport | None = None
@@ -444,8 +456,8 @@ class WorkerProcess(asyncio.SubprocessProtocol):
 
     @property
     def live(self) -> int:
-        """Requests in the worker."""
-        return len(self._live)
+        """Requests in the worker, and calls that the engine computes."""
+        return len(self._live) + len(self._computed)
 
     async def submit(self, request: core.Request) -> AsyncGenerator[tuple[core.Event, ...], None]:
         """The events of a request, those of one step together; ends after the last Done. Closing it cancels."""
@@ -472,16 +484,22 @@ class WorkerProcess(asyncio.SubprocessProtocol):
                 self._outbox.cancel(number)
 
     async def call(self, operation: core.Operation) -> core.Answer:
-        """Ask a unary operation. Raises the tree's exceptions."""
+        """Ask a unary operation. Raises the tree's exceptions. Cancelling it stops one that takes the engine's time."""
         self._require_ready()
         number = next(self._numbers)
         future: asyncio.Future[core.Answer] = self._loop.create_future()
         self._calls[number] = future
+        computed = isinstance(operation, core.Embed | core.Rerank)
+        if computed:
+            self._computed.add(number)
         try:
             self._send(core.Call(number, operation))
             return await future
         finally:
             self._calls.pop(number, None)
+            self._computed.discard(number)
+            if computed and future.cancelled() and self.state == "ready":
+                self._outbox.cancel(number)
 
     def _require_ready(self) -> None:
         if self.state != "ready":
@@ -597,7 +615,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
             return
         if self.state == "ready":
             self._send(core.Ping(0))
-        if (trouble := self._watch.tick(time.monotonic(), len(self._live))) is not None:
+        if (trouble := self._watch.tick(time.monotonic(), self.live)) is not None:
             log.error("worker %s (pid %s) is ended: %s", self.spec.id, self.pid, trouble)
             self._end("stalled")
             return

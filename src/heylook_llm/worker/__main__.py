@@ -4,7 +4,7 @@ Threads, and what each owns:
 
     reader    decodes frames from fd 0, answers Ping, hands Submit and Call to the preparers; ends the process at EOF
     preparer  (two) renders and tokenizes beside the step loop, answers Tokenize, Detokenize, Render, Stats
-    main      loads the model, then the step loop: Scheduler, Provider, Decoders; their only writer
+    main      loads the model, then the step loop: Scheduler, Embedder, Provider, Decoders; their only writer
 
 Frames go out from whichever thread made them, whole, under one lock. A write may block: the parent's reader never waits
 for a consumer, so it passes as soon as the parent runs, and a parent that is gone ends this process.
@@ -25,12 +25,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from random import SystemRandom
-from typing import Final, NoReturn, assert_never, cast
+from typing import Final, NoReturn, TypeVar, assert_never, cast
 
 import psutil
 
 from heylook_llm import core, errors, pipe
 from heylook_llm.errors import EngineError, HeylookError
+from heylook_llm.worker import embedding, embedding_texts
 from heylook_llm.worker.prefix import retained_budget
 from heylook_llm.worker.prepare import Choice, Model
 from heylook_llm.worker.providers.base import OutOfCells, Provider
@@ -72,6 +73,13 @@ class Outlet:
             with self._lock:
                 self._write(frame)
 
+    def reply(self, call: int, answer: core.Answer | HeylookError) -> None:
+        """Write the answer to a call, or its error."""
+        if isinstance(answer, HeylookError):
+            self.send(core.Failure(call, core.ErrorInfo.of(answer)))
+        else:
+            self.send(core.Returned(call, answer))
+
     def _write(self, frame: bytes) -> None:
         rest = memoryview(frame)
         try:
@@ -81,39 +89,45 @@ class Outlet:
             os._exit(0)
 
 
-class Job:
-    """A Submit between its frame and its end. `cancelled` is set by the reader, and looked at before each stage."""
+class Mark:
+    """That a Submit, an Embed or a Rerank is between its frame and its end.
 
-    __slots__ = ("body", "cancelled", "number")
+    `cancelled` is set by the reader, and looked at before each stage.
+    """
 
-    def __init__(self, number: int, body: core.Request) -> None:
+    __slots__ = ("cancelled", "number")
+
+    def __init__(self, number: int) -> None:
         self.number = number
-        self.body = body
         self.cancelled = False
 
 
 class Prepared:
-    """A Job that is ready for the scheduler, or the error that ended it."""
+    """A Submit that is ready for the scheduler, or the error that ended it."""
 
-    __slots__ = ("choices", "error", "job")
+    __slots__ = ("choices", "error", "mark")
 
-    def __init__(self, job: Job, choices: list[Choice], error: HeylookError | None = None) -> None:
-        self.job = job
+    def __init__(self, mark: Mark, choices: list[Choice], error: HeylookError | None = None) -> None:
+        self.mark = mark
         self.choices = choices
         self.error = error
 
 
-Inbox = queue.SimpleQueue[core.Load | core.Cancel | core.Call | Prepared]
+T = TypeVar("T")
+Quick = core.Tokenize | core.Detokenize | core.Render | core.Stats
+"""Operations that a preparer answers by itself."""
+Message = core.Load | core.Cancel | core.Call | Prepared | embedding.Job
+Inbox = queue.SimpleQueue[Message]
 
 
 class Engine:
     """The step loop's state: one loaded model, its scheduler, and the open choices."""
 
-    def __init__(self, model: Model, outlet: Outlet, options: dict[str, object], jobs: dict[int, Job]) -> None:
+    def __init__(self, model: Model, outlet: Outlet, options: dict[str, object], marks: dict[int, Mark]) -> None:
         self.model = model
         self._provider: Provider = model.provider
         self._outlet = outlet
-        self._jobs = jobs
+        self._marks = marks
         self._open: dict[Sequence, Choice] = {}
         self.busy_ns = 0
         info = model.info
@@ -125,18 +139,24 @@ class Engine:
             prefill_tokens=_number(options, "prefill_tokens", 512),
             retained_tokens=retained_budget(info),
         )
+        self.embedder = embedding.Embedder(model.provider.embedding, info.pooling)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to compute."""
+        return self.scheduler.idle and self.embedder.idle
 
     def stats(self, *, sequences: bool = False) -> core.WorkerStats:
         """The counters as of now; callable from any thread."""
         scheduler = self.scheduler
         return core.WorkerStats(
-            steps=scheduler.steps,
+            steps=scheduler.steps + self.embedder.steps,
             waiting=len(scheduler.waiting),
-            running=len(scheduler.running),
+            running=len(scheduler.running) + len(self.embedder.jobs),
             batch_size=scheduler.composition.decoding,
             kv_used_tokens=scheduler.ledger.used,
             kv_retained_tokens=scheduler.prefixes.total_tokens,
-            prompt_tokens=scheduler.prompt_tokens,
+            prompt_tokens=scheduler.prompt_tokens + self.embedder.tokens,
             cached_tokens=scheduler.cached_tokens,
             output_tokens=scheduler.output_tokens,
             preemptions=scheduler.preemptions,
@@ -147,12 +167,12 @@ class Engine:
 
     def take(self, prepared: Prepared) -> None:
         """Queue the choices of a prepared request, or end it."""
-        job = prepared.job
-        if job.cancelled:
-            self._jobs.pop(job.number, None)
+        mark = prepared.mark
+        if mark.cancelled:
+            self._marks.pop(mark.number, None)
             return
         if prepared.error is not None:
-            self._fail(job.number, prepared.error)
+            self._fail(mark.number, prepared.error)
             return
         now_ns = time.monotonic_ns()
         events: list[tuple[int, core.Event]] = []
@@ -164,8 +184,14 @@ class Engine:
                 self._close(choice, "length", events)
         self._send(events)
 
+    def take_job(self, job: embedding.Job) -> None:
+        """Queue texts whose vectors or scores are wanted."""
+        if job.number in self._marks and not self._marks[job.number].cancelled:
+            self.embedder.submit(job)
+
     def cancel(self, number: int) -> None:
-        """Stop a request; nothing more is sent for it."""
+        """Stop a request or a call; nothing more is sent for it."""
+        self.embedder.cancel(number)
         self._forget(number, keep=True)
 
     def flush(self, call: int) -> None:
@@ -173,6 +199,37 @@ class Engine:
         self._outlet.send(core.Returned(call, core.Flushed(self.scheduler.flush())))
 
     def step(self) -> None:
+        """One step of the answers and one pass of the vectors, whichever there are."""
+        if not self.embedder.idle:
+            self._embed()
+        if not self.scheduler.idle:
+            self._answer()
+
+    def _embed(self) -> None:
+        """Compute some texts; the error of a pass ends the calls that were in it."""
+        embedder = self.embedder
+        start_ns = time.monotonic_ns()
+        batch = embedder.plan(beside=not self.scheduler.idle)
+        try:
+            rows = self._provider.embed(batch.texts, batch.start)
+        except Exception as error:
+            log.exception("Texts can't be embedded")
+            for job in embedder.failed():
+                self._end_call(job.number, _shown(error))
+            return
+        now_ns = time.monotonic_ns()
+        self.busy_ns += now_ns - start_ns
+        for job in embedder.commit(rows, start_ns, now_ns):
+            try:
+                self._end_call(job.number, job.answer())
+            except HeylookError as error:
+                self._end_call(job.number, error)
+
+    def _end_call(self, number: int, answer: core.Answer | HeylookError) -> None:
+        self._marks.pop(number, None)
+        self._outlet.reply(number, answer)
+
+    def _answer(self) -> None:
         """One engine step, and the events of it. What a step raises fails the requests that were in it."""
         try:
             self._step()
@@ -231,7 +288,7 @@ class Engine:
         )
         events.append((request, done))
         if not any(other.request == request for other in self._open):
-            self._jobs.pop(request, None)
+            self._marks.pop(request, None)
 
     def _send(self, events: list[tuple[int, core.Event]]) -> None:
         if events:
@@ -253,9 +310,7 @@ class Engine:
 
     def _fail_step(self, error: Exception) -> None:
         """End the requests that were in a failed step, which may have ended some of their sequences already."""
-        shown: HeylookError = EngineError("The engine failed while computing this request; the log has the cause.")
-        if isinstance(error, HeylookError):
-            shown = error
+        shown = _shown(error)
         waiting = set(self.scheduler.waiting)
         involved = {sequence.request for sequence in self._open if sequence not in waiting}
         for number in involved or {sequence.request for sequence in self._open}:
@@ -270,7 +325,7 @@ class Engine:
         self.scheduler.cancel(number, keep=keep)
         for sequence in [sequence for sequence in self._open if sequence.request == number]:
             del self._open[sequence]
-        self._jobs.pop(number, None)
+        self._marks.pop(number, None)
 
 
 class Worker:
@@ -280,8 +335,8 @@ class Worker:
         self._source = source
         self._outlet = outlet
         self._inbox: Inbox = queue.SimpleQueue()
-        self._jobs: dict[int, Job] = {}
-        """Inserted by the reader, removed by the step loop; each is one atomic operation of a dict."""
+        self._marks: dict[int, Mark] = {}
+        """Inserted by the reader, removed where its work ends; each is one atomic operation of a dict."""
         self._preparers = ThreadPoolExecutor(PREPARERS, thread_name_prefix="preparer")
         self._engine: Engine | None = None
 
@@ -319,24 +374,25 @@ class Worker:
             ) from error
         provider = cast("Provider", module.open_model(load, _throttled(self._outlet)))
         model = Model(load.model, provider, SystemRandom(), time.monotonic_ns)
-        return Engine(model, self._outlet, load.options, self._jobs)
+        return Engine(model, self._outlet, load.options, self._marks)
 
     # ---- the step loop -----------------------------------------------------------------------------------------------
 
     def _loop(self, engine: Engine) -> NoReturn:
         inbox = self._inbox
         while True:
-            if engine.scheduler.idle:
+            if engine.idle:
                 self._handle(engine, inbox.get())
             while not inbox.empty():
                 self._handle(engine, inbox.get())
-            if not engine.scheduler.idle:
-                engine.step()
+            engine.step()
 
-    def _handle(self, engine: Engine, message: core.Load | core.Cancel | core.Call | Prepared) -> None:
+    def _handle(self, engine: Engine, message: Message) -> None:
         match message:
             case Prepared():
                 engine.take(message)
+            case embedding.Job():
+                engine.take_job(message)
             case core.Cancel():
                 engine.cancel(message.request)
             case core.Call():
@@ -366,23 +422,31 @@ class Worker:
             case core.Ping():
                 self._outlet.send(core.Pong(message.nonce, self._stats()))
             case core.Submit():
-                job = Job(message.request, message.body)
-                self._jobs[message.request] = job
-                self._preparers.submit(self._prepare, job)
+                self._preparers.submit(self._prepare, self._mark(message.request), message.body)
             case core.Cancel():
-                job_or_none = self._jobs.get(message.request)
-                if job_or_none is not None:
-                    job_or_none.cancelled = True
+                mark = self._marks.get(message.request)
+                if mark is not None:
+                    mark.cancelled = True
                     self._inbox.put(message)
             case core.Call():
-                if isinstance(message.operation, core.FlushCache):
-                    self._inbox.put(message)
-                else:
-                    self._preparers.submit(self._answer, message)
+                self._dispatch_call(message)
             case core.Load():
                 self._inbox.put(message)
             case _:
                 assert_never(message)
+
+    def _dispatch_call(self, call: core.Call) -> None:
+        match call.operation:
+            case core.FlushCache():
+                self._inbox.put(call)
+            case core.Embed() | core.Rerank() as operation:
+                self._preparers.submit(self._prepare_texts, self._mark(call.call), operation)
+            case operation:
+                self._preparers.submit(self._reply, call.call, operation)
+
+    def _mark(self, number: int) -> Mark:
+        mark = self._marks[number] = Mark(number)
+        return mark
 
     def _stats(self, *, sequences: bool = False) -> core.WorkerStats:
         engine = self._engine
@@ -392,30 +456,47 @@ class Worker:
 
     # ---- the preparers -----------------------------------------------------------------------------------------------
 
-    def _prepare(self, job: Job) -> None:
+    def _prepare(self, mark: Mark, body: core.Request) -> None:
         choices: list[Choice] = []
         error: HeylookError | None = None
         try:
-            if not job.cancelled:
-                choices = self._model().prepare(job.number, job.body)
+            if not mark.cancelled:
+                choices = self._model().prepare(mark.number, body)
         except HeylookError as refused:
             error = refused
         except Exception:
             log.exception("A request can't be prepared")
             error = EngineError("The request can't be prepared; the log has the cause.")
-        self._inbox.put(Prepared(job, choices, error))
+        self._inbox.put(Prepared(mark, choices, error))
 
-    def _answer(self, call: core.Call) -> None:
+    def _prepare_texts(self, mark: Mark, operation: core.Embed | core.Rerank) -> None:
+        def job() -> embedding.Job:
+            model = self._model()
+            return embedding_texts.prepare(model, mark.number, operation, time.monotonic_ns, lambda: mark.cancelled)
+
+        made = self._tried(job)
+        if isinstance(made, embedding.Job) and made.open:
+            self._inbox.put(made)
+            return
+        self._marks.pop(mark.number, None)
+        if not mark.cancelled:
+            self._outlet.reply(mark.number, made if isinstance(made, HeylookError) else made.answer())
+
+    def _reply(self, call: int, operation: Quick) -> None:
+        self._outlet.reply(call, self._tried(lambda: self._answer_of(operation)))
+
+    @staticmethod
+    def _tried(work: Callable[[], T]) -> T | HeylookError:
+        """What the work of a call gives, or the error to be told."""
         try:
-            self._outlet.send(core.Returned(call.call, self._answer_of(call.operation)))
+            return work()
         except HeylookError as error:
-            self._outlet.send(core.Failure(call.call, core.ErrorInfo.of(error)))
+            return error
         except Exception:
             log.exception("A call failed")
-            failed = EngineError("The operation failed; the log has the cause.")
-            self._outlet.send(core.Failure(call.call, core.ErrorInfo.of(failed)))
+            return EngineError("The operation failed; the log has the cause.")
 
-    def _answer_of(self, operation: core.Operation) -> core.Answer:
+    def _answer_of(self, operation: Quick) -> core.Answer:
         model = self._model()
         match operation:
             case core.Tokenize():
@@ -428,10 +509,6 @@ class Worker:
                 return core.Rendered(model.render(operation.prompt)[0])
             case core.Stats():
                 return core.Measured(self._stats(sequences=True))
-            case core.Embed():
-                raise errors.UnsupportedFeature(f'"{model.name}" does not support embeddings', param="input")
-            case core.FlushCache():
-                raise AssertionError("FlushCache belongs to the step loop")
             case _:
                 assert_never(operation)
 
@@ -439,6 +516,13 @@ class Worker:
         if self._engine is None:
             raise errors.ProtocolError("The model isn't loaded yet.")
         return self._engine.model
+
+
+def _shown(error: Exception) -> HeylookError:
+    """What a client is told of an error of the engine."""
+    if isinstance(error, HeylookError):
+        return error
+    return EngineError("The engine failed while computing this request; the log has the cause.")
 
 
 def _report_progress(sequence: Sequence, events: list[tuple[int, core.Event]]) -> None:

@@ -10,12 +10,10 @@ import msgspec
 
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, ContextLengthExceeded, UnsupportedFeature
-from heylook_llm.worker.formats.families import Format
-from heylook_llm.worker.formats.parser import ReasoningMode
 from heylook_llm.worker.prompt import CHATML, CHATML_TOKENS, ChatTemplate, offered
 from heylook_llm.worker.providers.base import Provider
 from heylook_llm.worker.sequence import Sequence, Stamps, merged
-from heylook_llm.worker.text import Decoder, Pieces
+from heylook_llm.worker.text import Decoder, Pieces, ReasoningMode
 
 SHIFTING_CONTEXTS: Final = 10
 """A request that shifts its context and sets no limit ends after so many contexts of output, as Ollama's do."""
@@ -54,9 +52,8 @@ class Model:
     def __init__(self, name: str, provider: Provider, random: Random, now_ns: Callable[[], int]) -> None:
         self.name = name
         self.provider = provider
+        self.pieces = Pieces(provider.piece)
         self.template = self._chat_template()
-        self.format = Format()
-        self.pieces = Pieces(self._shown)
         self.info = self._described()
         self._random = random
         self._now_ns = now_ns
@@ -64,6 +61,8 @@ class Model:
     def _chat_template(self) -> ChatTemplate | None:
         """The model's template; plain ChatML where it has none but its vocabulary has the tokens; else None."""
         provider = self.provider
+        if "completion" not in provider.info.capabilities:  # some that embed hold the template of what they came from
+            return None
         source = provider.info.chat_template
         if not source:
             known = (len(provider.encode(t, add_special=False, parse_special=True)) == 1 for t in CHATML_TOKENS)
@@ -71,13 +70,6 @@ class Model:
                 return None
             source = CHATML
         return ChatTemplate(source, model=self.name, bos=provider.special("bos"), eos=provider.special("eos"))
-
-    def _shown(self, token: int) -> bytes:
-        """The bytes of a token in an answer: of control tokens only the marks that its parser reads."""
-        mark = self.provider.control(token)
-        if mark in self.format.markup:
-            return mark.encode()
-        return self.provider.piece(token)
 
     def _described(self) -> core.ModelInfo:
         found = self.template.capabilities() if self.template is not None else ()
@@ -138,7 +130,9 @@ class Model:
             self.pieces,
             stop=sampling.stop,
             include_stop=sampling.include_stop,
-            parser=self.format.parser(reasoning, offered(chat), parallel=chat.tool_choice.parallel),
+            reasoning=reasoning,
+            tools=frozenset(tool.name for tool in offered(chat)),
+            parallel_calls=chat.tool_choice.parallel,
             new_id=self._new_call_id,
         )
 

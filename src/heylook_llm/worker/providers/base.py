@@ -1,19 +1,21 @@
 """The Provider protocol: loaded weights as the scheduler sees them.
 
-A provider knows tokens and KV cells; nothing of HTTP, dialects, queues or text. All methods but `encode`, `piece`,
-`control` and `special` are called from one thread, the step loop's. `encode` may be called from others at the same
-time.
+A provider knows tokens and KV cells; nothing of HTTP, dialects, queues or text. All methods but `encode`, `piece` and
+`decode` are called from one thread, the step loop's. `encode` may be called from others at the same time.
 
 The provider owns the *slots*: sequence ids 0 .. n_slots - 1 in the engine's KV memory. The scheduler decides what is in
 each slot and what one step computes; the provider computes it.
 """
 
 from collections.abc import Sequence as Seq
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
+import numpy as np
 
 from heylook_llm import core
+
+Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class Feed(msgspec.Struct, frozen=True):
@@ -36,6 +38,17 @@ class Drawn(msgspec.Struct, frozen=True):
     logprob: core.TokenLogprob | None = None
 
 
+class EmbeddingBounds(msgspec.Struct, frozen=True):
+    """What one call of `embed` may compute.
+
+    `whole`: tokens look at those behind them, so a text can't be cut; a longer one than `batch_tokens` comes alone.
+    """
+
+    batch_tokens: int
+    batch_inputs: int
+    whole: bool = False
+
+
 class OutOfCells(Exception):
     """The pool has no room for this step's tokens; nothing was computed. The scheduler makes room and tries again."""
 
@@ -50,6 +63,8 @@ class Provider(Protocol):
     """What is taken where neither the request, nor the model, nor the request's dialect says anything."""
     unsupported: frozenset[str]
     """Fields of Sampling that it can't honour; who sets one is refused before it is queued."""
+    embedding: EmbeddingBounds | None
+    """None: it computes neither vectors nor scores. How they are pooled is in `info.pooling`; empty: their mean."""
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Text to token ids."""
@@ -57,10 +72,6 @@ class Provider(Protocol):
 
     def piece(self, token: int) -> bytes:
         """The bytes of a token as they appear in text; empty for control tokens."""
-        ...
-
-    def control(self, token: int) -> str:
-        """The text of a control token, which doesn't appear in text; empty: it is none."""
         ...
 
     def is_end(self, token: int) -> bool:
@@ -102,8 +113,16 @@ class Provider(Protocol):
         """Drop positions [start, end) and move the rest down. False: this model can't shift."""
         ...
 
-    def embed(self, prompts: Seq[Seq[int]], pooling: str | None, normalize: bool) -> list[bytes]:
-        """One little-endian float32 vector per prompt."""
+    def embed(self, texts: Seq[Seq[int]], start: int = 0) -> list[Floats]:
+        """One pass of its own, without the slots: the last layer's row of each token, [tokens, width] for each text.
+
+        start > 0: the only text goes on behind the `start` tokens of the calls before. A model that ranks gives one row
+        for each text, whose first number is its score as a logit. Raises InsufficientMemory, EngineError.
+        """
+        ...
+
+    def pair(self, query: str, document: str) -> list[int]:
+        """What a model that ranks reads of a query and a document. Raises UnsupportedFeature."""
         ...
 
     def save(self, slot: int) -> bytes:
@@ -117,8 +136,3 @@ class Provider(Protocol):
     def close(self) -> None:
         """Free everything."""
         ...
-
-
-def shown(provider: Provider, token: int) -> bytes:
-    """The bytes of a token where it is shown for itself, as among log probabilities: control tokens by their name."""
-    return provider.piece(token) or provider.control(token).encode()

@@ -17,10 +17,13 @@ Commands, in the last turn or the raw prompt; they aren't echoed:
     [[stall:SECONDS]]     ... returns after so many seconds
     [[alloc:MB]]          ... allocates and keeps so much memory
     [[error]]             ... raises an exception
+    [[nan]]               a text to embed: its vector holds no number
+
+The faults are obeyed in texts to embed, too, by the pass that computes the text's beginning.
 
 Options: n_ctx, kv_tokens, n_parallel, prefill_tokens_per_second and decode_tokens_per_second (0: no waiting; decoding
 counts steps, so it is the speed of each stream), load_seconds, load_error (refuse with this text), load_crash (name of
-a signal), load_hang, reply, chat_template.
+a signal), load_hang, reply, chat_template, pooling (it embeds or ranks, and answers nothing).
 """
 
 import math
@@ -35,10 +38,10 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from heylook_llm import core
-from heylook_llm.errors import EngineError, LoadFailed, UnsupportedFeature
+from heylook_llm.errors import EngineError, LoadFailed
 from heylook_llm.worker.prefix import Ledger
-from heylook_llm.worker.providers import defaults
-from heylook_llm.worker.providers.base import Drawn, Feed, OutOfCells, shown
+from heylook_llm.worker.providers import defaults, fake_embedding
+from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells
 
 IM_START: Final = 256
 IM_END: Final = 257
@@ -56,8 +59,9 @@ CONTROL: Final = {
     "<|fim_suffix|>": FIM_SUFFIX,
     "<|fim_middle|>": FIM_MIDDLE,
 }
-_CONTROL_NAMES: Final = {token: text for text, token in CONTROL.items()}
 N_VOCAB: Final = 263
+MAX_TEXTS: Final = 64
+"""Texts of one pass."""
 TEMPLATE: Final = """\
 {%- if tools %}
     {{- '<|im_start|>system\\n' }}
@@ -87,6 +91,13 @@ TEMPLATE: Final = """\
     {%- if enable_thinking %}{{- '<think>\\n' }}{% endif %}
 {%- endif %}"""
 
+_CAPABILITIES: Final[dict[core.Pooling, tuple[str, ...]]] = {
+    "": ("completion", "insert"),
+    "mean": ("embedding",),
+    "cls": ("embedding",),
+    "last": ("embedding",),
+    "rank": ("rerank",),
+}
 _CONTROL_TEXT: Final = re.compile("|".join(map(re.escape, CONTROL)))
 _COMMAND: Final = re.compile(r"\[\[(\w+)(?::(.*?))?\]\]", re.DOTALL)
 _ASSISTANT: Final = b"assistant\n"
@@ -104,6 +115,7 @@ class Script(msgspec.Struct):
     stall_seconds: float = 0.0
     alloc_megabytes: int = 0
     error: bool = False
+    nan: bool = False
 
 
 class _Slot:
@@ -161,6 +173,10 @@ class Fake:
         self._slots = [_Slot() for _ in range(slots)]
         self._ledger = Ledger(slots)
         self._ballast: list[bytearray] = []
+        self._pooling: core.Pooling = options.get("pooling") or ""
+        self.embedding: EmbeddingBounds | None = EmbeddingBounds(
+            int(options.get("n_batch") or 2048), MAX_TEXTS, whole=self._pooling == "rank"
+        )
         self.defaults = defaults.of_model(options, {})
         self.info = core.ModelInfo(
             "fake",
@@ -170,8 +186,10 @@ class Fake:
             kv_tokens=self._kv_tokens,
             n_parallel=slots,
             n_vocab=N_VOCAB,
-            chat_template=options.get("chat_template") or TEMPLATE,
-            capabilities=("completion", "insert"),
+            n_embedding=fake_embedding.WIDTH,
+            chat_template="" if self._pooling else options.get("chat_template") or TEMPLATE,
+            capabilities=_CAPABILITIES[self._pooling],
+            pooling=self._pooling,
         )
 
     # ---- vocabulary --------------------------------------------------------------------------------------------------
@@ -195,10 +213,6 @@ class Fake:
     def piece(self, token: int) -> bytes:
         """The byte; empty for control tokens."""
         return bytes((token,)) if 0 <= token < 256 else b""
-
-    def control(self, token: int) -> str:
-        """The text of a control token; empty: it is none."""
-        return _CONTROL_NAMES.get(token, "")
 
     def is_end(self, token: int) -> bool:
         """Whether the token ends generation."""
@@ -256,9 +270,22 @@ class Fake:
         self._slots[slot].tokens = tokens
         self._ledger.extend(slot, len(tokens))
 
-    def embed(self, prompts: Seq[Seq[int]], pooling: str | None, normalize: bool) -> list[bytes]:
-        """Not offered."""
-        raise UnsupportedFeature("The fake provider does not support embeddings.")
+    def embed(self, texts: Seq[Seq[int]], start: int = 0) -> list[Floats]:
+        """Rows made of the tokens, or the score of a pair, at the speed of prompts."""
+        if self._prefill_rate:
+            time.sleep(sum(map(len, texts)) / self._prefill_rate)
+        return [self._rows(text, start) for text in texts]
+
+    def _rows(self, tokens: Seq[int], start: int) -> Floats:
+        script = parse_script(_bytes(tokens).decode("utf-8", "replace")) if not start else Script(b"")
+        self._misbehave(script)
+        ranks = self._pooling == "rank"
+        rows = fake_embedding.score(tokens, END_OF_TEXT) if ranks else fake_embedding.rows(tokens)
+        return rows * math.nan if script.nan else rows
+
+    def pair(self, query: str, document: str) -> list[int]:
+        """Both texts, with a control token between them."""
+        return [*query.encode("utf-8", "replace"), END_OF_TEXT, *document.encode("utf-8", "replace")]
 
     def close(self) -> None:
         """Free everything."""
@@ -311,8 +338,8 @@ class Fake:
         if top is None:
             return None
         ranked = [(token + place) % N_VOCAB for place in range(top)]
-        alternatives = [core.TopLogprob(t, shown(self, t), -math.log(2) * (i + 1)) for i, t in enumerate(ranked)]
-        return core.TokenLogprob(token, shown(self, token), -math.log(2), tuple(alternatives))
+        alternatives = [core.TopLogprob(t, self.piece(t), -math.log(2) * (i + 1)) for i, t in enumerate(ranked)]
+        return core.TokenLogprob(token, self.piece(token), -math.log(2), tuple(alternatives))
 
     def _misbehave(self, script: Script) -> None:
         if script.alloc_megabytes:
@@ -408,3 +435,5 @@ def _set_fault(script: Script, name: str, argument: str) -> None:
             script.alloc_megabytes = int(argument)
         case "error":
             script.error = True
+        case "nan":
+            script.nan = True

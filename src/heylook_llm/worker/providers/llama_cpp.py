@@ -19,10 +19,11 @@ import numpy as np
 from heylook_llm import core
 from heylook_llm.errors import EngineError, UnsupportedFeature
 from heylook_llm.worker.providers import defaults
-from heylook_llm.worker.providers.base import Drawn, Feed, OutOfCells, shown
+from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells
 from heylook_llm.worker.providers.llama_cpp_load import Opening
-from heylook_llm.worker.providers.llama_cpp_native import Batch, Floats, Log, Logits, metadata_of
+from heylook_llm.worker.providers.llama_cpp_native import Batch, Log, Logits, metadata_of
 from heylook_llm.worker.providers.llama_cpp_sampling import Samplers, Slot
+from heylook_llm.worker.text import MARKUP
 
 NO_TOKEN: Final = -1
 LEAST_LOGPROB: Final = -9999.0
@@ -51,6 +52,7 @@ class LlamaCpp:
 
     engine_defaults = defaults.ENGINE_DEFAULTS
     unsupported: frozenset[str] = frozenset()
+    embedding: EmbeddingBounds | None = None
 
     def __init__(self, native: Any, load: core.Load, progress: Callable[[float], None]) -> None:
         self._native = native
@@ -131,21 +133,17 @@ class LlamaCpp:
         return tokens[:count]
 
     def piece(self, token: int) -> bytes:
-        """The bytes of a token; empty for control tokens."""
+        """The bytes of a token; empty for control tokens, but for the tags that the text layer reads."""
         if not 0 <= token < self._n_vocab:
             return b""
         native = self._native
+        special = native.llama_vocab_is_control(self._vocab, token) and self._token_text(token) in MARKUP
         buffer = ctypes.create_string_buffer(512)
-        size = native.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
+        size = native.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
         if size < 0:
             buffer = ctypes.create_string_buffer(-size)
-            size = native.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
+            size = native.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
         return buffer.raw[:size]
-
-    def control(self, token: int) -> str:
-        """The text of a control token; empty: it is none."""
-        known = 0 <= token < self._n_vocab and self._native.llama_vocab_is_control(self._vocab, token)
-        return self._token_text(token) if known else ""
 
     def is_end(self, token: int) -> bool:
         """Whether the token ends generation."""
@@ -213,9 +211,13 @@ class LlamaCpp:
         if not self._native.llama_state_seq_set_data(self._context, data, len(state), slot):
             raise OutOfCells
 
-    def embed(self, prompts: Seq[Seq[int]], pooling: str | None, normalize: bool) -> list[bytes]:
+    def embed(self, texts: Seq[Seq[int]], start: int = 0) -> list[Floats]:
         """Not offered yet."""
         raise UnsupportedFeature("This version computes no embeddings.")
+
+    def pair(self, query: str, document: str) -> list[int]:
+        """Not offered yet."""
+        raise UnsupportedFeature("This version ranks no documents.")
 
     def close(self) -> None:
         """Free everything."""
@@ -268,8 +270,8 @@ class LlamaCpp:
             count = min(top, len(logits))
             best = np.argpartition(-logits, count - 1)[:count]
             ranked = best[np.argsort(-logits[best], kind="stable")].tolist()
-        alternatives = tuple(core.TopLogprob(t, shown(self, t), _finite(logits[t])) for t in ranked)
-        return core.TokenLogprob(token, shown(self, token), _finite(logits[token]), alternatives)
+        alternatives = tuple(core.TopLogprob(t, self.piece(t), _finite(logits[t])) for t in ranked)
+        return core.TokenLogprob(token, self.piece(token), _finite(logits[token]), alternatives)
 
 
 def _finite(value: float) -> float:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from heylook_llm.worker.providers.base import Feed
+from heylook_llm.worker.providers.base import Feed, Floats
 
 _LOG_LEVELS: Final = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
 """ggml.h's; the table in llama-cpp-python is another one. 5 continues the line before."""
@@ -24,7 +24,6 @@ _NOISE: Final = ("n_ctx_seq (", "failed to find a memory slot")
 _BUFFER: Final = re.compile(r"(\S+)\s+(model|KV|compute|output) buffer size\s*=\s*([\d.]+) MiB")
 _OFFLOADED: Final = re.compile(r"offloaded (\d+)/\d+ layers")
 
-Floats = np.ndarray[Any, np.dtype[np.float32]]
 Integers = np.ndarray[Any, np.dtype[Any]]
 
 log = logging.getLogger("heylook_llm.worker.llama_cpp")

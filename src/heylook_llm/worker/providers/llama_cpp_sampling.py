@@ -9,7 +9,7 @@ from collections.abc import Sequence as Seq
 from typing import Any, Final
 
 from heylook_llm import core
-from heylook_llm.worker.providers.llama_cpp_native import Floats
+from heylook_llm.worker.providers.base import Floats
 
 RANDOM_SEED: Final = 0xFFFFFFFF
 ENDLESS: Final = 1 << 60
