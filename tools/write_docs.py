@@ -86,6 +86,10 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "rope_freq_scale": "Unset: the model's own.",
         "numa": "Spread threads over NUMA nodes.",
     },
+    config.Speculating: {
+        "prompt_lookup": "Guess ahead from what stood in the request or the answer before: see below.",
+        "num_draft_tokens": "Most tokens guessed at a time; fewer where guesses fail.",
+    },
     config.SamplingDefaults: {
         "temperature": "0 is greedy.",
         "top_p": "",
@@ -154,9 +158,9 @@ def with_tables(page: str) -> str:
 # ---- keys of models.yaml ---------------------------------------------------------------------------------------------
 
 
-def keys(model: type[pydantic.BaseModel], *, without: type[pydantic.BaseModel] | None = None) -> str:
+def keys(model: type[pydantic.BaseModel], *without: type[pydantic.BaseModel]) -> str:
     """Key, values, default and effect of each field of `model`, those of `without` left out."""
-    inherited = set(without.model_fields) if without is not None else set()
+    inherited = {name for other in without for name in other.model_fields}
     rows = [
         (f"`{name}`", values(field), default(field), EFFECTS[model][name])
         for name, field in model.model_fields.items()
@@ -273,10 +277,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings": lambda: keys(config.Settings),
     "model": lambda: keys(config.ModelSpec),
     "limits": lambda: keys(config.Limits),
-    "llama_cpp": lambda: keys(config.LlamaCppConfig, without=config.SamplingDefaults),
-    "mlx": lambda: keys(config.MlxConfig, without=config.SamplingDefaults),
+    "llama_cpp": lambda: keys(config.LlamaCppConfig, config.SamplingDefaults, config.Speculating),
+    "mlx": lambda: keys(config.MlxConfig, config.SamplingDefaults),
     "sampling": lambda: keys(config.SamplingDefaults),
-    "fake": lambda: keys(config.FakeConfig, without=config.SamplingDefaults),
+    "speculation": lambda: keys(config.Speculating),
+    "fake": lambda: keys(config.FakeConfig, config.SamplingDefaults, config.Speculating),
     "commands": commands,
     "openai": lambda: routes(openai.BODIES),
     "ollama": lambda: routes(ollama.BODIES),

@@ -87,7 +87,14 @@ class SamplingDefaults(_Model):
     stop: tuple[str, ...] = ()
 
 
-class LlamaCppConfig(SamplingDefaults):
+class Speculating(_Model):
+    """Guessing ahead."""
+
+    prompt_lookup: bool = False
+    num_draft_tokens: int = pydantic.Field(16, ge=1, le=64)
+
+
+class LlamaCppConfig(SamplingDefaults, Speculating):
     """`config:` of a llama_cpp model. Paths are relative to the file that names them."""
 
     model_path: str
@@ -136,7 +143,7 @@ class MlxConfig(SamplingDefaults):
     chat_template: str | None = None
 
 
-class FakeConfig(SamplingDefaults):
+class FakeConfig(SamplingDefaults, Speculating):
     """`config:` of a fake model: no weights, settable speeds, faults on command (worker/providers/fake.py)."""
 
     model_path: str = ""

@@ -178,6 +178,10 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     """Token ids of an earlier exchange, which stand before each prompt (Ollama's `context`)."""
     fallback: Sampling = Sampling()
     """The dialect's own defaults: taken where neither `sampling` nor the model itself says anything."""
+    draft_limit: int | None = None
+    """Most tokens guessed ahead at a time; 0: none; None: as configured."""
+    prediction: str = ""
+    """What the client expects as answer: guessed from, and without effect on what is answered."""
 
 
 # ---- what happens to it ----------------------------------------------------------------------------------------------
@@ -246,6 +250,9 @@ class Timeline(msgspec.Struct, frozen=True, array_like=True):
     batch_sizes_seen: dict[int, int] = {}
     """Batch size -> how many of this choice's decode steps ran at that size."""
     kv_cells: int | None = None
+    draft_tokens: int = 0
+    """Tokens that were guessed and computed behind the last one; `accepted_tokens` of them turned out drawn."""
+    accepted_tokens: int = 0
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):

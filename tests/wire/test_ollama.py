@@ -171,6 +171,7 @@ def test_every_option_arrives() -> None:
         "mirostat": 2,
         "mirostat_tau": 5.0,
         "mirostat_eta": 0.1,
+        "draft_num_predict": 4,
         "num_gpu": 1,
         "numa": True,
         "nope": 1,
@@ -194,7 +195,7 @@ def test_every_option_arrives() -> None:
         mirostat_tau=5.0,
         mirostat_eta=0.1,
     )
-    assert asked.request.n_ctx == 2048
+    assert (asked.request.n_ctx, asked.request.draft_limit) == (2048, 4)
     assert asked.ignored == ("options.num_gpu", "options.nope")
 
 
@@ -213,6 +214,11 @@ def test_what_is_not_said_falls_back_on_ollamas_defaults() -> None:
         "repeat_penalty": fallback.repeat_penalty,
     }.items():
         assert notes[option].endswith(f"absent: the model's own, else {default:g}")
+
+
+def test_what_is_guessed_ahead() -> None:
+    drafts = [chat(options={"draft_num_predict": count}).asked.request.draft_limit for count in (0, -1, 9)]
+    assert drafts == [0, None, 9]
 
 
 def test_open_ended_ends_after_ten_contexts() -> None:

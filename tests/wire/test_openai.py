@@ -60,6 +60,11 @@ REFUSED: list[tuple[dict[str, Any], str | None, str]] = [
         "messages[0].tool_calls",
         "invalid_value",
     ),
+    ({"prediction": "x"}, "prediction", "invalid_type"),
+    ({"prediction": {"type": "content"}}, "prediction.content", "missing_required_parameter"),
+    ({"prediction": {"type": "other", "content": "x"}}, "prediction.type", "invalid_value"),
+    ({"prediction": {"content": [{"type": "image_url"}]}}, "prediction.content[0]", "invalid_value"),
+    ({"speculative.n_max": -1}, "speculative.n_max", "invalid_value"),
     ({"temperature": 2.1}, "temperature", "invalid_value"),
     ({"temperature": -0.1}, "temperature", "invalid_value"),
     ({"temperature": "1"}, "temperature", "invalid_type"),
@@ -220,6 +225,17 @@ def test_whole_floats_are_integers() -> None:
 def test_synonyms_and_random_seed() -> None:
     asked = chat(n_predict=9, repeat_penalty=1.2, penalty_last_n=3, seed=-1).asked.request.sampling
     assert (asked.max_tokens, asked.repeat_penalty, asked.repeat_last_tokens, asked.seed) == (9, 1.2, 3, None)
+
+
+def test_what_is_guessed_ahead() -> None:
+    assert (chat().asked.request.draft_limit, chat().asked.request.prediction) == (None, "")
+    assert chat(**{"speculative.n_max": 5, "num_draft_tokens": 6}).asked.request.draft_limit == 5
+    assert chat(num_draft_tokens=0).asked.request.draft_limit == 0
+    assert completion(num_draft_tokens=3).asked.request.draft_limit == 3
+    assert chat(**{"speculative.p_min": 0.5}).asked.ignored == ("speculative.p_min",)
+    assert chat(prediction={"type": "content", "content": "abc"}).asked.request.prediction == "abc"
+    parts = [{"type": "text", "text": "ab"}, {"type": "text", "text": "c"}]
+    assert chat(prediction={"type": "content", "content": parts}).asked.request.prediction == "abc"
 
 
 def test_unknown_and_told_keys_are_named() -> None:

@@ -1,6 +1,7 @@
 """The Scheduler as a state machine over a simulated provider that counts cells naively and refuses what is wrong."""
 
 from collections.abc import Sequence as Seq
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -10,13 +11,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from heylook_llm import core
 from heylook_llm.worker.prefix import common_prefix
 from heylook_llm.worker.providers.base import Drawn, Feed, OutOfCells
-from heylook_llm.worker.scheduler import Outcome, Scheduler
+from heylook_llm.worker.scheduler import Outcome, Planned, Scheduler
 from heylook_llm.worker.sequence import Sequence, State
 from tests.worker.tiers import MACHINES
 
 pytestmark = pytest.mark.unit
 
 END = 0
+STOP = 5
+"""What ends the text of some sequences, as a stop string does: seen by the caller, not by the scheduler."""
 
 
 def next_token(tokens: Seq[int]) -> int:
@@ -83,9 +86,43 @@ class Simulated:
             self.tokens[feed.slot].extend(feed.tokens)
             self.cells[feed.slot].extend(object() for _ in feed.tokens)
             if feed.sample:
-                drawn.append(Drawn(feed.slot, next_token(self.tokens[feed.slot])))
+                drawn += self.draws(feed)
         self.most_used = max(self.most_used, self.used)
         return drawn
+
+    def draws(self, feed: Feed) -> list[Drawn]:
+        """What follows the last sure token, and each guess that was right."""
+        drawn = []
+        for left in range(feed.drafts, -1, -1):
+            token = next_token(self.tokens[feed.slot][: feed.start + len(feed.tokens) - left])
+            drawn.append(Drawn(feed.slot, token))
+            if left and token != feed.tokens[-left]:
+                break
+        return drawn
+
+
+class Guessing:
+    """Guesses some tokens for some sequences, some of them wrong, by no rule."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.learned = 0
+
+    def drafts(self, sequences: Seq[Sequence], room: int) -> list[tuple[int, ...]]:
+        """Within the room, but not within what the sequences may still become."""
+        guesses = []
+        for sequence in sequences:
+            tokens = list(sequence.tokens)
+            luck = next_token([*tokens, sequence.request])
+            for place in range(min(room, luck % (self.most + 1))):
+                tokens.append(next_token(tokens) if place != luck % 5 else 1)
+            guesses.append(tuple(tokens[len(sequence.tokens) :]))
+            room -= len(guesses[-1])
+        return guesses
+
+    def learn(self, planned: Seq[Planned], prompt_tokens: int, duration_ns: int) -> None:
+        """Notes that it was told."""
+        self.learned += sum(one.drafts for one in planned)
 
 
 def alone(prompt: Seq[int], sampling: core.Sampling, limit: int) -> list[int]:
@@ -112,9 +149,17 @@ class Batching(RuleBasedStateMachine):
         retained=st.integers(0, 60),
         can=st.tuples(st.booleans(), st.booleans(), st.booleans()),
         lost=st.sampled_from([0, 0, 3]),
+        guessed=st.sampled_from([0, 3, 9]),
     )
     def start(  # noqa: PLR0917  # hypothesis passes them by name
-        self, slots: int, kv_tokens: int, prefill: int, retained: int, can: tuple[bool, bool, bool], lost: int
+        self,
+        slots: int,
+        kv_tokens: int,
+        prefill: int,
+        retained: int,
+        can: tuple[bool, bool, bool],
+        lost: int,
+        guessed: int,
     ) -> None:
         """A pool and a provider of any abilities, which may lose some cells to its own bookkeeping."""
         self.provider = Simulated(slots, kv_tokens - lost, partial=can[0], shares=can[1], shifts=can[2])
@@ -125,7 +170,9 @@ class Batching(RuleBasedStateMachine):
             n_batch=32,
             prefill_tokens=prefill,
             retained_tokens=retained,
+            speculation=Guessing(guessed) if guessed else None,
         )
+        self.stopping: set[Sequence] = set()
         self.kv_tokens = kv_tokens
         self.now = 0
         self.requests = 0
@@ -141,9 +188,18 @@ class Batching(RuleBasedStateMachine):
         priority=st.integers(-1, 1),
         ignore_eos=st.booleans(),
         shift=st.booleans(),
+        stops=st.booleans(),
     )
     def submit(  # noqa: PLR0917  # hypothesis passes them by name
-        self, prompt: list[int], n: int, max_tokens: int, limit: int, priority: int, ignore_eos: bool, shift: bool
+        self,
+        prompt: list[int],
+        n: int,
+        max_tokens: int,
+        limit: int,
+        priority: int,
+        ignore_eos: bool,
+        shift: bool,
+        stops: bool,
     ) -> None:
         """A request of n choices."""
         limit = min(limit, self.kv_tokens)
@@ -164,6 +220,8 @@ class Batching(RuleBasedStateMachine):
             )
             leader = leader or sequence
             self.expected[sequence] = None if shift else alone(prompt, sampling, limit)
+            if stops:
+                self.stopping.add(sequence)
             self.output[sequence] = []
             self.scheduler.submit(sequence, self.now)
 
@@ -202,8 +260,7 @@ class Batching(RuleBasedStateMachine):
                 assert len(alone_and_full.tokens) > self.provider.kv_tokens, "it would have fitted by itself"
                 self.ended[alone_and_full] = "length"
             return
-        for outcome in self.scheduler.commit(drawn, self.now - 1, self.now):
-            self.take(outcome)
+        self.scheduler.commit(drawn, self.now - 1, self.now, self.take)
 
     def check_batch(self, feeds: list[Feed]) -> None:
         """Every decoding sequence is in it, and at most N prompt tokens."""
@@ -211,23 +268,31 @@ class Batching(RuleBasedStateMachine):
         fed = {feed.slot: feed for feed in feeds}
         assert len(fed) == len(feeds)
         for sequence in decoding:
-            assert fed[sequence.slot].tokens == (sequence.tokens[-1],)
-            assert fed[sequence.slot].sample
-        prompt_tokens = sum(len(feed.tokens) for feed in feeds) - len(decoding)
+            feed = fed[sequence.slot]
+            assert feed.tokens[: len(feed.tokens) - feed.drafts] == (sequence.tokens[-1],)
+            assert feed.sample
+            assert feed.drafts <= max(0, sequence.most_drafts)
+        drafts = sum(feed.drafts for feed in feeds)
+        prompt_tokens = sum(len(feed.tokens) for feed in feeds) - len(decoding) - drafts
         assert prompt_tokens <= self.scheduler.prompt_limit(len(decoding))
-        assert (len(decoding), prompt_tokens) == self.scheduler.composition
-        assert prompt_tokens + len(decoding) <= 32
+        assert (len(decoding), prompt_tokens, drafts) == self.scheduler.composition
+        assert prompt_tokens + len(decoding) + drafts <= 32
 
     def take(self, outcome: Outcome) -> None:
         """Book a token; a sequence ends once."""
         sequence = outcome.sequence
         assert sequence not in self.ended
-        self.output[sequence].append(outcome.token)
+        output, expected = self.output[sequence], self.expected[sequence]
+        output.append(outcome.token)
+        assert sequence.output_tokens == len(output)
         if outcome.end:
             self.ended[sequence] = outcome.end
             assert sequence.state is State.FINISHED
-            expected = self.expected[sequence]
-            assert expected is None or self.output[sequence] == expected
+            assert expected is None or output == expected
+        elif sequence in self.stopping and outcome.token == STOP:
+            self.scheduler.finish(sequence)
+            self.ended[sequence] = "stop"
+            assert expected is None or output == expected[: len(output)]
 
     @invariant()
     def pool_is_kept(self) -> None:
@@ -238,6 +303,16 @@ class Batching(RuleBasedStateMachine):
         assert self.scheduler.ledger.used == self.provider.used
         for slot, cells in enumerate(self.provider.cells):
             assert self.scheduler.ledger.held(slot) == len(cells)
+
+    @invariant()
+    def cells_hold_what_was_said(self) -> None:
+        """Of a sequence whose cells were never moved: its first tokens."""
+        if not hasattr(self, "provider"):
+            return
+        for sequence in self.scheduler.running:
+            assert sequence.computed == self.scheduler.ledger.held(sequence.slot)
+            if not sequence.shifted:
+                assert self.provider.tokens[sequence.slot] == sequence.tokens[: sequence.computed]
 
     @invariant()
     def every_one_is_somewhere(self) -> None:
@@ -282,7 +357,7 @@ def run(scheduler: Scheduler, provider: Simulated) -> list[Outcome]:
     return outcomes
 
 
-def simulated(slots: int = 4, kv_tokens: int = 1000, **more: int) -> tuple[Scheduler, Simulated]:
+def simulated(slots: int = 4, kv_tokens: int = 1000, **more: Any) -> tuple[Scheduler, Simulated]:
     """A scheduler over a provider that can everything."""
     provider = Simulated(slots, kv_tokens, partial=True, shares=True, shifts=True)
     return Scheduler(provider, slots=slots, kv_tokens=kv_tokens, **more), provider

@@ -37,6 +37,7 @@ from heylook_llm.worker.prepare import Choice, Model
 from heylook_llm.worker.providers.base import OutOfCells, Provider
 from heylook_llm.worker.scheduler import Outcome, Scheduler
 from heylook_llm.worker.sequence import Sequence
+from heylook_llm.worker.speculate import Speculator
 
 PROVIDERS: Final = {
     "fake": "heylook_llm.worker.providers.fake",
@@ -49,6 +50,8 @@ SWITCH_SECONDS: Final = 0.0002
 """How long a preparer may keep the interpreter from a step loop that wants it back; Python's default is 5 ms."""
 PROGRESS_SECONDS: Final = 0.1
 PARENT_SECONDS: Final = 1.0
+DRAFT_TOKENS: Final = 16
+"""Most tokens guessed of one sequence at a time, where the configuration says nothing."""
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_NO_NEW_PRIVS: Final = 38
 
@@ -138,6 +141,7 @@ class Engine:
             n_batch=min(_number(options, "n_batch", 2048), info.kv_tokens or info.n_ctx),
             prefill_tokens=_number(options, "prefill_tokens", 512),
             retained_tokens=retained_budget(info),
+            speculation=_speculator(model, options),
         )
         self.embedder = embedding.Embedder(model.provider.embedding, info.pooling)
 
@@ -244,13 +248,11 @@ class Engine:
         start_ns = time.monotonic_ns()
         drawn = self._provider.step(scheduler.plan(start_ns))
         now_ns = time.monotonic_ns()
-        outcomes = scheduler.commit(drawn, start_ns, now_ns)
         self.busy_ns += now_ns - start_ns
         events: list[tuple[int, core.Event]] = []
+        scheduler.commit(drawn, start_ns, now_ns, lambda outcome: self._give(outcome, events))
         for sequence in scheduler.advanced:
             _report_progress(sequence, events)
-        for outcome in outcomes:
-            self._give(outcome, events)
         self._send(events)
 
     def _give(self, outcome: Outcome, events: list[tuple[int, core.Event]]) -> None:
@@ -530,6 +532,20 @@ def _report_progress(sequence: Sequence, events: list[tuple[int, core.Event]]) -
     if not sequence.output_tokens:
         progress = core.Progress(sequence.choice, sequence.computed, sequence.prompt_tokens, sequence.cached_tokens)
         events.append((sequence.request, progress))
+
+
+def _speculator(model: Model, options: dict[str, object]) -> Speculator | None:
+    """What guesses ahead. Raises LoadFailed where that is configured and the model can't take guesses back."""
+    lookup = bool(options.get("prompt_lookup"))
+    if model.provider.max_drafts:
+        most = _number(options, "num_draft_tokens", DRAFT_TOKENS)
+        return Speculator(most=most, max_drafts=model.provider.max_drafts, lookup=lookup)
+    if lookup:
+        raise errors.LoadFailed(
+            f"Model '{model.name}' can't guess ahead: its context memory can't take back single tokens, as that of a "
+            "recurrent model or a sliding window can't. Remove `prompt_lookup` from its configuration."
+        )
+    return None
 
 
 def _number(options: dict[str, object], name: str, default: int) -> int:

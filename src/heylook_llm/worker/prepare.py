@@ -87,6 +87,7 @@ class Model:
         """The choices of a request, in order. Raises the tree's exceptions."""
         _refuse(request)
         sampling = self._sampling(request)
+        prediction = self._prediction(request)
         choices: list[Choice] = []
         for at, prompt in enumerate(request.prompts):
             tokenized = self._tokenized(prompt, request)
@@ -105,11 +106,21 @@ class Model:
                     shift=request.shift,
                     leader=leader,
                     stamps=_stamps(request, tokenized, tokenized_ns),
+                    draft_limit=request.draft_limit,
+                    prediction=prediction,
                 )
                 leader = leader or sequence
                 decoder = self._decoder(sequence, prompt, tokenized.reasoning)
                 choices.append(Choice(sequence, decoder, echoed, echoed_text))
         return choices
+
+    def _prediction(self, request: core.Request) -> tuple[int, ...]:
+        """The tokens of what the client expects, as far as a context reaches."""
+        if not request.prediction or not self.provider.max_drafts:
+            return ()
+        limit = self._limit(request)
+        text = request.prediction[: limit * END_CHARACTERS_PER_TOKEN]
+        return tuple(self.provider.encode(text, add_special=False, parse_special=False)[:limit])
 
     def _sampling(self, request: core.Request) -> core.Sampling:
         sampling = request.sampling

@@ -7,9 +7,13 @@ The Scheduler decides and keeps the books; it reads no clock and waits for nothi
     outcomes = scheduler.commit(drawn)  tokens appended, ends found
 
 It asks its Memory (a Provider) to remove, share and shift cells at once, because the answers decide what is computed.
+
+Where a Speculation guesses the next tokens of decoding sequences, one step computes them behind the last token, and a
+sequence may take several draws of it. Guesses fill only what the step and the pool have left: nobody yields for them.
 """
 
 import bisect
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from typing import Final, NamedTuple, Protocol
 
@@ -68,6 +72,28 @@ class Composition(NamedTuple):
 
     decoding: int
     prompt_tokens: int
+    draft_tokens: int = 0
+
+
+class Planned(NamedTuple):
+    """What a step computes of a sequence: so many tokens, of which the last are drafts."""
+
+    sequence: Sequence
+    tokens: int
+    sample: bool
+    drafts: int = 0
+
+
+class Speculation(Protocol):
+    """Guesses what decoding sequences will draw next."""
+
+    def drafts(self, sequences: Seq[Sequence], room: int) -> list[tuple[int, ...]]:
+        """Guesses for each of the sequences, together at most `room` tokens; beyond its `most_drafts` they are cut."""
+        ...
+
+    def learn(self, planned: Seq[Planned], prompt_tokens: int, duration_ns: int) -> None:
+        """A step was computed: how long it took; the sequences' own counts say which guesses were right."""
+        ...
 
 
 class Scheduler:
@@ -82,6 +108,7 @@ class Scheduler:
         n_batch: int = 2048,
         prefill_tokens: int = 512,
         retained_tokens: int = 0,
+        speculation: Speculation | None = None,
     ) -> None:
         """`retained_tokens`: cells that ended sequences may keep while others run; what idles keeps all it has."""
         self.running: list[Sequence] = []
@@ -110,7 +137,8 @@ class Scheduler:
         """The first of the waiting didn't fit, and nothing has ended or come since."""
         self._chunk_tokens = float(min(FIRST_CHUNK_TOKENS, self._prefill_tokens))
         """Prompt tokens that take CHUNK_NS, as measured."""
-        self._planned: list[tuple[Sequence, int, bool]] = []
+        self._speculation = speculation
+        self._planned: list[Planned] = []
 
     # ---- coming and going --------------------------------------------------------------------------------------------
 
@@ -176,7 +204,7 @@ class Scheduler:
 
     @property
     def _planned_tokens(self) -> int:
-        return sum(count for _, count, _ in self._planned)
+        return sum(planned.tokens for planned in self._planned)
 
     def _plan(self, now_ns: int) -> list[Feed]:
         if self.waiting and not self._blocked:
@@ -187,14 +215,33 @@ class Scheduler:
         for sequence in self.running:
             if sequence.decoding:
                 feeds.append(Feed(sequence.slot, sequence.computed, (sequence.tokens[-1],), True))
-                planned.append((sequence, 1, True))
+                planned.append(Planned(sequence, 1, True))
             else:
                 prefilling.append(sequence)
         decoding = len(feeds)
         if prefilling:
             self._plan_prompts(prefilling, feeds, self.prompt_limit(decoding))
-        self.composition = Composition(decoding, sum(count for _, count, _ in planned) - decoding)
+        prompt_tokens = self._planned_tokens - decoding
+        drafts = self._plan_drafts(feeds, decoding) if decoding and self._speculation is not None else 0
+        self.composition = Composition(decoding, prompt_tokens, drafts)
         return feeds
+
+    def _plan_drafts(self, feeds: list[Feed], decoding: int) -> int:
+        """Put guesses behind the last tokens of the decoding sequences, which stand first; returns how many."""
+        assert self._speculation is not None
+        room = min(self._n_batch, self._room - self.ledger.used) - self._planned_tokens
+        if room <= 0:
+            return 0
+        total = 0
+        guesses = self._speculation.drafts([planned.sequence for planned in self._planned[:decoding]], room)
+        for at, guessed in enumerate(guesses):
+            feed, sequence = feeds[at], self._planned[at].sequence
+            drafts = guessed[: sequence.most_drafts]
+            if drafts:
+                feeds[at] = Feed(feed.slot, feed.start, (*feed.tokens, *drafts), True, len(drafts))
+                self._planned[at] = Planned(sequence, 1 + len(drafts), True, len(drafts))
+                total += len(drafts)
+        return total
 
     def prompt_limit(self, decoding: int) -> int:
         """Most prompt tokens of a step: as configured, a quarter of it beside decoding sequences, within CHUNK_NS."""
@@ -216,16 +263,42 @@ class Scheduler:
             count = min(sequence.pending_tokens, budget)
             sample = start + count == len(sequence.tokens)
             feeds.append(Feed(sequence.slot, start, tuple(sequence.tokens[start : start + count]), sample))
-            self._planned.append((sequence, count, sample))
+            self._planned.append(Planned(sequence, count, sample))
             budget -= count
 
-    def commit(self, drawn: Seq[Drawn], start_ns: int, now_ns: int) -> list[Outcome]:
-        """Book a computed step: cells, drawn tokens, ends. `start_ns` and `now_ns` enclose the step."""
+    def commit(
+        self, drawn: Seq[Drawn], start_ns: int, now_ns: int, give: Callable[[Outcome], None] | None = None
+    ) -> list[Outcome]:
+        """Book a computed step: cells, drawn tokens, ends. `start_ns` and `now_ns` enclose the step.
+
+        `give` is told of each outcome as it is booked, and may finish its sequence: what was drawn of it after that is
+        as if it never was.
+        """
         self.steps += 1
         self._measure(now_ns - start_ns)
+        computed, self._planned = self._planned, []
+        self._book(computed, start_ns, now_ns)
+        outcomes: list[Outcome] = []
+        drawing = [self._in_slot[one.slot] for one in drawn]  # who ends leaves its slot
+        for sequence, one in zip(drawing, drawn, strict=True):
+            assert sequence is not None, "a token was drawn for a free slot"
+            if sequence.state is State.RUNNING:
+                outcome = self._take(sequence, one, now_ns)
+                outcomes.append(outcome)
+                if give is not None:
+                    give(outcome)
+        for planned in computed:
+            if planned.drafts and planned.sequence.state is State.RUNNING:
+                self._take_back(planned.sequence)
+        if self._speculation is not None:
+            self._speculation.learn(computed, self.composition.prompt_tokens, now_ns - start_ns)
+        return outcomes
+
+    def _book(self, computed: list[Planned], start_ns: int, now_ns: int) -> None:
+        """The cells of a step. Those of drafts count as computed only once they turn out drawn."""
         batch_size = self.composition.decoding
         self.advanced = []
-        for sequence, count, sampled in self._planned:
+        for sequence, count, sampled, drafts in computed:
             self.ledger.extend(sequence.slot, count)
             if not sequence.decoding:
                 sequence.chunks.append(core.PrefillChunk(start_ns, now_ns, count))
@@ -235,16 +308,16 @@ class Scheduler:
             else:
                 sizes = sequence.batch_sizes
                 sizes[batch_size] = sizes.get(batch_size, 0) + 1
-            sequence.computed += count
+            sequence.computed += count - drafts
+            sequence.draft_tokens += drafts
             sequence.stamps.steps += 1
-        self._planned = []
-        return [self._take(one, now_ns) for one in drawn]
 
-    def _take(self, drawn: Drawn, now_ns: int) -> Outcome:
+    def _take(self, sequence: Sequence, drawn: Drawn, now_ns: int) -> Outcome:
         """Append a drawn token to its sequence and see whether it ends."""
-        sequence = self._in_slot[drawn.slot]
-        assert sequence is not None, "a token was drawn for a free slot"
         token = drawn.token
+        if sequence.computed < len(sequence.tokens):  # drawn behind a draft that was right
+            sequence.computed += 1
+            sequence.accepted_tokens += 1
         sequence.tokens.append(token)
         sequence.output_tokens += 1
         self.output_tokens += 1
@@ -262,6 +335,16 @@ class Scheduler:
             self.finish(sequence)
         return Outcome(sequence, token, not ended, end, drawn.logprob)
 
+    def _take_back(self, sequence: Sequence) -> None:
+        """Remove the cells of drafts that weren't drawn."""
+        slot = sequence.slot
+        if self.ledger.held(slot) <= sequence.computed:
+            return
+        if not self._memory.remove(slot, sequence.computed):
+            self._memory.remove(slot)
+            sequence.computed = 0
+        self.ledger.remove(slot, sequence.computed)
+
     def _ends(self, sequence: Sequence, token: int) -> bool:
         sampling = sequence.sampling
         if sequence.output_tokens <= sampling.min_tokens:
@@ -275,7 +358,11 @@ class Scheduler:
 
         Returns a sequence that was alone and had to end because even the whole pool is too small for it.
         """
-        self._room = min(self._room, self.ledger.used + self._planned_tokens - 1)
+        drafts = sum(planned.drafts for planned in self._planned)
+        self._room = min(self._room, self.ledger.used + self._planned_tokens - max(1, drafts))
+        if drafts:  # without them it may fit
+            self._planned = []
+            return None
         return self._yield()
 
     def _yield(self) -> Sequence | None:
@@ -305,6 +392,7 @@ class Scheduler:
     def _leave_slot(self, sequence: Sequence, *, keep: bool) -> None:
         slot = sequence.slot
         self._blocked = False
+        self._take_back(sequence)
         self.running.remove(sequence)
         sequence.drawing = self._memory.release(slot)
         self._in_slot[slot] = None
@@ -339,6 +427,7 @@ class Scheduler:
         discard = (len(sequence.tokens) - keep) // 2
         if not sequence.shift or discard < 1:
             return False
+        self._take_back(sequence)
         slot, end = sequence.slot, keep + discard
         del sequence.tokens[keep:end]
         sequence.stamps.dropped_tokens += discard

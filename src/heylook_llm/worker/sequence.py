@@ -43,18 +43,23 @@ class Sequence:
     """
 
     __slots__ = (
+        "accepted_tokens",
         "arrival",
         "batch_sizes",
         "cached_tokens",
         "choice",
         "chunks",
         "computed",
+        "draft_limit",
+        "draft_tokens",
         "drawing",
+        "guessing",
         "keep_tokens",
         "leader",
         "limit_tokens",
         "max_tokens",
         "output_tokens",
+        "prediction",
         "priority",
         "prompt_tokens",
         "request",
@@ -80,8 +85,13 @@ class Sequence:
         shift: bool = False,
         leader: "Sequence | None" = None,
         stamps: Stamps | None = None,
+        draft_limit: int | None = None,
+        prediction: tuple[int, ...] = (),
     ) -> None:
-        """`leader` is an earlier choice with the same prompt, whose prefill this one waits for and shares."""
+        """`leader` is an earlier choice with the same prompt, whose prefill this one waits for and shares.
+
+        `draft_limit`: most tokens guessed at a time, 0: none, None: as configured; `prediction`: tokens to guess from.
+        """
         self.request = request
         self.choice = choice
         self.tokens = list(prompt)
@@ -105,6 +115,13 @@ class Sequence:
         """The sampler of a preempted sequence, so that its draws go on where they were."""
         self.cached_tokens = 0
         self.output_tokens = 0
+        self.draft_limit = draft_limit
+        self.prediction = prediction
+        self.guessing: object = None
+        """What the speculation remembers of it."""
+        self.draft_tokens = 0
+        """Guesses that were computed, and how many of them turned out drawn."""
+        self.accepted_tokens = 0
         self.arrival = 0
         self.chunks: list[core.PrefillChunk] = []
         self.batch_sizes: dict[int, int] = {}
@@ -120,6 +137,11 @@ class Sequence:
         return self.output_tokens > 0 and len(self.tokens) - self.computed == 1
 
     @property
+    def most_drafts(self) -> int:
+        """Guesses behind its last token that its limits leave a use for: each may bring a token, the step one more."""
+        return min(self.limit_tokens - len(self.tokens), self.max_tokens - self.output_tokens) - 1
+
+    @property
     def order(self) -> tuple[int, int]:
         """Smaller goes first: higher priority, then earlier arrival."""
         return (-self.priority, self.arrival)
@@ -133,7 +155,14 @@ class Sequence:
 
     def usage(self, reasoning_tokens: int = 0) -> core.Usage:
         """Its token counts."""
-        return core.Usage(self.prompt_tokens, self.cached_tokens, self.output_tokens, reasoning_tokens)
+        return core.Usage(
+            self.prompt_tokens,
+            self.cached_tokens,
+            self.output_tokens,
+            reasoning_tokens,
+            self.draft_tokens,
+            self.accepted_tokens,
+        )
 
     def timeline(self) -> core.Timeline:
         """What happened to it in the worker; the server adds its own stamps."""
@@ -152,6 +181,8 @@ class Sequence:
             steps=stamps.steps,
             batch_sizes_seen=self.batch_sizes,
             kv_cells=self.computed,
+            draft_tokens=self.draft_tokens,
+            accepted_tokens=self.accepted_tokens,
         )
 
     def stats(self) -> core.SequenceStats:

@@ -212,6 +212,9 @@ def _asked(fields: CommonFields, model: str, prompt: core.Prompt, arrival: Arriv
         n_ctx=None if chosen.num_ctx is None or chosen.num_ctx <= 0 else max(4, chosen.num_ctx),
         received_ns=arrival.received_ns,
         fallback=ollama_prompt.FALLBACK,
+        draft_limit=None
+        if chosen.draft_num_predict is None or chosen.draft_num_predict < 0
+        else chosen.draft_num_predict,
     )
     ignored = (*table.told(fields), *(f"options.{name}" for name in table.told(chosen)))
     return Asked(request, fields.stream, ignored, keep_alive=fields.keep_alive)

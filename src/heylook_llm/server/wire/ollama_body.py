@@ -83,7 +83,9 @@ class Options(Body):
     main_gpu: Annotated[Integer | None, Ignored("models.yaml main_gpu", told=True)] = None
     use_mmap: Annotated[Flag | None, Ignored("models.yaml use_mmap", told=True)] = None
     num_thread: Annotated[Integer | None, Ignored("models.yaml n_threads", told=True)] = None
-    draft_num_predict: Annotated[Integer | None, Ignored("no speculation here", told=True)] = None
+    draft_num_predict: Annotated[
+        Integer | None, Honoured("most tokens guessed ahead at a time, up to models.yaml's; 0: none")
+    ] = None
     num_keep: Annotated[Integer | None, Ignored("a shift keeps the first 4 tokens", told=True)] = None
     numa: Annotated[Any, Ignored()] = None
     low_vram: Annotated[Any, Ignored()] = None

@@ -61,7 +61,7 @@ def parse_chat(body: bytes, arrival: Arrival) -> "Chat":
         _sampling(fields, arrival, _first(fields.max_completion_tokens, fields.max_tokens)),
         logprobs=_chat_logprobs(fields),
     )
-    asked = _asked(fields, arrival, model, (prompt,), sampling)
+    asked = _asked(fields, arrival, model, (prompt,), sampling, openai_prompt.prediction(fields.prediction))
     needs = ("chat", *(("tools",) if prompt.tools else ()), *(("thinking",) if prompt.thinking else ()))
     return Chat(msgspec.structs.replace(asked, needs=needs), fields, arrival)
 
@@ -84,8 +84,13 @@ def parse_completion(body: bytes, arrival: Arrival) -> "Completion":
     return Completion(msgspec.structs.replace(asked, request=request, needs=needs), fields, arrival)
 
 
-def _asked(
-    fields: SamplingFields, arrival: Arrival, model: str, prompts: tuple[core.Prompt, ...], sampling: core.Sampling
+def _asked(  # noqa: PLR0917 (the parts of one Request)
+    fields: SamplingFields,
+    arrival: Arrival,
+    model: str,
+    prompts: tuple[core.Prompt, ...],
+    sampling: core.Sampling,
+    prediction: str = "",
 ) -> Asked:
     if fields.n > arrival.bounds.max_n:
         raise BadRequest(f"n is {fields.n}, but this server answers at most {arrival.bounds.max_n} at once.", param="n")
@@ -98,6 +103,8 @@ def _asked(
         priority=fields.priority,
         n_ctx=fields.num_ctx,
         received_ns=arrival.received_ns,
+        draft_limit=_first(fields.draft_limit, fields.num_draft_tokens),
+        prediction=prediction,
     )
     return Asked(request, fields.stream, table.told(fields), keep_alive=fields.keep_alive)
 
@@ -347,6 +354,8 @@ def performance(done: core.Done) -> dict[str, Any]:
         "total_ms": _milliseconds(start, times.closed_ns),
         "preemptions": times.preemptions,
         "dropped_tokens": times.dropped_tokens,
+        "draft_tokens": times.draft_tokens,
+        "accepted_tokens": times.accepted_tokens,
         "steps": times.steps,
         "batch_sizes_seen": {str(size): count for size, count in sorted(times.batch_sizes_seen.items())},
     }

@@ -86,6 +86,13 @@ class ToolSpec(Inner):
     function: FunctionSpec | None = None
 
 
+class Prediction(Inner):
+    """What the client expects as answer."""
+
+    type: Text = "content"
+    content: Text | list[ContentPart]
+
+
 class SamplingFields(Body):
     """What the chat and the legacy route share."""
 
@@ -136,6 +143,20 @@ class SamplingFields(Body):
         dict[str, Any] | None, Ignored("Ollama's options: give them at the top level here", told=True)
     ] = None
     include_performance: Annotated[Flag, Honoured("adds `performance` to the reply")] = False
+    draft_limit: Annotated[
+        Integer | None,
+        Honoured("llama-server's name: most tokens guessed ahead at a time, up to models.yaml's; 0: none"),
+        Field(ge=0, le=2**31 - 1),
+    ] = Field(default=None, alias="speculative.n_max")
+    num_draft_tokens: Annotated[
+        Integer | None, Honoured("synonym of speculative.n_max, mlx_lm's name"), Field(ge=0, le=2**31 - 1)
+    ] = None
+    draft_least: Annotated[Any, Ignored("guesses adapt by themselves", told=True)] = Field(
+        default=None, alias="speculative.n_min"
+    )
+    draft_sure: Annotated[Any, Ignored("guesses adapt by themselves", told=True)] = Field(
+        default=None, alias="speculative.p_min"
+    )
     timings_per_token: Annotated[Flag, Ignored("`timings` come once, at the end", told=True)] = False
     best_of: Annotated[Integer | None, Honoured("only 1 or n; not in a stream"), Field(ge=1)] = None
     # Fields that OpenAI or others define and that mean nothing here.
@@ -211,7 +232,9 @@ class ChatBody(SamplingFields):
     ] = None
     return_tokens: Annotated[Any, Ignored(told=True)] = None
     verbosity: Annotated[Any, Ignored()] = None
-    prediction: Annotated[Any, Ignored()] = None
+    prediction: Annotated[
+        Prediction | None, Honoured("guessed from: it makes an answer that repeats it faster, never another one")
+    ] = None
     moderation: Annotated[Any, Ignored()] = None
     web_search_options: Annotated[Any, Ignored("there is no web search", told=True)] = None
     modalities: Annotated[Any, Refused("Only text is offered.", code="unsupported_value", neutral=(["text"],))] = None

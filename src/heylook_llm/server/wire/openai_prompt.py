@@ -251,6 +251,20 @@ def _level(effort: object, param: str) -> bool | str:
     return _LEVELS[effort]
 
 
+def prediction(given: body.Prediction | None) -> str:
+    """The text of a predicted answer. Raises BadRequest, UnsupportedFeature."""
+    if given is None:
+        return ""
+    if given.type != "content":
+        raise BadRequest("prediction.type must be content.", param="prediction.type")
+    if isinstance(given.content, str):
+        return given.content
+    for at, part in enumerate(given.content):
+        if part.type != "text" or part.text is None:
+            raise BadRequest("A predicted part must be text.", param=f"prediction.content[{at}]")
+    return "".join(part.text or "" for part in given.content)
+
+
 def template_arguments(given: dict[str, Any] | None) -> dict[str, Any]:
     """The allowed variables for the template. Raises BadRequest for any other name."""
     for name, value in (given or {}).items():

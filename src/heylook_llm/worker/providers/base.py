@@ -22,12 +22,15 @@ class Feed(msgspec.Struct, frozen=True):
     """Tokens of one slot to compute in this step, from position `start`.
 
     `sample`: the last of them yields logits, and a next token is drawn from them.
+    `drafts`: so many of the last are only guesses of what will be drawn. A token is drawn behind the last sure one, and
+    behind each guess as long as the draws before it were what was guessed. So a feed has 1 to 1 + drafts draws.
     """
 
     slot: int
     start: int
     tokens: tuple[int, ...]
     sample: bool
+    drafts: int = 0
 
 
 class Drawn(msgspec.Struct, frozen=True):
@@ -65,6 +68,8 @@ class Provider(Protocol):
     """Fields of Sampling that it can't honour; who sets one is refused before it is queued."""
     embedding: EmbeddingBounds | None
     """None: it computes neither vectors nor scores. How they are pooled is in `info.pooling`; empty: their mean."""
+    max_drafts: int
+    """Most guessed tokens of one step, of all slots together; 0: a slot's newest cells can't be removed."""
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Text to token ids."""
@@ -94,7 +99,11 @@ class Provider(Protocol):
         ...
 
     def step(self, feeds: Seq[Feed]) -> list[Drawn]:
-        """Compute one batch: all decoding slots and some prompt tokens. Raises OutOfCells, EngineError."""
+        """Compute one batch: all decoding slots and some prompt tokens. Raises OutOfCells, EngineError.
+
+        The draws of a feed stand together, in order. The cells of all its tokens are computed; the scheduler removes
+        those of wrong guesses.
+        """
         ...
 
     def remove(self, slot: int, start: int = 0, end: int = -1) -> bool:

@@ -31,7 +31,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from typing import Any, Final, NoReturn
 
@@ -162,6 +162,7 @@ class Fake:
 
     engine_defaults = core.Sampling()
     unsupported: frozenset[str] = frozenset()
+    max_drafts = 64
 
     def __init__(self, options: dict[str, Any]) -> None:
         n_ctx = int(options.get("n_ctx") or 4096)
@@ -243,7 +244,6 @@ class Fake:
         """Forget cells."""
         stop = None if end < 0 else end
         del self._slots[slot].tokens[start:stop]
-        self._slots[slot].script = None
         self._ledger.remove(slot, start, stop)
         return True
 
@@ -255,10 +255,7 @@ class Fake:
 
     def shift(self, slot: int, start: int, end: int) -> bool:
         """Drop positions; the script goes on where it was."""
-        script = self._slots[slot].script
-        self.remove(slot, start, end)
-        self._slots[slot].script = script
-        return True
+        return self.remove(slot, start, end)
 
     def save(self, slot: int) -> bytes:
         """The slot's tokens."""
@@ -305,11 +302,19 @@ class Fake:
             slot.tokens.extend(feed.tokens)
             self._ledger.extend(feed.slot, len(feed.tokens))
         self._wait(feeds)
-        return [self._draw(feed.slot) for feed in feeds if feed.sample]
+        return [drawn for feed in feeds if feed.sample for drawn in self._draws(feed)]
+
+    def _draws(self, feed: Feed) -> Iterator[Drawn]:
+        """A token, and a further one behind each guess that was drawn."""
+        for guess in (*feed.tokens[len(feed.tokens) - feed.drafts :], None):
+            drawn = self._draw(feed.slot)
+            yield drawn
+            if drawn.token != guess:
+                return
 
     def _wait(self, feeds: Seq[Feed]) -> None:
-        decoding = sum(1 for feed in feeds if len(feed.tokens) == 1)
-        prompt_tokens = sum(len(feed.tokens) for feed in feeds) - decoding
+        decoding = sum(1 for feed in feeds if len(feed.tokens) == 1 + feed.drafts)
+        prompt_tokens = sum(len(feed.tokens) - feed.drafts for feed in feeds) - decoding
         seconds = prompt_tokens / self._prefill_rate if self._prefill_rate else 0.0
         if decoding and self._decode_rate:
             seconds += 1 / self._decode_rate

@@ -26,6 +26,8 @@ from heylook_llm.worker.providers.llama_cpp_sampling import Samplers, Slot
 from heylook_llm.worker.text import MARKUP
 
 NO_TOKEN: Final = -1
+DRAFTS: Final = 16
+"""Guesses of one step beyond one for each sequence: their logits take memory, a vocabulary's worth each."""
 LEAST_LOGPROB: Final = -9999.0
 
 _FILE_KEYS: Final = {
@@ -71,14 +73,16 @@ class LlamaCpp:
         self._metadata = dict(metadata_of(native, self._model))
         self._n_parallel = opening.n_parallel
         self._n_ctx, kv_tokens = opening.sizes(self._model, self._metadata)
-        self._context = opening.context(self._model, kv_tokens, self._n_parallel)
-        self._memory = native.llama_get_memory(self._context)
-        self._batch = Batch(native, opening.n_batch(kv_tokens))
-        self._rows = Logits(native, self._context, self._n_vocab, self._n_parallel)
-        self._ends = frozenset(t for t in range(self._n_vocab) if native.llama_vocab_is_eog(self._vocab, t))
-        self._samplers = Samplers(native, self._n_vocab, self._n_ctx, self._ends)
         self._window = int(native.llama_model_n_swa(self._model)) > 0 and not options.get("swa_full", True)
         recurrent = native.llama_model_is_recurrent(self._model) or native.llama_model_is_hybrid(self._model)
+        self.max_drafts = 0 if recurrent or self._window else self._n_parallel + DRAFTS
+        rows = self._n_parallel + self.max_drafts
+        self._context = opening.context(self._model, kv_tokens, rows)
+        self._memory = native.llama_get_memory(self._context)
+        self._batch = Batch(native, opening.n_batch(kv_tokens))
+        self._rows = Logits(native, self._context, self._n_vocab, rows)
+        self._ends = frozenset(t for t in range(self._n_vocab) if native.llama_vocab_is_eog(self._vocab, t))
+        self._samplers = Samplers(native, self._n_vocab, self._n_ctx, self._ends)
         self._can_share = not recurrent and not self._window
         self._can_shift = bool(native.llama_memory_can_shift(self._memory)) and not recurrent
         in_file = {field: self._metadata[key] for key, field in _FILE_KEYS.items() if key in self._metadata}
@@ -233,31 +237,39 @@ class LlamaCpp:
 
     def step(self, feeds: Seq[Feed]) -> list[Drawn]:
         """One llama_decode of everything. Raises OutOfCells with the memory as it was, EngineError."""
-        last = self._batch.fill(feeds)
+        places = self._batch.fill(feeds)
         status = self._native.llama_decode(self._context, self._batch.struct)
         if status == 1:
             raise OutOfCells
         if status != 0:
             raise EngineError(f"llama.cpp could not compute a batch (status {status}).")
-        return self._draw([feed.slot for feed in feeds if feed.sample], last)
+        return self._draw([feed for feed in feeds if feed.sample], places)
 
     def composition(self) -> list[tuple[int, int]]:
         """(slot, position) of every token in the last batch, as llama.cpp got it."""
         count = self._batch.struct.n_tokens
         return list(zip(self._batch.slots[:count].tolist(), self._batch.positions[:count].tolist(), strict=True))
 
-    def _draw(self, numbers: list[int], last: list[int]) -> list[Drawn]:
-        if not numbers:
+    def _draw(self, feeds: Seq[Feed], places: list[int]) -> list[Drawn]:
+        """The draws of each feed, whose first logits are of the batch's token number `places`."""
+        if not feeds:
             return []
-        slots = [self._slots[number] for number in numbers]
-        rows = self._rows.view(len(numbers))
+        slots = [self._slots[feed.slot] for feed in feeds]
+        rows = self._rows.view(len(feeds) + sum(feed.drafts for feed in feeds))
         greedy = any(slot.chain is None for slot in slots)
-        likeliest: list[int] = rows.argmax(axis=1).tolist() if greedy else [NO_TOKEN] * len(numbers)
+        likeliest: list[int] = rows.argmax(axis=1).tolist() if greedy else [NO_TOKEN] * len(rows)
         drawn: list[Drawn] = []
-        for at, (number, slot) in enumerate(zip(numbers, slots, strict=True)):
-            token = self._samplers.draw(slot, self._context, last[at], rows[at], likeliest[at])
-            wanted = slot.logprobs
-            drawn.append(Drawn(number, token, None if wanted is None else self._logprob(rows[at], token, wanted)))
+        row = 0
+        for feed, slot, place in zip(feeds, slots, places, strict=True):
+            guessed = (*feed.tokens[len(feed.tokens) - feed.drafts :], NO_TOKEN)
+            for at, guess in enumerate(guessed):
+                logits = rows[row + at]
+                token = self._samplers.draw(slot, self._context, place + at, logits, likeliest[row + at])
+                wanted = slot.logprobs
+                drawn.append(Drawn(feed.slot, token, None if wanted is None else self._logprob(logits, token, wanted)))
+                if token != guess:
+                    break
+            row += len(guessed)
         return drawn
 
     def _logprob(self, row: Floats, token: int, top: int) -> core.TokenLogprob:

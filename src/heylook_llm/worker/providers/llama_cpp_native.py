@@ -93,9 +93,9 @@ class Batch:
         self._steps = np.arange(capacity, dtype=np.int32)
 
     def fill(self, feeds: Seq[Feed]) -> list[int]:
-        """Put the feeds in; returns the place of the last token of each feed that wants a token drawn."""
+        """Put the feeds in; returns, for each feed that wants tokens drawn, the place of the first that gets logits."""
         at = 0
-        last: list[int] = []
+        places: list[int] = []
         token, position, slot, wanted = self._token, self._position, self._slot, self._wanted
         for feed in feeds:
             count = len(feed.tokens)
@@ -111,12 +111,12 @@ class Batch:
                 self.positions[at:end] += feed.start
                 self.slots[at:end] = feed.slot
                 self.wanted[at:end] = 0
-                wanted[end - 1] = feed.sample
+                self.wanted[end - 1 - feed.drafts : end] = feed.sample
             at += count
             if feed.sample:
-                last.append(at - 1)
+                places.append(at - 1 - feed.drafts)
         self.struct.n_tokens = at
-        return last
+        return places
 
 
 class Logits:

@@ -61,6 +61,7 @@ class Mlx:
     engine_defaults = defaults.ENGINE_DEFAULTS
     unsupported = frozenset({"mirostat"})
     embedding: EmbeddingBounds | None = None
+    max_drafts = 0
 
     def __init__(self, load: core.Load, progress: Callable[[float], None]) -> None:
         options = load.options
