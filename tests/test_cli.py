@@ -63,7 +63,7 @@ def test_version_and_help_name_every_command_and_serve_option(home: Home) -> Non
     assert all(f"\n  {name} " in shown for name in COMMANDS)
     for option in ("--api", "--host", "--port", "--log-level", "--model-id", "--ollama-port", "--config"):
         assert option in shown
-    for name in ("pull", "import", "bench", "agent", "hub"):
+    for name in ("pull", "bench", "agent", "hub"):
         assert f"\n  {name} " not in shown
 
 

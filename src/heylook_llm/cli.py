@@ -71,8 +71,8 @@ class _ServeByDefault(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if arguments[0] in ("pull", "push", "create", "cp"):
             raise click.UsageError(
-                f"there is no '{arguments[0]}': models are files that you name in models.yaml; "
-                "`heylookllm doctor` says where it stands"
+                f"there is no '{arguments[0]}': models are files that `heylookllm import` finds, or that you name in "
+                "models.yaml; `heylookllm doctor` says where it stands"
             )
         return super().resolve_command(context, arguments)
 
@@ -151,11 +151,11 @@ class ServeOptions:
 @click.option("--drain-seconds", type=click.FloatRange(min=0), help="How long requests may finish at the end.")
 def serve(**given: Any) -> None:
     """Serve the models of models.yaml over the OpenAI and Ollama APIs."""
-    from heylook_llm import config  # noqa: PLC0415
+    from heylook_llm import config, registry  # noqa: PLC0415
 
     options = ServeOptions(**given)
     path = config.locate(options.config)
-    settings = with_options(with_environment(config.load(path), os.environ), options)
+    settings = with_options(with_environment(registry.load(path), os.environ), options)
     _serve(options, settings, path)
 
 
@@ -491,6 +491,50 @@ def rm(model: tuple[str, ...], url: str | None, api_key: str | None) -> None:
     from heylook_llm.commands import models  # noqa: PLC0415
 
     models.remove(_client(url, api_key), model)
+
+
+# ---- models of this machine ------------------------------------------------------------------------------------------
+
+
+@heylookllm.command("import")
+@click.option("--folder", "folders", multiple=True, type=click.Path(path_type=Path), help="A folder with models in it.")
+@click.option("--hf-cache", is_flag=True, help="The cache of Hugging Face.")
+@click.option("--ollama-store", is_flag=True, help="Ollama's models.")
+@click.option("--lmstudio", is_flag=True, help="LM Studio's models.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="The file to write.  [default: models_imported.yaml]"
+)
+@click.option(
+    "--profile",
+    type=click.Choice(["fast", "balanced", "quality", "memory", "interactive"]),
+    help="Settings for a purpose, above those that the model's facts suggest.",
+)
+@click.option("--override", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting above both.")
+@click.option(
+    "--merge", is_flag=True, help="Add to the models.yaml in force (or to --output), by an overlay beside it."
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be written.")
+@click.option("--watch", is_flag=True, help="Go on, and write anew when the models change.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+    default="WARNING",
+    show_default=True,
+    help="How much to log.",
+)
+def import_models(**given: Any) -> None:
+    """Find models on this machine and write them into a models.yaml; none is copied.
+
+    Without a place it looks wherever Hugging Face, Ollama and LM Studio keep theirs.
+    """
+    from heylook_llm.commands import importing  # noqa: PLC0415
+
+    if given["watch"] and (given["merge"] or given["dry_run"]):
+        raise click.UsageError("--watch writes a file of its own; it goes with neither --merge nor --dry-run")
+    logging.basicConfig(level=given["log_level"])
+    order = importing.order_of(given)
+    (importing.watch if given["watch"] else importing.run)(order)
 
 
 # ---- this machine ----------------------------------------------------------------------------------------------------

@@ -245,18 +245,26 @@ def locate(explicit: str | None = None, environment: Mapping[str, str] = os.envi
 
 def load(path: Path) -> Settings:
     """Read and validate models.yaml. Raises ConfigError with one line that names file and place."""
+    return parse(read(path), path)
+
+
+def read(path: Path) -> str:
+    """A file's text. Raises ConfigError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file. Write one, or leave --config out.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
-    return parse(text, path)
 
 
 def parse(text: str, path: Path) -> Settings:
     """Settings of models.yaml's text; `path` is what errors name and relative paths start from."""
-    document = _document(text, path)
+    return validate(document_of(text, path), path)
+
+
+def validate(document: dict[str, Any], path: Path) -> Settings:
+    """Settings of a document as YAML gives it."""
     for at, entry in enumerate(document.get("models") or []):
         _prepare_model(entry, at, path)
     try:
@@ -267,7 +275,8 @@ def parse(text: str, path: Path) -> Settings:
     return settings
 
 
-def _document(text: str, path: Path) -> dict[str, Any]:
+def document_of(text: str, path: Path) -> dict[str, Any]:
+    """The mapping that a YAML text holds, in which no key is given twice. Raises ConfigError that names the line."""
     try:
         document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a subclass of SafeLoader)
     except yaml.YAMLError as error:
@@ -308,24 +317,25 @@ def _prepare_model(entry: object, at: int, path: Path) -> None:
         raise ConfigError(f"{path}: model {name}: the key `provider` is missing: one of {', '.join(PROVIDERS)}")
     if provider not in PROVIDERS:
         known = ", ".join(PROVIDERS)
-        near = _nearest(str(provider), PROVIDERS)
+        near = nearest(str(provider), PROVIDERS)
         raise ConfigError(f"{path}: model {name}: provider {provider!r} is not one of {known}{near}")
     config = entry.get("config") or {}
     if not isinstance(config, dict):
         raise ConfigError(f"{path}: model {name}: `config` must be a mapping")
     try:
-        entry["config"] = PROVIDERS[provider].model_validate(_absolute(config, path))
+        entry["config"] = PROVIDERS[provider].model_validate(absolute(config, path))
     except pydantic.ValidationError as error:
         raise ConfigError(f"{path}: model {name}: config: {_first_problem(error, config)}") from error
 
 
-def _absolute(config: dict[str, Any], path: Path) -> dict[str, Any]:
-    absolute = dict(config)
+def absolute(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A model's config with its paths made absolute: they are relative to the file `path` that names them."""
+    found = dict(config)
     for key in ("model_path", "draft_model_path", "chat_format_template"):
         value = config.get(key)
         if isinstance(value, str) and value:
-            absolute[key] = str((path.resolve().parent / Path(value).expanduser()).absolute())
-    return absolute
+            found[key] = str((path.resolve().parent / Path(value).expanduser()).absolute())
+    return found
 
 
 def _first_problem(error: pydantic.ValidationError, document: Any) -> str:
@@ -335,7 +345,7 @@ def _first_problem(error: pydantic.ValidationError, document: Any) -> str:
     if problem["type"] == "extra_forbidden":
         key, parent = str(place[-1]), place[:-1]
         where = f" in {_dotted(parent)}" if parent else ""
-        return f"unknown key `{key}`{where}{_nearest(key, _known_keys(parent, error))}"
+        return f"unknown key `{key}`{where}{nearest(key, _known_keys(parent, error))}"
     if problem["type"] == "missing":
         return f"the key `{_dotted(place)}` is missing"
     quote = "; put it in quotes" if problem["type"] == "string_type" else ""
@@ -358,7 +368,8 @@ def _known_keys(parent: list[Any], error: pydantic.ValidationError) -> Iterable[
     return titles[error.title].model_fields
 
 
-def _nearest(key: str, known: Iterable[str]) -> str:
+def nearest(key: str, known: Iterable[str]) -> str:
+    """ "; did you mean `n_ctx`?", or nothing."""
     close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
     return f"; did you mean `{close[0]}`?" if close else ""
 

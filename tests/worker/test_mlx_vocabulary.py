@@ -69,6 +69,7 @@ def test_every_token_of_a_byte_level_vocabulary(byte_level: Vocabulary) -> None:
     assert len({byte_level.piece(token) for token in range(256)}) == 256
     assert byte_level.piece(1018) == b""
     assert byte_level.piece(1020) == b"<think>"
+    assert (byte_level.control(1018), byte_level.control(1020), byte_level.control(-1)) == ("<|im_start|>", "", "")
     assert byte_level.piece(99_999) == byte_level.piece(-1) == b""
     assert byte_level.ends == {1017, 1019}
     assert (byte_level.special("bos"), byte_level.special("eos"), byte_level.special("eot")) == (

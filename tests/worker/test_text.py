@@ -2,18 +2,21 @@
 
 import itertools
 import json
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from heylook_llm import core
+from heylook_llm.worker.formats.families import Format
+from heylook_llm.worker.formats.parser import Parser, ReasoningMode
 from heylook_llm.worker.text import Decoder, Pieces
 from tests.worker.tiers import EXAMPLES
 
 pytestmark = pytest.mark.unit
 
-TOOLS = frozenset(("weather", "add"))
+TOOLS = (core.Tool("weather"), core.Tool("add"))
 
 
 class Output:
@@ -41,11 +44,32 @@ class Output:
         return self.text, self.reasoning, self.calls
 
 
-def decode(data: bytes, cuts: list[int] | None = None, **options: object) -> Output:
+def parser(
+    reasoning: ReasoningMode = "none", tools: tuple[core.Tool, ...] = (), parallel_calls: bool = True
+) -> Parser | None:
+    """The usual format's parser."""
+    return Format().parser(reasoning, tools, parallel=parallel_calls)
+
+
+def decode(
+    data: bytes,
+    cuts: list[int] | None = None,
+    *,
+    stop: tuple[str, ...] = (),
+    include_stop: bool = False,
+    **options: Any,
+) -> Output:
     """Feed the bytes as tokens that end at the cuts; one token per byte without them."""
     edges = range(1, len(data)) if cuts is None else sorted({cut % (len(data) or 1) for cut in cuts} - {0})
     pieces = [data[a:b] for a, b in itertools.pairwise([0, *edges, len(data)])]
-    decoder = Decoder(0, Pieces(pieces.__getitem__), new_id=lambda: "call_1", **options)  # type: ignore[arg-type]
+    decoder = Decoder(
+        0,
+        Pieces(pieces.__getitem__),
+        stop=stop,
+        include_stop=include_stop,
+        parser=parser(**options),
+        new_id=lambda: "call_1",
+    )
     events: list[core.Event] = []
     for token in range(len(pieces)):
         events += decoder.feed(token)
@@ -80,7 +104,7 @@ def test_the_stream_is_the_whole_decode(data: bytes, cuts: list[int]) -> None:
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(text=TEXTS, cuts=CUTS, reasoning=st.sampled_from(["none", "auto", "open"]), tools=st.booleans())
 def test_cuts_change_nothing(text: str, cuts: list[int], reasoning: str, tools: bool) -> None:
-    options = {"reasoning": reasoning, "tools": TOOLS if tools else frozenset()}
+    options: dict[str, Any] = {"reasoning": reasoning, "tools": TOOLS if tools else ()}
     data = text.encode()
     whole = decode(data, [], **options)
     assert decode(data, cuts, **options).parts == whole.parts
@@ -166,7 +190,7 @@ def test_calls_keep_the_json_text_of_their_arguments() -> None:
 
 
 def test_arguments_stream_before_the_call_ends() -> None:
-    decoder = Decoder(0, Pieces(lambda token: bytes((token,))), tools=TOOLS, new_id=lambda: "call_1")
+    decoder = Decoder(0, Pieces(lambda token: bytes((token,))), parser=parser(tools=TOOLS), new_id=lambda: "call_1")
     events = [event for byte in CALL[:60].encode() for event in decoder.feed(byte)]
     assert isinstance(events[0], core.ToolCallStart)
     assert len(events) > 5

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import click
 
-from heylook_llm import __version__, config, hardware
+from heylook_llm import __version__, config, hardware, registry
 from heylook_llm.catalog import gguf_header, mlx_folder
 from heylook_llm.commands.models import size_text
 from heylook_llm.commands.state import config_folder, log_folder, running_server, state_folder
@@ -200,7 +200,7 @@ def _models(config_path: str | None) -> Iterable[Finding]:
     path = config.locate(config_path)
     place = f"{path}" + (" (the bundled one)" if path == config.BUNDLED else "")
     try:
-        settings = config.load(path)
+        settings = registry.load(path)
     except ConfigError as error:
         yield Finding("config", "wrong", error.message, "mend that line, then run this again")
         return

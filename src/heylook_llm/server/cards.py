@@ -12,6 +12,7 @@ import msgspec
 
 from heylook_llm import core
 from heylook_llm.catalog import gguf_header
+from heylook_llm.catalog.facts import template_abilities
 from heylook_llm.config import ModelSpec
 from heylook_llm.errors import HeylookError
 from heylook_llm.server.backend import Backend, ModelStatus
@@ -145,8 +146,6 @@ def _from_header(spec: ModelSpec, header: gguf_header.Header) -> core.ModelInfo:
         "embedding": header.pooling is not None,
         "completion": header.pooling is None,
         "chat": bool(template),
-        "tools": "tools" in template,
-        "thinking": "<think>" in template or "enable_thinking" in template,
     }
     return core.ModelInfo(
         provider=spec.provider,
@@ -159,7 +158,7 @@ def _from_header(spec: ModelSpec, header: gguf_header.Header) -> core.ModelInfo:
         quantization=header.quantization,
         weights_bytes=header.weights_bytes,
         chat_template=template,
-        capabilities=tuple(name for name, has in found.items() if has),
+        capabilities=(*(name for name, has in found.items() if has), *template_abilities(template)),
         metadata=dict(header.metadata),
     )
 

@@ -10,10 +10,12 @@ import msgspec
 
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, ContextLengthExceeded, UnsupportedFeature
+from heylook_llm.worker.formats.families import Format
+from heylook_llm.worker.formats.parser import ReasoningMode
 from heylook_llm.worker.prompt import CHATML, CHATML_TOKENS, ChatTemplate, offered
 from heylook_llm.worker.providers.base import Provider
 from heylook_llm.worker.sequence import Sequence, Stamps, merged
-from heylook_llm.worker.text import Decoder, Pieces, ReasoningMode
+from heylook_llm.worker.text import Decoder, Pieces
 
 SHIFTING_CONTEXTS: Final = 10
 """A request that shifts its context and sets no limit ends after so many contexts of output, as Ollama's do."""
@@ -52,8 +54,9 @@ class Model:
     def __init__(self, name: str, provider: Provider, random: Random, now_ns: Callable[[], int]) -> None:
         self.name = name
         self.provider = provider
-        self.pieces = Pieces(provider.piece)
         self.template = self._chat_template()
+        self.format = Format()
+        self.pieces = Pieces(self._shown)
         self.info = self._described()
         self._random = random
         self._now_ns = now_ns
@@ -70,6 +73,13 @@ class Model:
                 return None
             source = CHATML
         return ChatTemplate(source, model=self.name, bos=provider.special("bos"), eos=provider.special("eos"))
+
+    def _shown(self, token: int) -> bytes:
+        """The bytes of a token in an answer: of control tokens only the marks that its parser reads."""
+        mark = self.provider.control(token)
+        if mark in self.format.markup:
+            return mark.encode()
+        return self.provider.piece(token)
 
     def _described(self) -> core.ModelInfo:
         found = self.template.capabilities() if self.template is not None else ()
@@ -141,9 +151,7 @@ class Model:
             self.pieces,
             stop=sampling.stop,
             include_stop=sampling.include_stop,
-            reasoning=reasoning,
-            tools=frozenset(tool.name for tool in offered(chat)),
-            parallel_calls=chat.tool_choice.parallel,
+            parser=self.format.parser(reasoning, offered(chat), parallel=chat.tool_choice.parallel),
             new_id=self._new_call_id,
         )
 

@@ -23,7 +23,8 @@ from jinja2.visitor import NodeTransformer
 
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, EngineError, UnsupportedFeature
-from heylook_llm.worker.text import THINK, THINK_END, ReasoningMode
+from heylook_llm.worker.formats.parser import ReasoningMode
+from heylook_llm.worker.formats.reasoning import THINK
 
 log = logging.getLogger(__name__)
 
@@ -299,7 +300,7 @@ class ChatTemplate:
         self.takes_system = self._probe_system()
         self.takes_tools = self._probe_tools("probe")
         self._needs_description = self.takes_tools and not self._probe_tools(None)
-        self.can_think = THINK in source or THINK_END in source or self._probe_thinking()
+        self.can_think = any(mark in source for mark in THINK) or self._probe_thinking()
         self._knows_developer = "developer" in source and self._probe_developer()
 
     def capabilities(self) -> tuple[str, ...]:
@@ -449,15 +450,15 @@ def offered(prompt: core.ChatPrompt) -> tuple[core.Tool, ...]:
 
 def opens_reasoning(rendered: str) -> bool:
     """Whether a rendered prompt ends inside an open `<think>`."""
-    return rendered.rfind(THINK) > rendered.rfind(THINK_END) and rendered.rstrip().endswith(THINK)
+    return rendered.rfind(THINK.start) > rendered.rfind(THINK.end) and rendered.rstrip().endswith(THINK.start)
 
 
 def _continuation(opened: bool, last: core.Message) -> str:
     """The last assistant turn, as the beginning of what the model goes on with."""
     if not opened:
-        reasoning = f"{THINK}\n{last.reasoning}\n{THINK_END}\n\n" if last.reasoning else ""
+        reasoning = f"{THINK.start}\n{last.reasoning}\n{THINK.end}\n\n" if last.reasoning else ""
         return reasoning + last.text
-    return last.reasoning + (f"\n{THINK_END}\n\n" + last.text if last.text else "")
+    return last.reasoning + (f"\n{THINK.end}\n\n" + last.text if last.text else "")
 
 
 def _with_role(message: core.Message, role: str) -> core.Message:

@@ -1,6 +1,6 @@
 """Tokens of one choice to Events: UTF-8, stop strings, reasoning and tool calls, each a decode()/flush() stage.
 
-    token -> bytes -> Utf8 -> StopStrings -> Reasoning -> ToolCalls -> Events
+    token -> bytes -> Utf8 -> StopStrings -> the parser of the model's format -> Events
 
 Every stage gives the same whole output however its input is cut. A stage holds back only what may still turn out to be
 markup: at most the longest stop string less one byte, a partial tag, white space before a tag, the head of a tool call.
@@ -8,29 +8,11 @@ Plain text passes through none of them but a table of token texts.
 """
 
 import codecs
-import json
-import re
 from collections.abc import Callable, Iterable
-from typing import Final, Literal, NamedTuple
 
 from heylook_llm import core
-
-THINK: Final = "<think>"
-THINK_END: Final = "</think>"
-CALL: Final = "<tool_call>"
-CALL_END: Final = "</tool_call>"
-MARKUP: Final = (THINK, THINK_END, CALL, CALL_END)
-"""Tags that must come as text even where a vocabulary marks them as control tokens."""
-
-ReasoningMode = Literal["none", "auto", "open"]
-Kind = Literal["text", "reasoning", "call", "arguments"]
-
-
-class Item(NamedTuple):
-    """A piece of output between stages: for "call" the text is the tool's name."""
-
-    kind: Kind
-    text: str
+from heylook_llm.worker.formats.parser import Item, Parser
+from heylook_llm.worker.formats.reader import partial_start
 
 
 class Pieces:
@@ -78,12 +60,10 @@ class Decoder:
         *,
         stop: tuple[str, ...] = (),
         include_stop: bool = False,
-        reasoning: ReasoningMode = "none",
-        tools: frozenset[str] = frozenset(),
-        parallel_calls: bool = True,
+        parser: Parser | None = None,
         new_id: Callable[[], str] = str,
     ) -> None:
-        """`tools`: names whose calls are recognized, none: no parsing. `new_id` gives the id of each call."""
+        """`parser` splits reasoning and calls off; None: all is text. `new_id` gives the id of each call."""
         self.choice = choice
         self.reasoning_tokens = 0
         self.calls = 0
@@ -91,8 +71,7 @@ class Decoder:
         self._text_of = pieces.text
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._stops = StopStrings(stop, include_stop) if any(stop) else None
-        self._reasoning = Reasoning(opened=reasoning == "open") if reasoning != "none" else None
-        self._calls = ToolCalls(tools, parallel=parallel_calls) if tools else None
+        self._parser = parser
         self._new_id = new_id
         self._fed = 0
         self._pending: list[tuple[int, int, int, core.TokenLogprob | None]] = []
@@ -106,7 +85,7 @@ class Decoder:
     @property
     def ended(self) -> bool:
         """Whether the text is complete: a stop string came, or the one tool call that was allowed."""
-        return self.stop is not None or (self._calls is not None and self._calls.ended)
+        return self.stop is not None or (self._parser is not None and self._parser.ended)
 
     def feed(self, token: int, logprob: core.TokenLogprob | None = None) -> list[core.Event]:
         """The events that the next token makes certain."""
@@ -136,14 +115,12 @@ class Decoder:
             items = self._decode(rest)
         if self._stops is not None:
             items += self._split(self._stops.flush())
-        if self._reasoning is not None:
-            items += self._called(self._reasoning.flush())
-        if self._calls is not None:
-            items += self._calls.flush()
+        if self._parser is not None:
+            items += self._parser.flush()
         return self._events(items, at_end=True)
 
     def _is_plain(self) -> bool:
-        return self._stops is None and self._calls is None and (self._reasoning is None or self._reasoning.over)
+        return self._stops is None and (self._parser is None or self._parser.plain)
 
     def _decode(self, text: str) -> list[Item]:
         if not text:
@@ -153,17 +130,7 @@ class Decoder:
     def _split(self, text: str) -> list[Item]:
         if not text:
             return []
-        if self._reasoning is None or self._reasoning.over:
-            return self._called([Item("text", text)])
-        return self._called(self._reasoning.decode(text))
-
-    def _called(self, items: list[Item]) -> list[Item]:
-        if self._calls is None:
-            return items
-        called: list[Item] = []
-        for item in items:
-            called += self._calls.decode(item.text) if item.kind == "text" else [item]
-        return called
+        return [Item("text", text)] if self._parser is None else self._parser.decode(text)
 
     def _events(self, items: list[Item], *, at_end: bool) -> list[core.Event]:
         """Items as events, with the tokens and log probabilities that they took."""
@@ -189,7 +156,7 @@ class Decoder:
         if at_end:
             taken, self._pending = self._pending, []
             return taken
-        settled = self._fed - sum(s.held for s in (self._stops, self._reasoning, self._calls) if s is not None)
+        settled = self._fed - sum(s.held for s in (self._stops, self._parser) if s is not None)
         count = 0
         for entry in self._pending:
             if entry[2] > settled:
@@ -256,7 +223,7 @@ class StopStrings:
             self.cut = len(text) - shown
             self._buffer = ""
             return text[:shown]
-        keep = min(_partial_start(text, stop) for stop in self._stops)
+        keep = min(partial_start(text, stop) for stop in self._stops)
         self._buffer = text[keep:]
         return text[:keep]
 
@@ -264,275 +231,3 @@ class StopStrings:
         """The beginning of a stop string that never came."""
         rest, self._buffer = self._buffer, ""
         return rest
-
-
-def _partial_start(text: str, tag: str) -> int:
-    """Where the longest end of the text begins that is a proper beginning of `tag`; the text's length: nowhere."""
-    start = max(0, len(text) - len(tag) + 1)
-    first = tag[0]
-    while (at := text.find(first, start)) >= 0:
-        if tag.startswith(text[at:]):
-            return at
-        start = at + 1
-    return len(text)
-
-
-class Reasoning:
-    """Splits `<think>...</think>` off the start of the text, without the tags and the white space around them."""
-
-    def __init__(self, *, opened: bool) -> None:
-        """`opened`: the prompt already ended with an open `<think>`."""
-        self.over = False
-        self._inside = opened
-        self._begun = False
-        self._after = False
-        self._buffer = ""
-
-    @property
-    def held(self) -> int:
-        """Characters that may be a tag, or white space beside one."""
-        return len(self._buffer)
-
-    def decode(self, text: str) -> list[Item]:
-        """What is certain of reasoning and text."""
-        if self.over:
-            return [Item("text", text)]
-        self._buffer += text
-        items: list[Item] = []
-        if not self._inside and not self._after:
-            self._find_start(items)
-        if self._inside:
-            self._find_end(items)
-        if self._after:
-            self._find_text(items)
-        return items
-
-    def flush(self) -> list[Item]:
-        """What was held: inside it is reasoning, before it is text."""
-        rest, self._buffer = self._buffer, ""
-        if self._after or not rest:
-            return []
-        return [Item("reasoning" if self._inside else "text", rest)]
-
-    def _find_start(self, items: list[Item]) -> None:
-        stripped = self._buffer.lstrip()
-        if stripped.startswith(THINK):
-            self._inside = True
-            self._buffer = stripped[len(THINK) :]
-        elif not THINK.startswith(stripped):
-            items.append(Item("text", self._buffer))
-            self._buffer = ""
-            self.over = True
-
-    def _find_end(self, items: list[Item]) -> None:
-        if not self._begun:
-            self._buffer = self._buffer.lstrip()
-            self._begun = bool(self._buffer)
-        at = self._buffer.find(THINK_END)
-        if at >= 0:
-            items.append(Item("reasoning", self._buffer[:at].rstrip()))
-            self._buffer = self._buffer[at + len(THINK_END) :]
-            self._inside, self._after = False, True
-            return
-        settled = len(self._buffer[: _partial_start(self._buffer, THINK_END)].rstrip())
-        items.append(Item("reasoning", self._buffer[:settled]))
-        self._buffer = self._buffer[settled:]
-
-    def _find_text(self, items: list[Item]) -> None:
-        self._buffer = self._buffer.lstrip()
-        if self._buffer:
-            items.append(Item("text", self._buffer))
-            self._buffer = ""
-            self._after = False
-            self.over = True
-
-
-_HEAD: Final = re.compile(
-    r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)', re.DOTALL
-)
-_STRING_REST: Final = re.compile(r'[^"\\]*')
-_OUTSIDE_STRINGS: Final = re.compile(r'[^"{}\[\]]*')
-_TAIL: Final = re.compile(r"\s*\}*\s*")
-
-
-class ToolCalls:
-    """Recognizes Hermes calls of known tools: `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`.
-
-    The arguments' own JSON text is given on as it comes. What isn't a call of a known tool is given back as text.
-    White space around calls is dropped.
-    """
-
-    def __init__(self, names: frozenset[str], *, parallel: bool = True) -> None:
-        self.ended = False
-        self._names = names
-        self._parallel = parallel
-        self._called = False
-        self._state: Literal["outside", "head", "arguments", "tail"] = "outside"
-        self._opening = ""
-        self._buffer = ""
-        self._depth = 0
-        self._in_string = False
-        self._escaped = False
-
-    @property
-    def held(self) -> int:
-        """Characters that may belong to a call."""
-        return len(self._buffer) + len(self._opening)
-
-    def decode(self, text: str) -> list[Item]:
-        """What is certain of text, calls and arguments."""
-        items: list[Item] = []
-        if self.ended:
-            return items
-        self._buffer += text
-        while self._advance(items):
-            pass
-        return items
-
-    def flush(self) -> list[Item]:
-        """What was held: text, but for the rest of a call that was begun."""
-        rest, self._buffer = self._opening + self._buffer, ""
-        self._opening = ""
-        if self._state == "arguments" or self.ended:
-            return []
-        if self._state == "tail":
-            rest = rest[_tail_length(rest) :]
-            rest = "" if CALL_END.startswith(rest) else rest
-        elif self._called and not rest.strip():
-            rest = ""
-        return [Item("text", rest)] if rest else []
-
-    def _advance(self, items: list[Item]) -> bool:
-        """Take one step; False: more input is needed."""
-        match self._state:
-            case "outside":
-                return self._find_call(items)
-            case "head":
-                return self._read_head(items)
-            case "arguments":
-                return self._read_arguments(items)
-            case "tail":
-                return self._read_tail(items)
-
-    def _find_call(self, items: list[Item]) -> bool:
-        at = self._buffer.find(CALL)
-        edge = at if at >= 0 else _partial_start(self._buffer, CALL)
-        settled = len(self._buffer[:edge].rstrip())
-        if settled:
-            items.append(Item("text", self._buffer[:settled]))
-        if at < 0:
-            self._buffer = self._buffer[settled:]
-            return False
-        self._opening = self._buffer[settled : at + len(CALL)]
-        self._buffer = self._buffer[at + len(CALL) :]
-        self._state = "head"
-        return True
-
-    def _read_head(self, items: list[Item]) -> bool:
-        stripped = self._buffer.lstrip()
-        if stripped and stripped[0] != "{":
-            return self._give_back(items)
-        head = _HEAD.match(self._buffer)
-        if head is not None:
-            name = _loads(head.group(1))
-            if name not in self._names:
-                return self._give_back(items)
-            self._begin(items, str(name))
-            self._buffer = self._buffer[head.end() :]
-            self._state = "arguments"
-            self._depth, self._in_string, self._escaped = 0, False, False
-            return True
-        end = self._buffer.find(CALL_END)
-        return end >= 0 and self._read_whole(items, end)
-
-    def _read_whole(self, items: list[Item], end: int) -> bool:
-        """A call whose keys stand in another order, or whose arguments are a string or missing."""
-        body = _loads(self._buffer[:end])
-        name = body.get("name") if isinstance(body, dict) else None
-        arguments = body.get("arguments", body.get("parameters", {})) if isinstance(body, dict) else None
-        if isinstance(arguments, str):
-            arguments = _loads(arguments)
-        if name not in self._names or not isinstance(arguments, dict):
-            return self._give_back(items)
-        self._begin(items, str(name))
-        items.append(Item("arguments", json.dumps(arguments, ensure_ascii=False)))
-        self._buffer = self._buffer[end:]
-        self._state = "tail"
-        return True
-
-    def _begin(self, items: list[Item], name: str) -> None:
-        items.append(Item("call", name))
-        self._called = True
-        self._opening = ""
-
-    def _give_back(self, items: list[Item]) -> bool:
-        """Not a call: its tag is text, and what follows is read as text again."""
-        items.append(Item("text", self._opening))
-        self._opening = ""
-        self._state = "outside"
-        return True
-
-    def _read_arguments(self, items: list[Item]) -> bool:
-        end = self._scan()
-        if end:
-            items.append(Item("arguments", self._buffer[:end]))
-            self._buffer = self._buffer[end:]
-        if self._depth == 0 and end:
-            self._state = "tail"
-            return True
-        return False
-
-    def _scan(self) -> int:
-        """How much of the buffer belongs to the arguments: up to the bracket that closes them, or all of it."""
-        text, at = self._buffer, 0
-        while at < len(text):
-            if self._escaped:
-                self._escaped = False
-                at += 1
-            elif self._in_string:
-                at = _end_of(_STRING_REST, text, at)
-                if at < len(text):
-                    self._escaped = text[at] == "\\"
-                    self._in_string = self._escaped
-                    at += 1
-            else:
-                at = _end_of(_OUTSIDE_STRINGS, text, at)
-                if at < len(text):
-                    character = text[at]
-                    at += 1
-                    self._in_string = character == '"'
-                    self._depth += (character in "{[") - (character in "}]")
-                    if self._depth == 0:
-                        return at
-        return at
-
-    def _read_tail(self, items: list[Item]) -> bool:
-        rest = self._buffer[_tail_length(self._buffer) :]
-        if rest.startswith(CALL_END):
-            self._buffer = rest[len(CALL_END) :]
-            self._state = "outside"
-            self.ended = not self._parallel
-            return not self.ended
-        if CALL_END.startswith(rest):
-            return False
-        self._state = "outside"
-        return True
-
-
-def _end_of(pattern: re.Pattern[str], text: str, at: int) -> int:
-    found = pattern.match(text, at)
-    return at if found is None else found.end()
-
-
-def _tail_length(text: str) -> int:
-    """Length of the closing brackets and white space that may stand between arguments and closing tag."""
-    return _end_of(_TAIL, text, 0)
-
-
-def _loads(text: str) -> object:
-    """The value of JSON text; None where it isn't any."""
-    try:
-        value: object = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value

@@ -1,7 +1,8 @@
 """The Provider protocol: loaded weights as the scheduler sees them.
 
-A provider knows tokens and KV cells; nothing of HTTP, dialects, queues or text. All methods but `encode`, `piece` and
-`decode` are called from one thread, the step loop's. `encode` may be called from others at the same time.
+A provider knows tokens and KV cells; nothing of HTTP, dialects, queues or text. All methods but `encode`, `piece`,
+`control` and `special` are called from one thread, the step loop's. `encode` may be called from others at the same
+time.
 
 The provider owns the *slots*: sequence ids 0 .. n_slots - 1 in the engine's KV memory. The scheduler decides what is in
 each slot and what one step computes; the provider computes it.
@@ -79,6 +80,10 @@ class Provider(Protocol):
         """The bytes of a token as they appear in text; empty for control tokens."""
         ...
 
+    def control(self, token: int) -> str:
+        """The text of a control token, which doesn't appear in text; empty: it is none."""
+        ...
+
     def is_end(self, token: int) -> bool:
         """Whether the token ends generation."""
         ...
@@ -145,3 +150,8 @@ class Provider(Protocol):
     def close(self) -> None:
         """Free everything."""
         ...
+
+
+def shown(provider: Provider, token: int) -> bytes:
+    """The bytes of a token where it is shown for itself, as among log probabilities: control tokens by their name."""
+    return provider.piece(token) or provider.control(token).encode()

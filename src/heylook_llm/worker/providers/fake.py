@@ -41,7 +41,7 @@ from heylook_llm import core
 from heylook_llm.errors import EngineError, LoadFailed
 from heylook_llm.worker.prefix import Ledger
 from heylook_llm.worker.providers import defaults, fake_embedding
-from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells
+from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, shown
 
 IM_START: Final = 256
 IM_END: Final = 257
@@ -59,6 +59,7 @@ CONTROL: Final = {
     "<|fim_suffix|>": FIM_SUFFIX,
     "<|fim_middle|>": FIM_MIDDLE,
 }
+_CONTROL_NAMES: Final = {token: text for text, token in CONTROL.items()}
 N_VOCAB: Final = 263
 MAX_TEXTS: Final = 64
 """Texts of one pass."""
@@ -215,6 +216,10 @@ class Fake:
         """The byte; empty for control tokens."""
         return bytes((token,)) if 0 <= token < 256 else b""
 
+    def control(self, token: int) -> str:
+        """The text of a control token; empty: it is none."""
+        return _CONTROL_NAMES.get(token, "")
+
     def is_end(self, token: int) -> bool:
         """Whether the token ends generation."""
         return token in (IM_END, END_OF_TEXT)
@@ -343,8 +348,8 @@ class Fake:
         if top is None:
             return None
         ranked = [(token + place) % N_VOCAB for place in range(top)]
-        alternatives = [core.TopLogprob(t, self.piece(t), -math.log(2) * (i + 1)) for i, t in enumerate(ranked)]
-        return core.TokenLogprob(token, self.piece(token), -math.log(2), tuple(alternatives))
+        alternatives = [core.TopLogprob(t, shown(self, t), -math.log(2) * (i + 1)) for i, t in enumerate(ranked)]
+        return core.TokenLogprob(token, shown(self, token), -math.log(2), tuple(alternatives))
 
     def _misbehave(self, script: Script) -> None:
         if script.alloc_megabytes:

@@ -19,11 +19,10 @@ import numpy as np
 from heylook_llm import core
 from heylook_llm.errors import EngineError, UnsupportedFeature
 from heylook_llm.worker.providers import defaults
-from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells
+from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, shown
 from heylook_llm.worker.providers.llama_cpp_load import Opening
 from heylook_llm.worker.providers.llama_cpp_native import Batch, Log, Logits, metadata_of
 from heylook_llm.worker.providers.llama_cpp_sampling import Samplers, Slot
-from heylook_llm.worker.text import MARKUP
 
 NO_TOKEN: Final = -1
 DRAFTS: Final = 16
@@ -137,17 +136,21 @@ class LlamaCpp:
         return tokens[:count]
 
     def piece(self, token: int) -> bytes:
-        """The bytes of a token; empty for control tokens, but for the tags that the text layer reads."""
+        """The bytes of a token; empty for control tokens."""
         if not 0 <= token < self._n_vocab:
             return b""
         native = self._native
-        special = native.llama_vocab_is_control(self._vocab, token) and self._token_text(token) in MARKUP
         buffer = ctypes.create_string_buffer(512)
-        size = native.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+        size = native.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
         if size < 0:
             buffer = ctypes.create_string_buffer(-size)
-            size = native.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+            size = native.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
         return buffer.raw[:size]
+
+    def control(self, token: int) -> str:
+        """The text of a control token; empty: it is none."""
+        known = 0 <= token < self._n_vocab and self._native.llama_vocab_is_control(self._vocab, token)
+        return self._token_text(token) if known else ""
 
     def is_end(self, token: int) -> bool:
         """Whether the token ends generation."""
@@ -282,8 +285,8 @@ class LlamaCpp:
             count = min(top, len(logits))
             best = np.argpartition(-logits, count - 1)[:count]
             ranked = best[np.argsort(-logits[best], kind="stable")].tolist()
-        alternatives = tuple(core.TopLogprob(t, self.piece(t), _finite(logits[t])) for t in ranked)
-        return core.TokenLogprob(token, self.piece(token), _finite(logits[token]), alternatives)
+        alternatives = tuple(core.TopLogprob(t, shown(self, t), _finite(logits[t])) for t in ranked)
+        return core.TokenLogprob(token, shown(self, token), _finite(logits[token]), alternatives)
 
 
 def _finite(value: float) -> float:

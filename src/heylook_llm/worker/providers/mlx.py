@@ -31,7 +31,7 @@ from heylook_llm.catalog.mlx_folder import Folder
 from heylook_llm.errors import EngineError, UnsupportedFeature
 from heylook_llm.worker.prefix import Ledger
 from heylook_llm.worker.providers import defaults, mlx_loading, mlx_states
-from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells
+from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, shown
 from heylook_llm.worker.providers.mlx_memory import Memory, picked
 from heylook_llm.worker.providers.mlx_sampling import Chooser, choose, logprobs
 from heylook_llm.worker.providers.mlx_vocabulary import Vocabulary
@@ -157,8 +157,12 @@ class Mlx:
         return self._vocabulary.encode(text, add_special=add_special, parse_special=parse_special)
 
     def piece(self, token: int) -> bytes:
-        """The bytes of a token; empty for control tokens, but for the tags that the text layer reads."""
+        """The bytes of a token; empty for control tokens."""
         return self._vocabulary.piece(token)
+
+    def control(self, token: int) -> str:
+        """The text of a control token; empty: it is none."""
+        return self._vocabulary.control(token)
 
     def is_end(self, token: int) -> bool:
         """Whether the token ends generation."""
@@ -342,5 +346,5 @@ class Mlx:
 
     def _logprob(self, row: Any, token: int, top: int) -> core.TokenLogprob:
         value, ranked = logprobs(row, token, top)
-        alternatives = tuple(core.TopLogprob(other, self.piece(other), chance) for other, chance in ranked)
-        return core.TokenLogprob(token, self.piece(token), value, alternatives)
+        alternatives = tuple(core.TopLogprob(other, shown(self, other), chance) for other, chance in ranked)
+        return core.TokenLogprob(token, shown(self, token), value, alternatives)

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from heylook_llm.catalog.mlx_folder import Folder
 from heylook_llm.errors import EngineError, LoadFailed
-from heylook_llm.worker.text import MARKUP
 
 _BYTE_TOKEN: Final = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _SPACE: Final = "\u2581"
@@ -43,6 +42,7 @@ class Vocabulary:
         ids: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
         self.size = max(ids.values(), default=-1) + 1
         self._pieces = _pieces(tokenizer, ids, added)
+        self._controls = {token: str(entry.content) for token, entry in added.items() if entry.special}
         self._begin = self._leading()
         self._specials = folder.special_tokens()
         named = {ids[name] for name in (*_END_NAMES, self.special("eos")) if _is_special(name, ids, added)}
@@ -59,8 +59,12 @@ class Vocabulary:
         return [*self._begin, *tokens] if add_special else tokens
 
     def piece(self, token: int) -> bytes:
-        """The bytes of a token; empty for control tokens, but for the tags that the text layer reads."""
+        """The bytes of a token; empty for control tokens."""
         return self._pieces.get(token, b"")
+
+    def control(self, token: int) -> str:
+        """The text of a control token; empty: it is none."""
+        return self._controls.get(token, "")
 
     def infill(self, prefix: str, suffix: str) -> list[int] | None:
         """Prefix, suffix, middle: the order that code models are trained on. None without the tokens for it."""
@@ -128,7 +132,7 @@ def _pieces(tokenizer: Any, ids: dict[str, int], added: dict[int, Any]) -> dict[
         entry = added.get(token)
         if entry is None:
             pieces[token] = to_bytes(text)
-        elif not entry.special or entry.content in MARKUP:
+        elif not entry.special:
             pieces[token] = entry.content.encode()
     return pieces
 

@@ -1,0 +1,91 @@
+"""Reasoning at the start of an answer, between the marks of the model's family."""
+
+from typing import Final, NamedTuple
+
+from heylook_llm.worker.formats.parser import Item
+from heylook_llm.worker.formats.reader import partial_start
+
+
+class Marks(NamedTuple):
+    """What stands before and behind reasoning."""
+
+    start: str
+    end: str
+
+
+THINK: Final = Marks("<think>", "</think>")
+
+
+class Reasoning:
+    """Splits reasoning off the start of the text, without the marks and the white space around them."""
+
+    ended = False
+
+    def __init__(self, marks: Marks, *, opened: bool) -> None:
+        """`opened`: the prompt already ended with the opening mark."""
+        self.plain = False
+        self.thinking = opened
+        self._marks = marks
+        self._begun = False
+        self._after = False
+        self._buffer = ""
+
+    @property
+    def held(self) -> int:
+        """Characters that may be a mark, or white space beside one."""
+        return len(self._buffer)
+
+    def decode(self, text: str) -> list[Item]:
+        """What is certain of reasoning and text."""
+        if self.plain:
+            return [Item("text", text)]
+        self._buffer += text
+        items: list[Item] = []
+        if not self.thinking and not self._after:
+            self._find_start(items)
+        if self.thinking:
+            self._find_end(items)
+        if self._after:
+            self._find_text(items)
+        return items
+
+    def flush(self) -> list[Item]:
+        """What was held: inside it is reasoning, before it is text."""
+        rest, self._buffer = self._buffer, ""
+        if self._after or not rest:
+            return []
+        return [Item("reasoning" if self.thinking else "text", rest)]
+
+    def _find_start(self, items: list[Item]) -> None:
+        start = self._marks.start
+        stripped = self._buffer.lstrip()
+        if stripped.startswith(start):
+            self.thinking = True
+            self._buffer = stripped[len(start) :]
+        elif not start.startswith(stripped):
+            items.append(Item("text", self._buffer))
+            self._buffer = ""
+            self.plain = True
+
+    def _find_end(self, items: list[Item]) -> None:
+        end = self._marks.end
+        if not self._begun:
+            self._buffer = self._buffer.lstrip()
+            self._begun = bool(self._buffer)
+        at = self._buffer.find(end)
+        if at >= 0:
+            items.append(Item("reasoning", self._buffer[:at].rstrip()))
+            self._buffer = self._buffer[at + len(end) :]
+            self.thinking, self._after = False, True
+            return
+        settled = len(self._buffer[: partial_start(self._buffer, end)].rstrip())
+        items.append(Item("reasoning", self._buffer[:settled]))
+        self._buffer = self._buffer[settled:]
+
+    def _find_text(self, items: list[Item]) -> None:
+        self._buffer = self._buffer.lstrip()
+        if self._buffer:
+            items.append(Item("text", self._buffer))
+            self._buffer = ""
+            self._after = False
+            self.plain = True
