@@ -35,7 +35,6 @@ async def serve(path: Path, options: dict[str, Any]) -> None:
         api=options.get("api", "both"),
         guard=GuardOptions(**options.get("guard", {})),
         limits=settings.limits,
-        default_model=settings.default_model,
         pace=Pace(**options.get("pace", {})),
     )
 

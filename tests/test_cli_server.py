@@ -9,9 +9,10 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
 import pytest
@@ -60,6 +61,26 @@ def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
             return True
         time.sleep(0.02)
     return condition()
+
+
+def test_the_registry_follows_its_file(own_home: Home) -> None:
+    with own_home.serving("--port", "0") as server:
+
+        def told() -> dict[str, Any]:
+            with urllib.request.urlopen(f"{server.url}/health", timeout=10) as answered:
+                found: dict[str, Any] = json.load(answered)
+                return found
+
+        assert told()["registry"]["valid"]
+        good = own_home.models.read_text()
+        own_home.models.write_text(good.replace("id: slow", "id: new"))
+        assert eventually(lambda: list(told()["models"]) == ["fake", "new"], 30)
+        assert post(server.port, "/v1/chat/completions", chat_body("[[say:there]]", "new")).status == 200
+        own_home.models.write_text("models: [{id: fake, provider: fake, n_ctx: 5}]")
+        assert eventually(lambda: not told()["registry"]["valid"], 30)
+        assert "unknown key `n_ctx`" in told()["registry"]["error"]
+        assert str(own_home.folder) not in json.dumps(told())
+        assert list(told()["models"]) == ["fake", "new"]
 
 
 # ---- start -----------------------------------------------------------------------------------------------------------

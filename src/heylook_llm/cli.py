@@ -5,6 +5,7 @@ Exit status: 0 it did what was asked; 1 it failed, and one line says why; 2 the 
 """
 
 import contextlib
+import functools
 import logging
 import os
 import secrets
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from heylook_llm.commands.client import Client
     from heylook_llm.config import Settings
     from heylook_llm.server.guard import GuardOptions
+    from heylook_llm.server.reload import RegistryWatch
     from heylook_llm.server.router import ModelRouter
 
 Api = Literal["openai", "ollama", "both"]
@@ -151,12 +153,18 @@ class ServeOptions:
 @click.option("--drain-seconds", type=click.FloatRange(min=0), help="How long requests may finish at the end.")
 def serve(**given: Any) -> None:
     """Serve the models of models.yaml over the OpenAI and Ollama APIs."""
-    from heylook_llm import config, registry  # noqa: PLC0415
+    from heylook_llm import config  # noqa: PLC0415
 
     options = ServeOptions(**given)
     path = config.locate(options.config)
-    settings = with_options(with_environment(registry.load(path), os.environ), options)
-    _serve(options, settings, path)
+    _serve(options, _read_settings(options, path), path)
+
+
+def _read_settings(options: ServeOptions, path: Path) -> "Settings":
+    """models.yaml and its overlay, below the variables and the options. Raises ConfigError."""
+    from heylook_llm import registry  # noqa: PLC0415
+
+    return with_options(with_environment(registry.load(path), os.environ), options)
 
 
 def with_environment(settings: "Settings", environment: Mapping[str, str]) -> "Settings":
@@ -247,10 +255,12 @@ def _serve(options: ServeOptions, settings: "Settings", path: Path) -> None:
     api_key = _api_key(options)
 
     from heylook_llm.server.http import uvicorn_config  # noqa: PLC0415
+    from heylook_llm.server.reload import RegistryWatch  # noqa: PLC0415
     from heylook_llm.server.router import ModelRouter  # noqa: PLC0415
 
     router = ModelRouter(settings)
-    app = _composed(options, settings, router, api_key)
+    watch = RegistryWatch(path, functools.partial(_read_settings, options, path), router.configure)
+    app = _composed(options, settings, router, api_key, watch)
     host = sockets[0].getsockname()[0] if options.uds is None else DEFAULT_HOST
 
     def started() -> None:
@@ -284,7 +294,9 @@ def _bound(options: ServeOptions) -> "tuple[list[socket.socket], str, str]":
     return sockets, _url(sockets[0]), f"server-{sockets[0].getsockname()[1]}"
 
 
-def _composed(options: ServeOptions, settings: "Settings", router: "ModelRouter", api_key: str | None) -> "FastAPI":
+def _composed(
+    options: ServeOptions, settings: "Settings", router: "ModelRouter", api_key: str | None, watch: "RegistryWatch"
+) -> "FastAPI":
     """The app over the router, which lives as long as the app does."""
     from heylook_llm.server.app import create_app  # noqa: PLC0415
     from heylook_llm.server.endpoint import Options  # noqa: PLC0415
@@ -292,14 +304,15 @@ def _composed(options: ServeOptions, settings: "Settings", router: "ModelRouter"
     @contextlib.asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
         router.start()
-        yield
+        async with watch.following():
+            yield
         await router.close(0)
 
     served = Options(
         api=options.api,
         guard=guard_options(options, api_key, os.environ),
         limits=settings.limits,
-        default_model=settings.default_model,
+        registry=watch,
     )
     return create_app(router, served, lifespan=lifespan)
 

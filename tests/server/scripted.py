@@ -119,6 +119,7 @@ class ScriptedBackend:
         self.waiting = 0
         self.pinned = False
         self.loaded = True
+        self.default_model: str | None = None
 
     @asynccontextmanager
     async def acquire(

@@ -10,6 +10,7 @@ from heylook_llm import __version__
 from heylook_llm.errors import BadRequest
 from heylook_llm.server.backend import ModelStatus
 from heylook_llm.server.endpoint import Server, json_response, off_loop, read_body
+from heylook_llm.server.reload import RegistryWatch
 from heylook_llm.server.wire import jsontext, ollama, openai, table
 
 _AILING: Final = ("stalled", "crashed")
@@ -19,13 +20,21 @@ async def health(server: Server, request: Request) -> Response:
     """Whether the server answers, and the state of each model."""
     statuses = server.backend.models()
     ailing = [status.spec.id for status in statuses if status.state in _AILING]
+    watch = server.options.registry
     return json_response(
         {
             "status": "degraded" if ailing else "ok",
             "version": __version__,
             "models": {status.spec.id: _health(status) for status in statuses},
+            **({} if watch is None else {"registry": _registry(watch)}),
         }
     )
+
+
+def _registry(watch: RegistryWatch) -> dict[str, Any]:
+    """Without the folder, which is nobody's business on an open route."""
+    told = {"file": watch.path.name, "read_at": watch.read_at, "valid": watch.error is None}
+    return told if watch.error is None else {**told, "error": watch.error.replace(f"{watch.path.parent}/", "")}
 
 
 def _health(status: ModelStatus) -> dict[str, Any]:

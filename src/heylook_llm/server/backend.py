@@ -73,6 +73,11 @@ class Lease(Protocol):
 class Backend(Protocol):
     """Where models can be used."""
 
+    @property
+    def default_model(self) -> str | None:
+        """What a request on /v1 without a model gets; None: such a request is refused."""
+        ...
+
     def acquire(
         self, model: str, *, keep_alive_seconds: float | None = None, n_ctx: int | None = None, priority: int = 0
     ) -> AbstractAsyncContextManager[Lease]:

@@ -49,8 +49,9 @@ class Card(msgspec.Struct, frozen=True):
 
 
 class _Files(msgspec.Struct, frozen=True):
-    """What a model's files say; valid while their sizes and times are these."""
+    """What a model's files say; valid while its entry, their sizes and their times are these."""
 
+    spec: ModelSpec
     stats: list[tuple[str, int, float]]
     """Name, size and time of each."""
     digest: str
@@ -64,7 +65,7 @@ class Cards:
         self._backend = backend
         self._read_header = read_header
         self._started = time.time()
-        self._infos: dict[str, core.ModelInfo] = {}
+        self._infos: dict[str, tuple[ModelSpec, core.ModelInfo]] = {}
         self._files: dict[str, _Files] = {}
         self._reading: dict[str, asyncio.Task[dict[str, _Files]]] = {}
 
@@ -78,7 +79,7 @@ class Cards:
         return card
 
     async def _read(self, statuses: Sequence[ModelStatus]) -> list[Card]:
-        self._infos |= {status.spec.id: status.info for status in statuses if status.info is not None}
+        self._infos |= {status.spec.id: (status.spec, status.info) for status in statuses if status.info is not None}
         files = await self._files_of([status.spec for status in statuses])
         return [self._card(status, files[status.spec.id]) for status in statuses]
 
@@ -109,13 +110,13 @@ class Cards:
     def _read_one(self, spec: ModelSpec, known: _Files | None) -> _Files:
         """A model's files; their header only where they have changed since."""
         stats = _stats(spec)
-        if known is not None and known.info is not None and known.stats == stats:
+        if known is not None and known.info is not None and (known.spec, known.stats) == (spec, stats):
             return known
         header = self._header(spec)
         if header is not None:
-            return _Files(stats, header.digest, _from_header(spec, header))
+            return _Files(spec, stats, header.digest, _from_header(spec, header))
         manifest = {"model": spec.model_dump(mode="json"), "files": stats}
-        return _Files(stats, hashlib.sha256(jsontext.encode(manifest)).hexdigest(), None)
+        return _Files(spec, stats, hashlib.sha256(jsontext.encode(manifest)).hexdigest(), None)
 
     def _header(self, spec: ModelSpec) -> gguf_header.Header | None:
         """The header of a GGUF model; None where there is none to read."""
@@ -128,13 +129,14 @@ class Cards:
 
     def _card(self, status: ModelStatus, files: _Files) -> Card:
         spec = status.spec
+        of, told = self._infos.get(spec.id, (spec, None))
         return Card(
             spec=spec,
             status=status,
             size_bytes=sum(size for _, size, _ in files.stats),
             modified_at=max((modified for _, _, modified in files.stats), default=self._started),
             digest=files.digest,
-            info=self._infos.get(spec.id) or files.info,
+            info=told if told is not None and of.config == spec.config else files.info,
         )
 
 

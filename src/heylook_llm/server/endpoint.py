@@ -17,6 +17,7 @@ from heylook_llm.server.backend import Backend
 from heylook_llm.server.cards import Cards
 from heylook_llm.server.generate import Generation, Pace, Place
 from heylook_llm.server.guard import REQUEST_ID, Access, GuardOptions
+from heylook_llm.server.reload import RegistryWatch
 from heylook_llm.server.wire import jsontext
 from heylook_llm.server.wire.exchange import Arrival, Bounds, Exchange, Reply
 
@@ -36,9 +37,9 @@ class Options:
     api: Api = "both"
     guard: GuardOptions = field(default_factory=GuardOptions)
     limits: config.Limits = field(default_factory=config.Limits)
-    default_model: str | None = None
-    """What a request on /v1 without a model gets."""
     pace: Pace = field(default_factory=Pace)
+    registry: RegistryWatch | None = None
+    """What follows models.yaml; None: it is read once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def arrival(server: Server, request: Request) -> Arrival:
         received_ns=time.monotonic_ns(),
         created=int(time.time()),
         bounds=Bounds(max_n=limits.max_n, max_stop=limits.max_stop, max_tools=limits.max_tools),
-        default_model=server.options.default_model,
+        default_model=server.backend.default_model,
     )
 
 

@@ -147,7 +147,7 @@ async def _body(server: Server, request: Request, model: type[table.AnyBody]) ->
 
 
 def _named(server: Server, given: str) -> str:
-    model = given.strip() or server.options.default_model
+    model = given.strip() or server.backend.default_model
     if not model:
         raise BadRequest("Missing required parameter: 'model'.", code="missing_required_parameter", param="model")
     return model

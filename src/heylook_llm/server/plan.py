@@ -15,7 +15,7 @@ The rules:
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from typing import Final, Literal
 
 import msgspec
@@ -58,6 +58,8 @@ class Model(msgspec.Struct, frozen=True):
     """0: as trained, or as much of it as AUTOMATIC_SHARE holds."""
     idle_ttl: float = FOREVER
     pinned: bool = False
+    pinned_configured: bool = False
+    """What the registry says of it; `pinned` may be an operator's word."""
     phase: Phase = "unloaded"
     need: Need | None = None
     """None: not measured for the coming load."""
@@ -221,8 +223,8 @@ def measuring(state: State, model: str) -> State:
     return _change(state, model, measuring=True)
 
 
-def measured(state: State, model: str, need: Need) -> State:
-    """Its file has been read."""
+def measured(state: State, model: str, need: Need | None) -> State:
+    """Its file has been read; None: it is another file by now."""
     return _change(state, model, measuring=False, need=need)
 
 
@@ -285,7 +287,57 @@ def unload_asked(state: State, model: str) -> State:
     return _change(state, model, unload_mark=state.next_number)
 
 
+def registered(state: State, models: Iterable[Model], reload: Set[str]) -> State:
+    """The registry is another one now: `models` as they would begin.
+
+    A model of `reload`, or one that isn't in the registry any more, ends once idle if it is loaded; who waits for it
+    already is served first. One that is neither loaded nor waited for is gone at once.
+    """
+    wanted = {model.id: model for model in models}
+    kept: dict[str, Model] = {}
+    for model in state.models.values():
+        new = wanted.pop(model.id, None)
+        if new is None:
+            if not is_free(state, model.id):
+                kept[model.id] = _to_end(state, model)
+        else:
+            changed = _configured(model, new)
+            kept[model.id] = _to_end(state, changed) if model.id in reload else changed
+    return msgspec.structs.replace(state, models=kept | wanted)
+
+
+def _configured(model: Model, new: Model) -> Model:
+    """A model with the settings of its new entry; an operator's or a request's word stands until the entry changes."""
+    keep_alive = new.idle_ttl if model.keep_alive == model.idle_ttl else model.keep_alive
+    return msgspec.structs.replace(
+        model,
+        n_ctx_configured=new.n_ctx_configured,
+        n_parallel=model.n_parallel if model.holds_place else new.n_parallel,
+        idle_ttl=new.idle_ttl,
+        keep_alive=keep_alive,
+        pinned=new.pinned if new.pinned != model.pinned_configured else model.pinned,
+        pinned_configured=new.pinned,
+    )
+
+
+def _to_end(state: State, model: Model) -> Model:
+    if not model.holds_place:
+        return msgspec.structs.replace(model, need=None, n_ctx_most=None)
+    return msgspec.structs.replace(model, unload_mark=state.next_number, n_ctx_most=None)
+
+
+def forgotten(state: State, model: str) -> State:
+    """A model that left the registry has ended."""
+    return msgspec.structs.replace(state, models={name: m for name, m in state.models.items() if name != model})
+
+
 # ---- questions -------------------------------------------------------------------------------------------------------
+
+
+def is_free(state: State, model: str) -> bool:
+    """Whether nothing of it is loaded, measured or waited for."""
+    entry = state.models[model]
+    return not (entry.holds_place or entry.measuring or any(waiter.model == model for waiter in state.waiters))
 
 
 def queued(state: State) -> int:

@@ -64,6 +64,10 @@ class _Entry:
         self.gone: list[asyncio.Future[None]] = []
         """Who waits until it is unloaded."""
 
+    def differs(self, spec: ModelSpec) -> bool:
+        """Whether another entry of the registry asks for another load."""
+        return (self.spec.provider, self.spec.config) != (spec.provider, spec.config)
+
 
 class _Lease:
     """See backend.Lease."""
@@ -118,6 +122,9 @@ class ModelRouter:
     def start(self) -> None:
         """Begin to load the default model, if `prewarm` says so. Its failure is logged and shown in its status."""
         remove_left_folders()
+        self._prewarm_default()
+
+    def _prewarm_default(self) -> None:
         default = self._settings.default_model
         if default is not None and self._settings.prewarm:
             self._spawn(self._prewarm(self.resolve(default).id))
@@ -126,8 +133,48 @@ class ModelRouter:
         try:
             await self._order(model, None)
         except HeylookError as error:
-            if error.message != self._entries[model].last_error:  # that one stands in the log
+            entry = self._entries.get(model)
+            if entry is None or error.message != entry.last_error:  # that one stands in the log
                 log.warning("The default model %s isn't loaded: %s", model, error.message)
+
+    # ---- the registry ------------------------------------------------------------------------------------------------
+
+    @property
+    def default_model(self) -> str | None:
+        """See backend.Backend."""
+        return self._settings.default_model
+
+    def configure(self, settings: Settings) -> None:
+        """Take another registry. What is in flight or waits ends as it began; then what changed is loaded anew.
+
+        `limits` but those of the queue and of memory are the HTTP program's, and stay as they were at the start.
+        """
+        wanted = {spec.id: spec for spec in settings.enabled}
+        reload = {name for name, spec in wanted.items() if name in self._entries and self._entries[name].differs(spec)}
+        limits, before, self._settings = settings.limits, self._settings, settings
+        self._state = msgspec.structs.replace(
+            planning.registered(self._state, map(_as_planned, wanted.values()), reload),
+            max_loaded=settings.max_loaded_models,
+            age_seconds=limits.same_model_age_seconds,
+            max_queue=limits.max_queue,
+            reserve_bytes=limits.memory_reserve_bytes,
+        )
+        entries = {name: self._entries.get(name) or _Entry(spec) for name, spec in wanted.items()}
+        for name, spec in wanted.items():
+            entries[name].spec = spec
+        leaving = {name: entry for name, entry in self._entries.items() if name not in wanted}
+        self._entries = entries | {name: entry for name, entry in leaving.items() if name in self._state.models}
+        self._names = {canonical(name): spec.id for spec in wanted.values() for name in (spec.id, *spec.aliases)}
+        self._settle()
+        if settings.default_model != before.default_model:
+            self._prewarm_default()
+
+    def _forget_ended(self) -> None:
+        """Models that left the registry and have ended now are gone."""
+        for name in [name for name in self._entries if name not in self._names.values()]:
+            if planning.is_free(self._state, name):
+                del self._entries[name]
+                self._state = planning.forgotten(self._state, name)
 
     # ---- leases ------------------------------------------------------------------------------------------------------
 
@@ -212,7 +259,8 @@ class ModelRouter:
         worker.leases -= 1
         now = time.monotonic()
         self._released_at.append(now)
-        if self._entries[model].worker is worker and not worker.stopping:
+        entry = self._entries.get(model)  # gone: it left the registry, and its worker died
+        if entry is not None and entry.worker is worker and not worker.stopping:
             self._state = planning.released(self._state, model, now, served=served)
         self._settle()
 
@@ -227,6 +275,7 @@ class ModelRouter:
             while actions := planning.plan(self._seen(), time.monotonic()):
                 for action in actions:
                     self._act(action)
+            self._forget_ended()
         finally:
             self._settling = False
         self._set_timer()
@@ -297,15 +346,16 @@ class ModelRouter:
     # ---- measuring, loading, ending ----------------------------------------------------------------------------------
 
     async def _measure(self, model: str) -> None:
+        spec = self._entries[model].spec
         try:
-            need = await asyncio.to_thread(measure, self._entries[model].spec)
+            need = await asyncio.to_thread(measure, spec)
         except HeylookError as error:
             self._fail_load(model, error)
         except Exception:  # whatever it is: a model that is being measured for ever would keep all others from loading
             log.exception("%s can't be measured", model)
             self._fail_load(model, _unexpected(model))
         else:
-            self._state = planning.measured(self._state, model, need)
+            self._state = planning.measured(self._state, model, need if spec == self._entries[model].spec else None)
             self._settle()
 
     def _begin_load(self, action: Load) -> None:
@@ -350,6 +400,8 @@ class ModelRouter:
             n_parallel=info.n_parallel,
             loaded_bytes=_loaded_bytes(entry.spec, worker.process),
         )
+        if entry.spec.id not in self._names.values():  # it left the registry while it waited for its load
+            self._state = planning.unload_asked(self._state, entry.spec.id)
         self._settle()
 
     def _load_failed(self, entry: _Entry, worker: _Worker, error: HeylookError) -> None:
@@ -428,8 +480,8 @@ class ModelRouter:
 
     def models(self) -> list[ModelStatus]:
         """See backend.Backend."""
-        now = time.monotonic()
-        return [self._status(entry, now) for entry in self._entries.values()]
+        now, served = time.monotonic(), set(self._names.values())
+        return [self._status(entry, now) for name, entry in self._entries.items() if name in served]
 
     def status(self, model: str) -> ModelStatus:
         """See backend.Backend."""
@@ -584,6 +636,7 @@ def _as_planned(spec: ModelSpec) -> planning.Model:
         idle_ttl=spec.idle_ttl,
         keep_alive=spec.idle_ttl,
         pinned=spec.pinned,
+        pinned_configured=spec.pinned,
     )
 
 
