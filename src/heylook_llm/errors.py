@@ -4,6 +4,7 @@
     ├── ConfigError               models.yaml, command line or environment is wrong; the command ends with exit status 2
     ├── BadRequest                the request can't be honoured as it stands                       400
     │   ├── UnsupportedFeature    known, but not offered by this model or this version             400
+    │   ├── InvalidConstraint     a schema or grammar can't be compiled, or is too large           400
     │   ├── UnsupportedEncoding   the body is packed in a way that isn't unpacked here             415
     │   └── ContextLengthExceeded the prompt and the asked output don't fit                        400
     ├── Unauthorized              a key is set and the caller has none, or a wrong one             401
@@ -68,6 +69,12 @@ class UnsupportedFeature(BadRequest):
     """A known field that this model, provider or version doesn't offer."""
 
     default_code = "unsupported_value"
+
+
+class InvalidConstraint(BadRequest):
+    """The schema, regex or grammar that the output should follow. The message is the reason; dialects word the rest."""
+
+    default_code = "invalid_json_schema"
 
 
 class UnsupportedEncoding(BadRequest):

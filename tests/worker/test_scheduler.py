@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from heylook_llm import core
+from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.prefix import common_prefix
 from heylook_llm.worker.providers.base import Drawn, Feed, OutOfCells
 from heylook_llm.worker.scheduler import Outcome, Planned, Scheduler
@@ -46,7 +47,14 @@ class Simulated:
         """Distinct cells."""
         return len({id(cell) for cells in self.cells for cell in cells})
 
-    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int], drawing: object = None) -> None:
+    def add(
+        self,
+        slot: int,
+        sampling: core.Sampling,
+        prompt: Seq[int],
+        drawing: object = None,
+        guide: Guide | None = None,
+    ) -> None:
         assert slot not in self.sampling, "the slot is in use"
         self.sampling[slot] = sampling
 

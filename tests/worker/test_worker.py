@@ -162,7 +162,6 @@ def test_a_long_prompt_says_how_far_it_is(client: Client) -> None:
 @pytest.mark.parametrize(
     ("prompt", "fields", "kind", "text"),
     [
-        (chat("x"), {"constraint": core.Constraint("json_object")}, UnsupportedFeature, "response_format"),
         (
             chat("x", tools=(core.Tool("f"),), tool_choice=core.ToolChoice("required")),
             {},

@@ -260,6 +260,9 @@ class Engine:
         sequence, token, shown, end, logprob = outcome
         choice = self._open[sequence]
         decoder = choice.decoder
+        if sequence.guide is not None and sequence.guide.error is not None:
+            self._refuse(sequence.request, sequence.guide.error, events)
+            return
         if shown:
             request = sequence.request
             for event in decoder.feed(token, logprob):
@@ -269,6 +272,12 @@ class Engine:
             end = "stop"
         if end:
             self._close(choice, end, events)
+
+    def _refuse(self, number: int, error: HeylookError, events: list[tuple[int, core.Event]]) -> None:
+        """End a request within a step: its error is the only one of its events there."""
+        self._forget(number, keep=True)
+        events[:] = [(request, event) for request, event in events if request != number]
+        events.append((number, core.Failed(core.ErrorInfo.of(error))))
 
     def _close(self, choice: Choice, end: str, events: list[tuple[int, core.Event]]) -> None:
         """The last events of a choice."""

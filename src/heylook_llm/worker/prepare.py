@@ -10,6 +10,7 @@ import msgspec
 
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, ContextLengthExceeded, UnsupportedFeature
+from heylook_llm.worker.constrain import Constraints
 from heylook_llm.worker.formats.families import Format
 from heylook_llm.worker.formats.parser import ReasoningMode
 from heylook_llm.worker.prompt import CHATML, CHATML_TOKENS, ChatTemplate, offered
@@ -58,6 +59,7 @@ class Model:
         self.format = Format()
         self.pieces = Pieces(self._shown)
         self.info = self._described()
+        self._constraints = Constraints(provider, self.pieces.of)
         self._random = random
         self._now_ns = now_ns
 
@@ -118,6 +120,7 @@ class Model:
                     stamps=_stamps(request, tokenized, tokenized_ns),
                     draft_limit=request.draft_limit,
                     prediction=prediction,
+                    guide=self._constraints.guide(request.constraint) if request.constraint is not None else None,
                 )
                 leader = leader or sequence
                 decoder = self._decoder(sequence, prompt, tokenized.reasoning)
@@ -321,10 +324,6 @@ def _stamps(request: core.Request, tokenized: _Tokenized, tokenized_ns: int) -> 
 
 def _refuse(request: core.Request) -> None:
     """Refuse what this version can't honour. Raises UnsupportedFeature naming the field."""
-    if request.constraint is not None:
-        raise UnsupportedFeature(
-            "`response_format` that constrains the output is not supported by this version.", param="response_format"
-        )
     if request.prompt_logprobs:
         raise UnsupportedFeature("Log probabilities of the prompt are not supported.", param="logprobs")
     for prompt in request.prompts:

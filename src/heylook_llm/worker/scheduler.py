@@ -18,6 +18,7 @@ from collections.abc import Sequence as Seq
 from typing import Final, NamedTuple, Protocol
 
 from heylook_llm import core
+from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.prefix import Ledger, Prefixes, common_prefix
 from heylook_llm.worker.providers.base import Drawn, Feed
 from heylook_llm.worker.sequence import End, Sequence, State
@@ -32,7 +33,14 @@ FIRST_CHUNK_TOKENS: Final = 64
 class Memory(Protocol):
     """The part of a Provider that a decision needs an answer from."""
 
-    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int], drawing: object = None) -> None:
+    def add(
+        self,
+        slot: int,
+        sampling: core.Sampling,
+        prompt: Seq[int],
+        drawing: object = None,
+        guide: Guide | None = None,
+    ) -> None:
         """A sampler for the slot."""
         ...
 
@@ -326,7 +334,7 @@ class Scheduler:
         if stamps.first_token_ns is None:
             stamps.first_token_ns = now_ns
         ended = self._ends(sequence, token)
-        end: End | None = "stop" if ended else None
+        end: End | None = "stop" if ended or drawn.complete else None
         if end is None and sequence.output_tokens >= sequence.max_tokens:
             end = "length"
         if end is None and len(sequence.tokens) >= sequence.limit_tokens and not self._shift(sequence):
@@ -466,7 +474,8 @@ class Scheduler:
         sequence.state = State.RUNNING
         self.running.append(sequence)
         self._in_slot[sequence.slot] = sequence
-        self._memory.add(sequence.slot, sequence.remaining_sampling(), sequence.tokens, sequence.drawing)
+        sampling = sequence.remaining_sampling()
+        self._memory.add(sequence.slot, sampling, sequence.tokens, sequence.drawing, sequence.guide)
         sequence.drawing = None
         self._trim()
 

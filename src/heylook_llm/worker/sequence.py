@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from heylook_llm import core
+from heylook_llm.worker.guide import Guide
 
 End = Literal["stop", "length"]
 
@@ -54,6 +55,7 @@ class Sequence:
         "draft_tokens",
         "drawing",
         "guessing",
+        "guide",
         "keep_tokens",
         "leader",
         "limit_tokens",
@@ -87,10 +89,12 @@ class Sequence:
         stamps: Stamps | None = None,
         draft_limit: int | None = None,
         prediction: tuple[int, ...] = (),
+        guide: Guide | None = None,
     ) -> None:
         """`leader` is an earlier choice with the same prompt, whose prefill this one waits for and shares.
 
         `draft_limit`: most tokens guessed at a time, 0: none, None: as configured; `prediction`: tokens to guess from.
+        `guide`: what a constraint allows of it; the provider asks and advances it.
         """
         self.request = request
         self.choice = choice
@@ -101,6 +105,7 @@ class Sequence:
         self.priority = priority
         self.shift = shift
         self.leader = leader
+        self.guide = guide
         self.stamps = stamps if stamps is not None else Stamps()
         self.max_tokens = sampling.max_tokens if sampling.max_tokens is not None else 1 << 62
         self.stop_tokens = frozenset(sampling.stop_tokens)

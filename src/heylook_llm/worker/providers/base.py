@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from heylook_llm import core
+from heylook_llm.worker.guide import Guide
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -33,13 +34,22 @@ class Feed(msgspec.Struct, frozen=True):
     sample: bool
     drafts: int = 0
 
+    @property
+    def guessed(self) -> tuple[int, ...]:
+        """The guesses among its tokens."""
+        return self.tokens[len(self.tokens) - self.drafts :]
+
 
 class Drawn(msgspec.Struct, frozen=True):
-    """A token drawn for a slot; `logprob` is filled where the slot's sampling asks for it."""
+    """A token drawn for a slot; `logprob` is filled where the slot's sampling asks for it.
+
+    `complete`: the slot's guide allows nothing but the end after it.
+    """
 
     slot: int
     token: int
     logprob: core.TokenLogprob | None = None
+    complete: bool = False
 
 
 class EmbeddingBounds(msgspec.Struct, frozen=True):
@@ -96,10 +106,18 @@ class Provider(Protocol):
         """The text of the vocabulary's "bos", "eos" or "eot" token; empty: it has none."""
         ...
 
-    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int], drawing: object = None) -> None:
+    def add(
+        self,
+        slot: int,
+        sampling: core.Sampling,
+        prompt: Seq[int],
+        drawing: object = None,
+        guide: Guide | None = None,
+    ) -> None:
         """Take a slot into use: its sampler starts from this sampling, with `prompt` (tokens so far) as its history.
 
         `drawing` is what `release` gave back of the same sequence: drawing goes on from there, as if never interrupted.
+        Every token that is drawn for the slot is one that its `guide` allows, and the guide is told of it.
         """
         ...
 

@@ -3,6 +3,8 @@
 Vocabulary: one token per byte, so that any text round-trips, and a few control tokens. Without a command it answers
 with the text of the last turn of a chat (an echo), with the prompt of a raw completion, or with the option `reply`.
 The KV pool is counted like a real one: shared cells once, OutOfCells beyond `kv_tokens`.
+Under a constraint it draws the next token of its answer where that is allowed, else the allowed one that ends soonest:
+an end, then a closing bracket or quote, a digit, a letter. So `hello` under a schema of one text is {"text":"hello"}.
 
 Commands, in the last turn or the raw prompt; they aren't echoed:
 
@@ -33,12 +35,14 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 import msgspec
 
 from heylook_llm import core
 from heylook_llm.errors import EngineError, LoadFailed
+from heylook_llm.worker.guidance import Mask
+from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.prefix import Ledger
 from heylook_llm.worker.providers import defaults, fake_embedding
 from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, shown
@@ -103,6 +107,7 @@ _CONTROL_TEXT: Final = re.compile("|".join(map(re.escape, CONTROL)))
 _COMMAND: Final = re.compile(r"\[\[(\w+)(?::(.*?))?\]\]", re.DOTALL)
 _ASSISTANT: Final = b"assistant\n"
 _ALPHABET: Final = b"abcdefghijklmnopqrstuvwxyz "
+_PREFERRED: Final = b'"}])>0123456789' + bytes(range(ord("a"), ord("z") + 1)) + bytes(range(33, 127)) + b" \n"
 
 
 class Script(msgspec.Struct):
@@ -127,6 +132,14 @@ class _Slot:
         self.sampling = core.Sampling()
         self.script: Script | None = None
         self.position = 0
+        self.guide: Guide | None = None
+
+
+class _Drawing(NamedTuple):
+    """Where a sequence that yields was in its script: what a constraint changed can't be found in its tokens."""
+
+    script: Script | None
+    position: int
 
 
 def open_model(load: core.Load, progress: Callable[[float], None]) -> "Fake":
@@ -235,15 +248,26 @@ class Fake:
 
     # ---- slots -------------------------------------------------------------------------------------------------------
 
-    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int], drawing: object = None) -> None:
+    def add(
+        self,
+        slot: int,
+        sampling: core.Sampling,
+        prompt: Seq[int],
+        drawing: object = None,
+        guide: Guide | None = None,
+    ) -> None:
         """Take a slot into use."""
-        self._slots[slot].sampling = sampling
-        self._slots[slot].script = None
+        taken = self._slots[slot]
+        taken.sampling = sampling
+        taken.guide = guide
+        taken.script, taken.position = drawing if isinstance(drawing, _Drawing) else (None, 0)
 
     def release(self, slot: int) -> object:
-        """The slot's script is forgotten; its cells stay."""
-        self._slots[slot].script = None
-        return None
+        """Give the slot's script up; its cells stay."""
+        left = self._slots[slot]
+        drawing = _Drawing(left.script, left.position) if left.guide is not None else None
+        left.script = left.guide = None
+        return drawing
 
     def remove(self, slot: int, start: int = 0, end: int = -1) -> bool:
         """Forget cells."""
@@ -311,10 +335,10 @@ class Fake:
 
     def _draws(self, feed: Feed) -> Iterator[Drawn]:
         """A token, and a further one behind each guess that was drawn."""
-        for guess in (*feed.tokens[len(feed.tokens) - feed.drafts :], None):
+        for guess in (*feed.guessed, None):
             drawn = self._draw(feed.slot)
             yield drawn
-            if drawn.token != guess:
+            if drawn.token != guess or drawn.complete:
                 return
 
     def _wait(self, feeds: Seq[Feed]) -> None:
@@ -334,15 +358,25 @@ class Fake:
             self._misbehave(script)
         if script.crash_after is not None and slot.position >= script.crash_after:
             _die("SIGKILL")
+        token = self._scripted(slot, script)
+        if slot.guide is not None:
+            [mask] = slot.guide.masks()
+            allowed = token if mask is None or mask[token] else _soonest(mask)
+            slot.position -= allowed != token
+            token = allowed
+            slot.guide.accept(token)
+        slot.position += 1
+        complete = slot.guide is not None and slot.guide.complete
+        return Drawn(number, token, self._logprob(token, slot.sampling.logprobs), complete)
+
+    def _scripted(self, slot: _Slot, script: Script) -> int:
+        """The next token of the answer."""
         answer = script.answer
         if slot.position < len(answer):
-            token = answer[slot.position]
-        elif (script.endless or slot.sampling.ignore_eos or slot.sampling.min_tokens > slot.position) and answer:
-            token = answer[slot.position % len(answer)]
-        else:
-            token = IM_END
-        slot.position += 1
-        return Drawn(number, token, self._logprob(token, slot.sampling.logprobs))
+            return answer[slot.position]
+        if (script.endless or slot.sampling.ignore_eos or slot.sampling.min_tokens > slot.position) and answer:
+            return answer[slot.position % len(answer)]
+        return IM_END
 
     def _logprob(self, token: int, top: int | None) -> core.TokenLogprob | None:
         if top is None:
@@ -391,6 +425,12 @@ class Fake:
                 script.answer = script.answer.removeprefix(b"<think>\n")
         slot.position = _answered(given, script.answer)
         return script
+
+
+def _soonest(mask: Mask) -> int:
+    """Of the allowed tokens, the one that leads to an end soonest."""
+    order = (IM_END, END_OF_TEXT, *_PREFERRED)
+    return next((token for token in order if mask[token]), int(mask.argmax()))
 
 
 def _bytes(tokens: Seq[int]) -> bytes:

@@ -18,11 +18,13 @@ import numpy as np
 
 from heylook_llm import core
 from heylook_llm.errors import EngineError, UnsupportedFeature
+from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.providers import defaults
 from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, shown
 from heylook_llm.worker.providers.llama_cpp_load import Opening
 from heylook_llm.worker.providers.llama_cpp_native import Batch, Log, Logits, metadata_of
 from heylook_llm.worker.providers.llama_cpp_sampling import Samplers, Slot
+from heylook_llm.worker.providers.masks import Guided, Masks, MaskThread
 
 NO_TOKEN: Final = -1
 DRAFTS: Final = 16
@@ -60,6 +62,7 @@ class LlamaCpp:
         self._model: Any = None
         self._context: Any = None
         self._slots: dict[int, Slot] = {}
+        self._mask_thread = MaskThread()
         self._log = Log(native)
         options = load.options
         native.llama_backend_init()
@@ -177,9 +180,16 @@ class LlamaCpp:
 
     # ---- slots -------------------------------------------------------------------------------------------------------
 
-    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int], drawing: object = None) -> None:
+    def add(
+        self,
+        slot: int,
+        sampling: core.Sampling,
+        prompt: Seq[int],
+        drawing: object = None,
+        guide: Guide | None = None,
+    ) -> None:
         """A sampler for the slot, with the prompt's last tokens as the history of its penalties."""
-        self._slots[slot] = drawing if isinstance(drawing, Slot) else self._samplers.slot(sampling, prompt)
+        self._slots[slot] = drawing if isinstance(drawing, Slot) else self._samplers.slot(sampling, prompt, guide)
 
     def release(self, slot: int) -> object:
         """Give the slot's sampler up: its random state and history, for `add` to take back."""
@@ -228,6 +238,7 @@ class LlamaCpp:
 
     def close(self) -> None:
         """Free everything."""
+        self._mask_thread.close()
         self._slots.clear()
         if self._context:
             self._native.llama_free(self._context)
@@ -241,19 +252,26 @@ class LlamaCpp:
     def step(self, feeds: Seq[Feed]) -> list[Drawn]:
         """One llama_decode of everything. Raises OutOfCells with the memory as it was, EngineError."""
         places = self._batch.fill(feeds)
+        drawing = [feed for feed in feeds if feed.sample]
+        masks = self._mask_thread.start(self._guided(drawing))
         status = self._native.llama_decode(self._context, self._batch.struct)
         if status == 1:
             raise OutOfCells
         if status != 0:
             raise EngineError(f"llama.cpp could not compute a batch (status {status}).")
-        return self._draw([feed for feed in feeds if feed.sample], places)
+        return self._draw(drawing, places, masks.result() if masks is not None else {})
 
     def composition(self) -> list[tuple[int, int]]:
         """(slot, position) of every token in the last batch, as llama.cpp got it."""
         count = self._batch.struct.n_tokens
         return list(zip(self._batch.slots[:count].tolist(), self._batch.positions[:count].tolist(), strict=True))
 
-    def _draw(self, feeds: Seq[Feed], places: list[int]) -> list[Drawn]:
+    def _guided(self, feeds: Seq[Feed]) -> dict[int, Guided]:
+        """The guides of these feeds' slots, each with the draft that it is to follow."""
+        found = ((feed, self._slots[feed.slot].guide) for feed in feeds)
+        return {feed.slot: Guided(guide, feed.guessed) for feed, guide in found if guide is not None}
+
+    def _draw(self, feeds: Seq[Feed], places: list[int], masks: Masks) -> list[Drawn]:
         """The draws of each feed, whose first logits are of the batch's token number `places`."""
         if not feeds:
             return []
@@ -264,15 +282,16 @@ class LlamaCpp:
         drawn: list[Drawn] = []
         row = 0
         for feed, slot, place in zip(feeds, slots, places, strict=True):
-            guessed = (*feed.tokens[len(feed.tokens) - feed.drafts :], NO_TOKEN)
-            for at, guess in enumerate(guessed):
+            allowed = masks.get(feed.slot) or [None] * (1 + feed.drafts)
+            for at, (guess, mask) in enumerate(zip((*feed.guessed, NO_TOKEN), allowed, strict=False)):
                 logits = rows[row + at]
-                token = self._samplers.draw(slot, self._context, place + at, logits, likeliest[row + at])
-                wanted = slot.logprobs
-                drawn.append(Drawn(feed.slot, token, None if wanted is None else self._logprob(logits, token, wanted)))
-                if token != guess:
+                token = self._samplers.draw(slot, self._context, place + at, logits, likeliest[row + at], mask=mask)
+                complete = slot.guide is not None and slot.guide.complete
+                wanted = None if slot.logprobs is None else self._logprob(logits, token, slot.logprobs)
+                drawn.append(Drawn(feed.slot, token, wanted, complete))
+                if token != guess or complete:
                     break
-            row += len(guessed)
+            row += 1 + feed.drafts
         return drawn
 
     def _logprob(self, row: Floats, token: int, top: int) -> core.TokenLogprob:

@@ -3,26 +3,36 @@
 Trap of the binding: a sampler that is added to a chain belongs to the chain.
 """
 
+import ctypes
 import math
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from typing import Any, Final
 
+import numpy as np
+
 from heylook_llm import core
+from heylook_llm.worker.guidance import Mask
+from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.providers.base import Floats
 
 RANDOM_SEED: Final = 0xFFFFFFFF
 ENDLESS: Final = 1 << 60
 MIROSTAT_TOKENS: Final = 100
+CANDIDATE: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+"""llama_token_data."""
+
+Candidates = np.ndarray[Any, np.dtype[np.void]]
 
 
 class Slot:
     """What a slot in use draws with: no chain means the likeliest token. Its end frees the chain."""
 
-    __slots__ = ("_free", "chain", "forced", "logprobs")
+    __slots__ = ("_free", "chain", "forced", "guide", "logprobs")
 
-    def __init__(self, native: Any, chain: Any | None, forced: int, logprobs: int | None) -> None:
+    def __init__(self, native: Any, chain: Any | None, forced: int, logprobs: int | None, guide: Guide | None) -> None:
         self.chain = chain
+        self.guide = guide
         self._free = native.llama_sampler_free
         self.forced = forced
         """Tokens still to come before the end of text may be drawn."""
@@ -42,29 +52,62 @@ class Samplers:
         self._n_ctx = n_ctx
         self._ends = ends
 
-    def slot(self, sampling: core.Sampling, prompt: Seq[int]) -> Slot:
+    def slot(self, sampling: core.Sampling, prompt: Seq[int], guide: Guide | None = None) -> Slot:
         """A fresh sampler, with the prompt's last tokens as the history of its penalties."""
         forced = ENDLESS if sampling.ignore_eos else sampling.min_tokens
         chain = None if _is_plain_greedy(sampling) else self._chain(sampling, prompt)
-        return Slot(self._native, chain, forced, sampling.logprobs)
+        return Slot(self._native, chain, forced, sampling.logprobs, guide)
 
     # ---- drawing -----------------------------------------------------------------------------------------------------
 
-    def draw(self, slot: Slot, context: Any, at: int, row: Floats, likeliest: int) -> int:
-        """The slot's next token from the batch's token number `at`, whose logits are `row` and its likeliest known."""
-        if slot.chain is not None:
+    def draw(self, slot: Slot, context: Any, at: int, row: Floats, likeliest: int, *, mask: Mask | None = None) -> int:
+        """The slot's next token from the batch's token number `at`, whose logits are `row` and its likeliest known.
+
+        `mask`: what the slot's guide allows, which is told of the token.
+        """
+        if mask is not None:
+            token = self._allowed(slot, row, mask)
+        elif slot.chain is not None:
             token = self._sample(slot, context, at)
         elif slot.forced and likeliest in self._ends:
             token = self._likeliest_but_the_end(row)
         else:
             token = likeliest
         slot.forced -= slot.forced > 0
+        if slot.guide is not None:
+            slot.guide.accept(token)
         return token
 
     def _sample(self, slot: Slot, context: Any, at: int) -> int:
         token = int(self._native.llama_sampler_sample(slot.chain, context, at))
+        self._allow_the_end(slot)
+        return token
+
+    def _allow_the_end(self, slot: Slot) -> None:
         if slot.forced == 1:  # the chain's first sampler prevents the end till then
             self._native.llama_sampler_free(self._native.llama_sampler_chain_remove(slot.chain, 0))
+
+    def _allowed(self, slot: Slot, row: Floats, mask: Mask) -> int:
+        """A token of those that the mask allows; an end only where nothing else is, while more is demanded."""
+        tokens = np.flatnonzero(mask[: len(row)])
+        if slot.forced and len(others := tokens[~np.isin(tokens, list(self._ends))]):
+            tokens = others
+        if slot.chain is None:
+            return int(tokens[row[tokens].argmax()])
+        candidates = np.zeros(len(tokens), dtype=CANDIDATE)
+        candidates["id"], candidates["logit"] = tokens, row[tokens]
+        token = self._sampled(slot.chain, candidates)
+        self._allow_the_end(slot)
+        return token
+
+    def _sampled(self, chain: Any, candidates: Candidates) -> int:
+        """The token that a chain draws from these candidates, as llama_sampler_sample does from all."""
+        native = self._native
+        data = ctypes.cast(candidates.ctypes.data, native.llama_token_data_p)
+        array = native.llama_token_data_array(data, len(candidates), -1, False)
+        native.llama_sampler_apply(chain, ctypes.byref(array))
+        token = int(array.data[array.selected].id)
+        native.llama_sampler_accept(chain, token)
         return token
 
     def _likeliest_but_the_end(self, row: Floats) -> int:

@@ -29,6 +29,7 @@ from heylook_llm import core
 from heylook_llm.catalog import safetensors_header
 from heylook_llm.catalog.mlx_folder import Folder
 from heylook_llm.errors import EngineError, UnsupportedFeature
+from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.prefix import Ledger
 from heylook_llm.worker.providers import defaults, mlx_loading, mlx_states
 from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, shown
@@ -178,11 +179,18 @@ class Mlx:
 
     # ---- slots -------------------------------------------------------------------------------------------------------
 
-    def add(self, slot: int, sampling: core.Sampling, prompt: Seq[int], drawing: object = None) -> None:
+    def add(
+        self,
+        slot: int,
+        sampling: core.Sampling,
+        prompt: Seq[int],
+        drawing: object = None,
+        guide: Guide | None = None,
+    ) -> None:
         """A chooser for the slot, with the prompt as its history; what it draws hangs on seed and position alone."""
-        self._choosers[slot] = Chooser(
-            sampling, prompt, ends=sorted(self._vocabulary.ends), n_vocab=self.info.n_vocab or self._vocabulary.size
-        )
+        n_vocab = self.info.n_vocab or self._vocabulary.size
+        ends = sorted(self._vocabulary.ends)
+        self._choosers[slot] = Chooser(sampling, prompt, ends=ends, n_vocab=n_vocab, guide=guide)
 
     def release(self, slot: int) -> object:
         """Forget the slot's chooser; its cells stay."""
@@ -283,7 +291,7 @@ class Mlx:
         token_of = dict(zip(slots, tokens, strict=True))
         self._ahead_tokens = {slot: token_of[slot] for slot in ahead}
         return [
-            Drawn(slot, token, None if c.logprobs is None else self._logprob(logits[at], token, c.logprobs))
+            Drawn(slot, token, None if c.logprobs is None else self._logprob(logits[at], token, c.logprobs), c.complete)
             for at, (slot, token, c) in enumerate(zip(slots, tokens, choosers, strict=True))
         ]
 

@@ -20,6 +20,8 @@ from typing import Any, Final
 import numpy as np
 
 from heylook_llm import core
+from heylook_llm.worker.guidance import Mask
+from heylook_llm.worker.guide import Guide
 
 mx: Any = importlib.import_module("mlx.core")
 
@@ -39,7 +41,15 @@ Integers = np.ndarray[Any, np.dtype[np.int64]]
 class Chooser:
     """Chooses one slot's tokens."""
 
-    def __init__(self, sampling: core.Sampling, prompt: Seq[int], *, ends: Seq[int], n_vocab: int) -> None:
+    def __init__(
+        self,
+        sampling: core.Sampling,
+        prompt: Seq[int],
+        *,
+        ends: Seq[int],
+        n_vocab: int,
+        guide: Guide | None = None,
+    ) -> None:
         temperature = sampling.temperature or 0.0
         self.temperature = temperature
         self.greedy = temperature <= 0
@@ -55,6 +65,7 @@ class Chooser:
         self._forced = 0 if sampling.ignore_eos else sampling.min_tokens
         self._bias = {token: bias for token, bias in sampling.logit_bias.items() if 0 <= token < n_vocab}
         self._penalties = _Penalties.of(sampling, prompt)
+        self._guide = guide
 
     # ---- the whole row, where it is ----------------------------------------------------------------------------------
 
@@ -63,19 +74,27 @@ class Chooser:
         """Whether the next token is just the likeliest of the row."""
         return self.greedy and not self.adjusts
 
+    @property
+    def complete(self) -> bool:
+        """Whether its guide allows nothing but the end."""
+        return self._guide is not None and self._guide.complete
+
     def may_follow(self, position: int) -> bool:
-        """Whether its limit allows a token at this place of the sequence."""
-        return position < self._end
+        """Whether its limit and its guide allow a token at this place of the sequence."""
+        return position < self._end and not self.complete
 
     @property
     def adjusts(self) -> bool:
         """Whether the next row must be changed before a token is chosen from it."""
-        return bool(self._bias or self._penalties or self._ignore_ends or self._forced)
+        return bool(self._bias or self._penalties or self._ignore_ends or self._forced or self._guide)
 
     def adjusted(self, row: Any) -> Any:
-        """The row [vocabulary] with bias and penalties. A constraint's mask belongs here, by mx.where."""
-        if self._ignore_ends or self._forced:
-            row = _with(row, self._ends, mx.full((len(self._ends),), -math.inf)) if self._ends else row
+        """The row [vocabulary] with bias and penalties, and nothing but what its guide allows."""
+        mask = self._mask(row.shape[0])
+        if mask is not None:
+            row = mx.where(mx.array(mask), row, -math.inf)
+        elif (self._ignore_ends or self._forced) and self._ends:
+            row = _with(row, self._ends, mx.full((len(self._ends),), -math.inf))
         if self._bias:
             tokens = list(self._bias)
             row = _with(row, tokens, row[mx.array(tokens)] + mx.array(list(self._bias.values()), mx.float32))
@@ -83,8 +102,23 @@ class Chooser:
             row = self._penalties.applied(row)
         return row
 
+    def _mask(self, size: int) -> Mask | None:
+        """What the guide allows of a row so long; an end only where nothing else is, while more is demanded."""
+        mask = self._guide.masks()[0] if self._guide is not None else None
+        if mask is None:
+            return None
+        found = np.zeros(size, dtype=bool)  # a row may be padded beyond the vocabulary
+        found[: len(mask)] = mask[:size]
+        if self._ignore_ends or self._forced:
+            others = found.copy()
+            others[self._ends] = False
+            return others if others.any() else found
+        return found
+
     def accept(self, token: int) -> None:
         """The token that was chosen."""
+        if self._guide is not None:
+            self._guide.accept(token)
         if self._penalties is not None:
             self._penalties.accept(token)
         if self._forced:
