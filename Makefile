@@ -18,7 +18,7 @@ INSTALL = @if [ -z "$(PYTHON)" ]; then \
 	exit 1; fi; $(PYTHON) tools/install.py --environment $(VENV) --accelerator $(ACCEL)
 
 .DEFAULT_GOAL := help
-.PHONY: help install mlx dev serve test test_long test_changed coverage check format lint build docs docs-serve docs-tables lock check-platforms clean distclean
+.PHONY: help install mlx dev serve test test_long test_changed coverage bench-peers check format lint build docs docs-serve docs-tables lock check-platforms clean distclean
 
 help:  ## show this
 	@grep -E '^[a-z_-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -76,6 +76,16 @@ format: $(VENV)/installed-dev  ## format, and mend what lint can mend
 lint: $(VENV)/installed-dev  ## lint and types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+# ---- measurements ----------------------------------------------------------------------------------------------------
+
+build/peers/installed: benchmarks/peers/requirements.txt $(VENV)/installed-dev
+	@rm -rf build/peers/site && mkdir -p build/peers
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target build/peers/site -r $<
+	@touch $@
+
+bench-peers: build/peers/installed  ## ours beside llama_cpp.server, mlx_lm.server and LLAMA_SERVER=/path/to/llama-server
+	@$(BIN)/python -m benchmarks.peers $(if $(LLAMA_SERVER),--llama-server "$(LLAMA_SERVER)") $(ARGS)
 
 # ---- what is shipped -------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from random import Random, SystemRandom
 from typing import Any, NamedTuple
 
 from heylook_llm import core
-from heylook_llm.worker.__main__ import Engine, Job, Outlet, Prepared
+from heylook_llm.worker.__main__ import Engine, Mark, Outlet, Prepared
 from heylook_llm.worker.prepare import Model
 from heylook_llm.worker.providers.llama_cpp import open_model
 from heylook_llm.worker.providers.llama_cpp_load import physical_cores
@@ -97,8 +97,8 @@ class Ours:
         options = {"n_ctx": n_ctx, "kv_tokens": n_ctx, "n_parallel": streams, "n_threads": threads, "n_gpu_layers": 0}
         provider = open_model(core.Load("bench", "llama_cpp", str(path), options), lambda fraction: None)
         model = Model("bench", provider, SystemRandom(), time.monotonic_ns)
-        self._jobs: dict[int, Job] = {}
-        self._engine = Engine(model, Outlet(os.open(os.devnull, os.O_WRONLY)), dict(options), self._jobs)
+        self._marks: dict[int, Mark] = {}
+        self._engine = Engine(model, Outlet(os.open(os.devnull, os.O_WRONLY)), dict(options), self._marks)
         self._model = model
 
     def run(self, prompts: list[list[int]], tokens: int) -> Round:
@@ -108,9 +108,9 @@ class Ours:
         sampling = core.Sampling(temperature=0.0, max_tokens=tokens + 1, ignore_eos=True)
         for number, prompt in enumerate(prompts):
             body = core.Request(str(number), "bench", (core.TokenPrompt(tuple(prompt)),), sampling)
-            job = self._jobs[number] = Job(number, body)
+            mark = self._marks[number] = Mark(number)
             choices = self._model.prepare(number, body)
-            engine.take(Prepared(job, choices))
+            engine.take(Prepared(mark, choices))
         while any(not sequence.output_tokens for sequence in scheduler.live()):
             engine.step()
         before = scheduler.output_tokens

@@ -3,9 +3,10 @@
     python -m benchmarks.random_model tiny OUT.gguf
     python -m benchmarks.random_model 0.5b OUT.gguf --quantize Q4_K_M
 
-The vocabulary is all bytes and a few control tokens (byte-level BPE without merges), padded to the wanted size with
-tokens that no text yields, but that are text when drawn. Weights come from a seeded normal distribution, so a file is
-the same every time.
+The vocabulary is the bundled model's where there is room for it, so that a word is a token or two and the template is a
+chat model's; else all bytes and a few control tokens (byte-level BPE without merges). It is padded to the wanted size
+with tokens that no text yields, but that are text when drawn. Weights come from a seeded normal distribution, so a file
+is the same every time.
 """
 
 import argparse
@@ -17,6 +18,9 @@ from typing import Any, Final, NamedTuple
 import gguf
 import numpy as np
 
+from heylook_llm import tiny
+
+BUNDLED: Final = Path(tiny.__file__).parent / "heylook-tiny.gguf"
 CONTROL: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE: Final = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
@@ -35,6 +39,17 @@ class Shape(NamedTuple):
     feed_forward: int
     vocabulary: int
     context: int
+
+
+class Vocabulary(NamedTuple):
+    """Tokens with their kinds (gguf.TokenType), merges, the ids that begin and end a text, the chat template."""
+
+    tokens: list[str]
+    kinds: list[int]
+    merges: list[str]
+    start: int
+    end: int
+    template: str
 
 
 SHAPES: Final = {
@@ -65,18 +80,43 @@ def write(path: Path, shape: Shape, seed: int = 1, *, whole: bool = False) -> No
 
 
 def _add_vocabulary(writer: gguf.GGUFWriter, size: int) -> None:
-    tokens = [*CONTROL, *_byte_characters()]
-    tokens += [f"[{at}]" for at in range(size - len(tokens))]
-    kinds = [gguf.TokenType.CONTROL] * len(CONTROL) + [gguf.TokenType.NORMAL] * (size - len(CONTROL))
+    vocabulary = bundled_vocabulary()
+    if size < len(vocabulary.tokens):
+        vocabulary = byte_vocabulary()
+    room = size - len(vocabulary.tokens)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list(tokens)
-    writer.add_token_types(kinds)
-    writer.add_token_merges(["\u0120 \u0120"])
-    writer.add_eos_token_id(2)
-    writer.add_bos_token_id(0)
+    writer.add_token_list([*vocabulary.tokens, *(f"[{at}]" for at in range(room))])
+    writer.add_token_types([*vocabulary.kinds, *[int(gguf.TokenType.NORMAL)] * room])
+    writer.add_token_merges(vocabulary.merges)
+    writer.add_eos_token_id(vocabulary.end)
+    writer.add_bos_token_id(vocabulary.start)
     writer.add_add_bos_token(False)
-    writer.add_chat_template(TEMPLATE)
+    writer.add_chat_template(vocabulary.template)
+
+
+def bundled_vocabulary() -> Vocabulary:
+    """The bundled model's."""
+    fields = gguf.GGUFReader(BUNDLED).fields
+
+    def value(key: str) -> Any:
+        return fields[f"tokenizer.{key}"].contents()
+
+    return Vocabulary(
+        value("ggml.tokens"),
+        value("ggml.token_type"),
+        value("ggml.merges"),
+        value("ggml.bos_token_id"),
+        value("ggml.eos_token_id"),
+        value("chat_template"),
+    )
+
+
+def byte_vocabulary() -> Vocabulary:
+    """Control tokens and the 256 bytes."""
+    tokens = [*CONTROL, *_byte_characters()]
+    kinds = [int(gguf.TokenType.CONTROL)] * len(CONTROL) + [int(gguf.TokenType.NORMAL)] * (len(tokens) - len(CONTROL))
+    return Vocabulary(tokens, kinds, ["\u0120 \u0120"], 0, 2, TEMPLATE)
 
 
 def _byte_characters() -> list[str]:
@@ -124,6 +164,14 @@ def quantize(source: Path, target: Path, file_type: str) -> None:
         raise RuntimeError(f"{source} can't be quantized to {file_type}.")
 
 
+def write_quantized(path: Path, shape: Shape, file_type: str) -> None:
+    """Write a file of this shape and type."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        whole = Path(folder) / "f16.gguf"
+        write(whole, shape)
+        quantize(whole, path, file_type)
+
+
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -134,10 +182,7 @@ def main() -> None:
     if arguments.quantize is None:
         write(arguments.out, SHAPES[arguments.shape])
         return
-    with tempfile.TemporaryDirectory(dir=arguments.out.parent) as folder:
-        whole = Path(folder) / "f16.gguf"
-        write(whole, SHAPES[arguments.shape])
-        quantize(whole, arguments.out, arguments.quantize)
+    write_quantized(arguments.out, SHAPES[arguments.shape], arguments.quantize)
 
 
 if __name__ == "__main__":

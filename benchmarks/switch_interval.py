@@ -17,19 +17,19 @@ from pathlib import Path
 from random import SystemRandom
 
 from heylook_llm import core
-from heylook_llm.worker.__main__ import Engine, Job, Outlet, Prepared
+from heylook_llm.worker.__main__ import Engine, Mark, Outlet, Prepared
 from heylook_llm.worker.prepare import Model
 from heylook_llm.worker.providers.llama_cpp import open_model
 
 INTERVALS_SECONDS = (0.005, 0.001, 0.0002, 0.00005)
 
 
-def steps(engine: Engine, jobs: dict[int, Job], tokens: int) -> list[float]:
+def steps(engine: Engine, marks: dict[int, Mark], tokens: int) -> list[float]:
     """Microseconds of each decode step of one stream."""
     sampling = core.Sampling(temperature=0.0, max_tokens=tokens, ignore_eos=True)
     body = core.Request("r", "bench", (core.TokenPrompt(tuple(range(10, 26))),), sampling)
-    job = jobs[1] = Job(1, body)
-    engine.take(Prepared(job, engine.model.prepare(1, body)))
+    mark = marks[1] = Mark(1)
+    engine.take(Prepared(mark, engine.model.prepare(1, body)))
     found: list[float] = []
     while not engine.scheduler.idle:
         began = time.perf_counter()
@@ -46,8 +46,8 @@ def main() -> None:
     arguments = parser.parse_args()
     load = core.Load("bench", "llama_cpp", str(arguments.model), {"n_parallel": 1, "n_threads": 1, "n_gpu_layers": 0})
     model = Model("bench", open_model(load, lambda fraction: None), SystemRandom(), time.monotonic_ns)
-    jobs: dict[int, Job] = {}
-    engine = Engine(model, Outlet(os.open(os.devnull, os.O_WRONLY)), {}, jobs)
+    marks: dict[int, Mark] = {}
+    engine = Engine(model, Outlet(os.open(os.devnull, os.O_WRONLY)), {}, marks)
     messages = tuple(core.Message(("user", "assistant")[at % 2], (core.TextPart("word " * 50),)) for at in range(39))
     template, now = model.template, datetime.datetime.now().astimezone()
     assert template is not None, "the model has no chat template"
@@ -57,12 +57,12 @@ def main() -> None:
         while not stop.is_set():
             template.render(core.ChatPrompt(messages), now)
 
-    report("alone", steps(engine, jobs, arguments.tokens))
+    report("alone", steps(engine, marks, arguments.tokens))
     thread = threading.Thread(target=render)
     thread.start()
     for interval in INTERVALS_SECONDS:
         sys.setswitchinterval(interval)
-        report(f"{interval * 1e3:.2f} ms", steps(engine, jobs, arguments.tokens))
+        report(f"{interval * 1e3:.2f} ms", steps(engine, marks, arguments.tokens))
     stop.set()
     thread.join()
 

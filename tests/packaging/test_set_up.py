@@ -30,7 +30,7 @@ PROMISED = [
     "docs",
     "docs-serve",
 ]
-LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+LOCKS = [*sorted((ROOT / "requirements").glob("*.txt")), ROOT / "benchmarks" / "peers" / "requirements.txt"]
 sys.path.insert(0, str(ROOT / "tools"))
 
 
@@ -45,7 +45,9 @@ def test_every_promised_target_exists_and_is_in_the_help() -> None:
     assert all(f"make {name} " in shown for name in PROMISED)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/troubleshooting.md", "docs/benchmarks.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/troubleshooting.md", "docs/benchmarks.md", "docs/peers.md"]
+)
 def test_every_make_command_in_the_documents_exists(page: str) -> None:
     named = set(re.findall(r"(?:^|`|\n)make ([a-z_-]+)", (ROOT / page).read_text()))
     assert named

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import random_model
 
+from benchmarks import random_model
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, LoadFailed, UnsupportedFeature
 from heylook_llm.worker.providers.base import Feed

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import random_model
 
+from benchmarks import random_model
 from heylook_llm import core, tiny
 from heylook_llm.worker.providers.base import Feed
 from heylook_llm.worker.providers.llama_cpp import LlamaCpp, open_model
