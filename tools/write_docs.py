@@ -49,6 +49,7 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "max_n": "Most choices (`n`) of one request.",
         "max_stop": "Most stop strings of one request.",
         "max_tools": "Most tools of one request.",
+        "max_inputs": "Most texts of one request for embeddings, or documents of one to rank.",
         "same_model_age_seconds": "For so long, requests for a loaded model may pass "
         "older ones that need another model.",
         "load_timeout_seconds": "Without progress for so long, a load is given up.",

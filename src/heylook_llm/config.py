@@ -203,6 +203,8 @@ class Limits(_Model):
     max_n: int = pydantic.Field(16, ge=1)
     max_stop: int = pydantic.Field(16, ge=1)
     max_tools: int = pydantic.Field(128, ge=1)
+    max_inputs: int = pydantic.Field(8192, ge=1)
+    """Texts of one request for vectors or scores: the largest batch that vector stores send through LangChain fits."""
     same_model_age_seconds: float = pydantic.Field(10.0, ge=0)
     """How long requests for a loaded model may pass older ones that need another model to be loaded."""
     load_timeout_seconds: float = pydantic.Field(600.0, gt=0)

@@ -1,6 +1,7 @@
 """A Backend whose models say what a test scripted: real events, no engine, no process."""
 
 import asyncio
+import struct
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -93,8 +94,16 @@ class ScriptedLease:
             case core.Tokenize(prompt=core.TextPrompt(text=text)):
                 pieces = tuple(c.encode() for c in text) if operation.with_pieces else ()
                 return core.Tokens(tuple(map(ord, text)), pieces)
+            case core.Tokenize(prompt=core.ChatPrompt(messages=messages)):
+                return core.Tokens(tuple(ord(c) for m in messages for c in f"<{m.role}>{m.text}"))
             case core.Detokenize(tokens=tokens):
                 return core.Rendered("".join(map(chr, tokens)))
+            case core.Embed(prompts=prompts):
+                vector = struct.pack("<4f", 0.5, -0.5, 0.5, 0.5)
+                return core.Vectors((vector,) * len(prompts), (3,) * len(prompts), done().timeline)
+            case core.Rerank(query=query, documents=documents):
+                scores = tuple(float(document.count(query)) for document in documents)
+                return core.Scores(scores, (5,) * len(documents), done().timeline)
             case core.Render(prompt=prompt):
                 return core.Rendered("".join(f"<{m.role}>{m.text}" for m in prompt.messages))
         raise AssertionError(operation)

@@ -9,10 +9,13 @@ from heylook_llm import config
 from heylook_llm.errors import LoadFailed
 from heylook_llm.server.app import create_app
 from heylook_llm.server.endpoint import Options
+from heylook_llm.server.guard import GuardOptions
 from tests.server.asgi import Client, call
 from tests.server.scripted import ScriptedBackend
 
 pytestmark = pytest.mark.unit
+
+HI: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 
 
 def app_of(**options: Any) -> Any:
@@ -66,12 +69,9 @@ async def test_an_unknown_url_of_ollama() -> None:
 
 
 REFUSED = [
-    ("POST", "/v1/embeddings", "Embeddings are not offered yet"),
     ("POST", "/v1/responses", "use POST /v1/chat/completions"),
     ("POST", "/v1/messages", "use POST /v1/chat/completions"),
     ("POST", "/v1/messages/count_tokens", "use POST /tokenize"),
-    ("POST", "/api/embed", "Embeddings are not offered yet"),
-    ("POST", "/api/embeddings", "Embeddings are not offered yet"),
     ("POST", "/api/pull", "models.yaml"),
     ("POST", "/api/push", "copy the model's file"),
     ("POST", "/api/create", "models.yaml"),
@@ -123,12 +123,18 @@ async def test_another_verb() -> None:
 BODIES = [
     "/v1/chat/completions",
     "/v1/completions",
+    "/v1/embeddings",
+    "/v1/rerank",
     "/api/chat",
     "/api/generate",
+    "/api/embed",
+    "/api/embeddings",
+    "/api/rerank",
     "/api/show",
     "/tokenize",
     "/detokenize",
     "/apply-template",
+    "/v1/chat/completions/input_tokens",
     "/v1/models/scripted/pin",
 ]
 
@@ -142,7 +148,7 @@ async def test_no_body_is_a_422_or_a_500(path: str, body: bytes) -> None:
     assert isinstance(error, str) if path.startswith("/api/") else set(error) == {"message", "type", "param", "code"}
 
 
-@pytest.mark.parametrize("path", BODIES[:8])
+@pytest.mark.parametrize("path", BODIES[:-1])
 async def test_an_unknown_model(path: str) -> None:
     body = {
         "model": "nope",
@@ -150,11 +156,16 @@ async def test_an_unknown_model(path: str) -> None:
         "prompt": "x",
         "content": "x",
         "tokens": [1],
+        "input": "x",
+        "query": "x",
+        "documents": ["x"],
     }
     reply = await call(app_of(), "POST", path, body)
     assert reply.status == 404
     if path == "/api/show":
         assert reply.json == {"error": "model 'nope:latest' not found"}
+    elif path.startswith("/api/embed"):
+        assert reply.json == {"error": 'model "nope" not found, try pulling it first'}
     elif path.startswith("/api/"):
         assert reply.json == {"error": "model 'nope' not found"}
     else:
@@ -358,7 +369,48 @@ async def test_the_documents_examples_parse() -> None:
                 seen += 1
                 reply = await call(app_of(), "POST", path, content["example"] | {"model": "scripted"})
                 assert reply.status == 200, (path, reply.body)
-    assert seen >= 7
+    assert seen >= 11
+
+
+@pytest.mark.parametrize(
+    ("alias", "path"),
+    [
+        ("/rerank", "/v1/rerank"),
+        ("/v1/reranking", "/v1/rerank"),
+        ("/reranking", "/v1/rerank"),
+        ("/v2/rerank", "/v1/rerank"),
+        ("/v1/tokenize", "/tokenize"),
+        ("/v1/detokenize", "/detokenize"),
+    ],
+)
+async def test_other_names_of_a_route_answer_alike_and_need_the_same_access(alias: str, path: str) -> None:
+    body = {"model": "scripted", "query": "a", "documents": ["b", "a"], "content": "x", "tokens": [104]}
+    replies = [await call(app_of(), "POST", one, body) for one in (alias, path)]
+    assert [reply.status for reply in replies] == [200, 200]
+    told = [{key: value for key, value in reply.json.items() if key != "id"} for reply in replies]
+    assert told[0] == told[1]
+    locked = app_of(guard=GuardOptions(api_key="secret"))
+    assert (await call(locked, "POST", alias, body)).status == 401
+    assert (await call(locked, "POST", alias, body, headers={"authorization": "Bearer secret"})).status == 200
+
+
+async def test_ignored_keys_of_the_token_routes_are_named() -> None:
+    for path, body in (("/tokenize", {"content": "x"}), ("/detokenize", {"tokens": [104]}), ("/apply-template", HI)):
+        reply = await call(app_of(), "POST", path, {"model": "scripted", "foo": 1, **body})
+        assert (reply.status, reply.headers["x-heylook-ignored"]) == (200, "foo")
+
+
+async def test_tokens_of_a_conversation_are_counted() -> None:
+    reply = await call(app_of(), "POST", "/v1/chat/completions/input_tokens", {"model": "scripted", **HI})
+    assert reply.json == {"object": "response.input_tokens", "input_tokens": 8}
+
+
+async def test_a_prompt_that_is_not_to_be_answered_can_not_be_rendered() -> None:
+    for path in ("/tokenize", "/apply-template"):
+        reply = await call(app_of(), "POST", path, {"model": "scripted", "add_generation_prompt": False, **HI})
+        assert (reply.status, reply.json["error"]["param"]) == (400, "add_generation_prompt")
+        reply = await call(app_of(), "POST", path, {"model": "scripted", "continue_final_message": True, **HI})
+        assert (reply.status, reply.json["error"]["param"]) == (400, "continue_final_message")
 
 
 async def test_the_pages_work_without_a_network() -> None:

@@ -173,6 +173,7 @@ async def capabilities(server: Server, request: Request) -> Response:
                 "max_n": limits.max_n,
                 "max_stop": limits.max_stop,
                 "max_tools": limits.max_tools,
+                "max_inputs": limits.max_inputs,
             },
             "models": [_capable(status) for status in server.backend.models()],
         }

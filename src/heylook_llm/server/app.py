@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 
 from heylook_llm.errors import BadRequest, EngineError, HeylookError, MethodNotAllowed, NotFound
-from heylook_llm.server import admin, ollama_routes, openai_routes, openapi, pages, refused
+from heylook_llm.server import admin, ollama_routes, openai_routes, openapi, pages, refused, token_routes
 from heylook_llm.server.backend import Backend
 from heylook_llm.server.cards import Cards
 from heylook_llm.server.endpoint import Endpoint, Options, Server, respond
@@ -59,29 +59,58 @@ OPENAI: Final = (
     ),
     Endpoint(
         "POST",
+        "/v1/embeddings",
+        openai_routes.create_embedding,
+        "use",
+        "Texts to vectors",
+        "OpenAI.EmbeddingBody",
+        {"model": _TINY, "input": ["Hello, world", "Paris is in France."]},
+    ),
+    Endpoint(
+        "POST",
+        "/v1/rerank",
+        openai_routes.rerank_documents,
+        "use",
+        "Rank documents",
+        "OpenAI.RerankBody",
+        aliases=("/rerank", "/v1/reranking", "/reranking", "/v2/rerank"),
+    ),
+    Endpoint(
+        "POST",
         "/tokenize",
-        openai_routes.tokenize,
+        token_routes.tokenize,
         "use",
         "Text to token ids",
         "OpenAI.TokenizeBody",
         {"model": _TINY, "content": "Hello, world"},
+        aliases=("/v1/tokenize",),
     ),
     Endpoint(
         "POST",
         "/detokenize",
-        openai_routes.detokenize,
+        token_routes.detokenize,
         "use",
         "Token ids to text",
         "OpenAI.DetokenizeBody",
         {"model": _TINY, "tokens": [72, 101]},
+        aliases=("/v1/detokenize",),
     ),
     Endpoint(
         "POST",
         "/apply-template",
-        openai_routes.apply_template,
+        token_routes.apply_template,
         "use",
         "Messages to the model's prompt",
         "OpenAI.TemplateBody",
+        _HELLO,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/chat/completions/input_tokens",
+        token_routes.count_input_tokens,
+        "use",
+        "Tokens of a conversation",
+        "OpenAI.ChatBody",
         _HELLO,
     ),
     *refused.OPENAI,
@@ -109,6 +138,25 @@ OLLAMA: Final = (
         "Ollama.GenerateBody",
         _COUNT,
     ),
+    Endpoint(
+        "POST",
+        "/api/embed",
+        ollama_routes.ollama_embed,
+        "use",
+        "Texts to vectors",
+        "Ollama.EmbedBody",
+        {"model": _TINY, "input": ["Hello, world", "Paris is in France."]},
+    ),
+    Endpoint(
+        "POST",
+        "/api/embeddings",
+        ollama_routes.ollama_embeddings,
+        "use",
+        "One text to a vector",
+        "Ollama.EmbeddingsBody",
+        {"model": _TINY, "prompt": "Hello, world"},
+    ),
+    Endpoint("POST", "/api/rerank", ollama_routes.ollama_rerank, "use", "Rank documents", "OpenAI.RerankBody"),
     *refused.OLLAMA,
 )
 ADMIN: Final = (
@@ -174,8 +222,10 @@ def _mount(app: FastAPI, server: Server, endpoint: Endpoint) -> None:
         deprecated=endpoint.refused or None,
         openapi_extra=described,
     )
-    for method in others:
-        app.add_api_route(endpoint.path, answer, methods=[method], response_model=None, include_in_schema=False)
+    hidden = [(endpoint.path, others), *((path, [first, *others]) for path in endpoint.aliases)]
+    for path, methods in hidden:
+        for method in methods:
+            app.add_api_route(path, answer, methods=[method], response_model=None, include_in_schema=False)
 
 
 def _document_route(app: FastAPI) -> Callable[[], Any]:
@@ -191,7 +241,7 @@ def _document_route(app: FastAPI) -> Callable[[], Any]:
 
 def _access(table: tuple[Endpoint, ...]) -> Callable[[str, str], Access]:
     """What a method and a path need: what its row says; a route without a row is admin's."""
-    rows = [(set(row.methods.split()), compile_path(row.path)[0], row.access) for row in table]
+    rows = [(set(row.methods.split()), compile_path(path)[0], row.access) for row in table for path in row.paths]
     rows.append(({"GET"}, compile_path(_DOCUMENT)[0], "open"))
 
     def access(method: str, path: str) -> Access:

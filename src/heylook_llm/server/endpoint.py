@@ -67,8 +67,15 @@ class Endpoint:
     example: dict[str, Any] = field(default_factory=dict)
     """A body that runs against the bundled model."""
     media_type: str = "application/json"
+    aliases: tuple[str, ...] = ()
+    """More paths of it, which other servers have; the OpenAPI document leaves them out."""
     refused: bool = False
     """Clients ask for it, and get an error that says what to do instead."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Its path and its aliases."""
+        return (self.path, *self.aliases)
 
     @property
     def operation(self) -> str:
@@ -116,7 +123,9 @@ def arrival(server: Server, request: Request) -> Arrival:
         id=request.scope.get(REQUEST_ID) or "req_" + secrets.token_hex(16),
         received_ns=time.monotonic_ns(),
         created=int(time.time()),
-        bounds=Bounds(max_n=limits.max_n, max_stop=limits.max_stop, max_tools=limits.max_tools),
+        bounds=Bounds(
+            max_n=limits.max_n, max_stop=limits.max_stop, max_tools=limits.max_tools, max_inputs=limits.max_inputs
+        ),
         default_model=server.backend.default_model,
     )
 

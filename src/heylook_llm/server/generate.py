@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -21,9 +21,9 @@ from heylook_llm.errors import (
     NotFound,
     ProtocolError,
 )
-from heylook_llm.server.backend import Backend
+from heylook_llm.server.backend import Backend, Lease
 from heylook_llm.server.performance import Finished, Outcome, Performance
-from heylook_llm.server.wire.exchange import Exchange, Reply
+from heylook_llm.server.wire.exchange import Exchange, Question, Reply
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ class Pace(msgspec.Struct, frozen=True):
 class Entry:
     """One request in flight, as the admin API sees it."""
 
-    def __init__(self, exchange: Exchange, route: str, task: "asyncio.Task[Any]") -> None:
-        self.exchange = exchange
+    def __init__(self, question: Question, route: str, task: "asyncio.Task[Any]") -> None:
+        self.question = question
         self.route = route
         self.state: State = "waiting"
         self.started = time.time()
@@ -80,14 +80,14 @@ class Entry:
 
     def told(self) -> dict[str, Any]:
         """What GET /v1/requests says of it."""
-        request = self.exchange.asked.request
+        request = self.question.asked.request
         return {
             "id": request.id,
             "object": "request",
             "model": request.model,
             "route": self.route,
             "state": self.state,
-            "stream": self.exchange.asked.stream,
+            "stream": self.question.asked.stream,
             "created": int(self.started),
             "seconds": round(time.time() - self.started, 3),
             "choices": len(request.prompts) * request.n,
@@ -105,12 +105,12 @@ class InFlight:
 
     def add(self, entry: Entry) -> None:
         """It begins."""
-        self._entries[entry.exchange.asked.request.id] = entry
+        self._entries[entry.question.asked.request.id] = entry
 
     def discard(self, entry: Entry) -> None:
         """It ended."""
         entry.ended()
-        self._entries.pop(entry.exchange.asked.request.id, None)
+        self._entries.pop(entry.question.asked.request.id, None)
 
     def all(self) -> list[Entry]:
         """Oldest first."""
@@ -139,37 +139,35 @@ class Place(NamedTuple):
     pace: Pace
 
 
-class Generation(Response):
-    """An ASGI response that generates while it answers.
+class Answering(Response):
+    """An ASGI response that asks a model while it answers.
 
     Until the first byte an error keeps its status. The task that runs it is cancelled when the client leaves, and that
-    closes the generator and gives the lease back.
+    ends what was asked of the model and gives the lease back.
     """
 
     def __init__(
         self,
-        exchange: Exchange,
+        question: Question,
         route: str,
         place: "Place",
         headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self.background = None  # what FastAPI reads of a Response
-        self._exchange = exchange
+        self._asked = question.asked
+        self._question = question
         self._route = route
         self._backend = place.backend
         self._in_flight = place.in_flight
         self._performance = place.performance
         self._pace = place.pace
         self._extra = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
-        self._stamps = {"received_ns": exchange.asked.request.received_ns, "parsed_ns": time.monotonic_ns()}
+        self._stamps = {"received_ns": self._asked.request.received_ns, "parsed_ns": time.monotonic_ns()}
         self._timeline = core.Timeline()
         self._usages: dict[int, core.Usage] = {}
-        self._begun = False
-        self._first_event = False
         self._status = 200
         self._last_sent = time.monotonic()
         self._sending = False
-        self._filler: asyncio.Task[None] | None = None
         self._abort: Callable[[], None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -178,7 +176,7 @@ class Generation(Response):
         assert task is not None
         self._send = send
         self._abort = scope.get("extensions", {}).get(ABORT, {}).get("call")
-        self._entry = Entry(self._exchange, self._route, task)
+        self._entry = Entry(self._question, self._route, task)
         self._in_flight.add(self._entry)
         watch = asyncio.create_task(_watch(receive, self._entry))
         timer = asyncio.get_running_loop().call_later(self._pace.tick_seconds, self._tick)
@@ -203,17 +201,21 @@ class Generation(Response):
         except HeylookError as error:
             return error
         except Exception:
-            log.exception("request %s failed", self._exchange.asked.request.id)
+            log.exception("request %s failed", self._asked.request.id)
             return EngineError("The server failed in a way it did not expect; its log says more.")
         finally:
             self._in_flight.discard(self._entry)
             await self._filled()
         return None
 
-    # ---- acquire and generate ----
-
     async def _answer(self) -> None:
-        asked = self._exchange.asked
+        """Ask the model and send its answer."""
+        raise NotImplementedError
+
+    @contextlib.asynccontextmanager
+    async def _leased(self) -> AsyncIterator[Lease]:
+        """The lease on the model that was asked for, with the stamps of its load."""
+        asked = self._asked
         holding = self._backend.acquire(
             asked.request.model,
             keep_alive_seconds=keep_alive_seconds(asked.keep_alive),
@@ -223,10 +225,99 @@ class Generation(Response):
         async with holding as lease:
             if lease.load_ns is not None:
                 self._stamps["load_start_ns"], self._stamps["load_end_ns"] = lease.load_ns
+            yield lease
+
+    def _stamped(self, timeline: core.Timeline) -> core.Timeline:
+        stamps = {**self._stamps, "closed_ns": time.monotonic_ns()}
+        if timeline.submitted_ns is not None:
+            stamps["submitted_ns"] = timeline.submitted_ns
+        return msgspec.structs.replace(timeline, **stamps)
+
+    # ---- bytes out ----
+
+    async def _reply(self, reply: Reply) -> None:
+        self._status = reply.status
+        self._sending, self._last_sent = True, time.monotonic()
+        extra = [(name.encode(), value.encode()) for name, value in reply.headers]
+        headers = [
+            (b"content-type", reply.media_type.encode()),
+            (b"content-length", str(len(reply.body)).encode()),
+            *extra,
+            *self._extra,
+        ]
+        await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": reply.body, "more_body": False})
+        self._sending = False
+
+    async def _say(self, problem: HeylookError) -> None:
+        """The error, with its status."""
+        await self._reply(self._question.error(problem))
+
+    def _tick(self) -> None:
+        """Called every tick: drop a reader that has stalled."""
+        self._timer = asyncio.get_running_loop().call_later(self._pace.tick_seconds, self._tick)
+        quiet = time.monotonic() - self._last_sent
+        if not self._sending:
+            self._silent(quiet)
+        elif quiet > self._pace.stall_seconds:
+            self._drop(quiet)
+
+    def _silent(self, seconds: float) -> None:
+        """Nothing was sent for so long."""
+
+    async def _filled(self) -> None:
+        """Wait until nobody else writes."""
+
+    def _drop(self, quiet_seconds: float) -> None:
+        log.info("request %s: its client read nothing for %.0f s", self._asked.request.id, quiet_seconds)
+        self._entry.cancel("disconnected")
+        if self._abort is not None:
+            self._abort()
+
+    # ---- the end ----
+
+    def _record(self, problem: HeylookError | None) -> None:
+        outcome: Outcome = self._entry.verdict or ("done" if problem is None else "error")
+        request = self._asked.request
+        self._performance.record(
+            Finished(
+                id=request.id,
+                model=request.model,
+                route=self._route,
+                outcome=outcome,
+                status=499 if outcome == "disconnected" else self._status,
+                error=None if problem is None else problem.code,
+                finished_at=time.time(),
+                timeline=self._stamped(self._timeline),
+                usage=core.total_usage([used for _, used in sorted(self._usages.items())], request.n),
+            )
+        )
+
+
+class Generation(Answering):
+    """Generates while it answers: a stream, or a whole reply. Closing the generator is how it is cancelled."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        route: str,
+        place: "Place",
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__(exchange, route, place, headers)
+        self._exchange = exchange
+        self._begun = False
+        self._first_event = False
+        self._filler: asyncio.Task[None] | None = None
+
+    # ---- acquire and generate ----
+
+    async def _answer(self) -> None:
+        async with self._leased() as lease:
             request = prepare(self._exchange, lease.info)
             self._stamps["submitted_ns"] = time.monotonic_ns()
             async with contextlib.aclosing(lease.generate(request)) as steps:
-                await (self._stream(steps, request) if asked.stream else self._whole(steps, request))
+                await (self._stream(steps, request) if self._asked.stream else self._whole(steps, request))
 
     async def _stream(self, steps: AsyncGenerator[tuple[core.Event, ...], None], request: core.Request) -> None:
         open_choices = request.n * len(request.prompts)
@@ -283,12 +374,6 @@ class Generation(Response):
                 entry.output_tokens += len(event.tokens)
         return event
 
-    def _stamped(self, timeline: core.Timeline) -> core.Timeline:
-        stamps = {**self._stamps, "closed_ns": time.monotonic_ns()}
-        if timeline.submitted_ns is not None:
-            stamps["submitted_ns"] = timeline.submitted_ns
-        return msgspec.structs.replace(timeline, **stamps)
-
     # ---- bytes out ----
 
     async def _write(self, body: bytes, *, last: bool = False) -> None:
@@ -317,19 +402,8 @@ class Generation(Response):
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def _reply(self, reply: Reply) -> None:
-        self._status = reply.status
         self._begun = True
-        self._sending, self._last_sent = True, time.monotonic()
-        extra = [(name.encode(), value.encode()) for name, value in reply.headers]
-        headers = [
-            (b"content-type", reply.media_type.encode()),
-            (b"content-length", str(len(reply.body)).encode()),
-            *extra,
-            *self._extra,
-        ]
-        await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": reply.body, "more_body": False})
-        self._sending = False
+        await super()._reply(reply)
 
     async def _say(self, problem: HeylookError) -> None:
         """The error, with its status if no byte was sent yet, else as the stream's last word."""
@@ -338,52 +412,21 @@ class Generation(Response):
         else:
             await self._reply(self._exchange.error(problem))
 
-    def _tick(self) -> None:
-        """Called every tick: drop a reader that has stalled, fill a silence."""
-        self._timer = asyncio.get_running_loop().call_later(self._pace.tick_seconds, self._tick)
-        quiet = time.monotonic() - self._last_sent
-        if self._sending:
-            if quiet > self._pace.stall_seconds:
-                self._drop(quiet)
-        elif self._may_fill and quiet > self._pace.silence_seconds:
+    def _silent(self, seconds: float) -> None:
+        """Fill a silence within a stream."""
+        if self._may_fill and seconds > self._pace.silence_seconds:
             self._filler = asyncio.create_task(self._send_chunk(self._exchange.silence(time.time_ns())))
 
     @property
     def _may_fill(self) -> bool:
-        streaming = self._first_event and self._exchange.asked.stream
+        streaming = self._first_event and self._asked.stream
         return streaming and self._filler is None and self._entry.open
-
-    def _drop(self, quiet_seconds: float) -> None:
-        log.info("request %s: its client read nothing for %.0f s", self._exchange.asked.request.id, quiet_seconds)
-        self._entry.cancel("disconnected")
-        if self._abort is not None:
-            self._abort()
 
     async def _filled(self) -> None:
         """Wait for the comment that the timer began to send, so that only one writes at a time."""
         if self._filler is not None:
             filler, self._filler = self._filler, None
             await filler
-
-    # ---- the end ----
-
-    def _record(self, problem: HeylookError | None) -> None:
-        outcome: Outcome = self._entry.verdict or ("done" if problem is None else "error")
-        self._performance.record(
-            Finished(
-                id=self._exchange.asked.request.id,
-                model=self._exchange.asked.request.model,
-                route=self._route,
-                outcome=outcome,
-                status=499 if outcome == "disconnected" else self._status,
-                error=None if problem is None else problem.code,
-                finished_at=time.time(),
-                timeline=self._stamped(self._timeline),
-                usage=core.total_usage(
-                    [used for _, used in sorted(self._usages.items())], self._exchange.asked.request.n
-                ),
-            )
-        )
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:

@@ -9,12 +9,13 @@ from starlette.responses import Response
 
 from heylook_llm.errors import ModelNotFound
 from heylook_llm.server.cards import Card, metadata, parameter_size
+from heylook_llm.server.computation import computation
 from heylook_llm.server.endpoint import Server, arrival, ignored_header, json_response, off_loop, read_body
 from heylook_llm.server.generate import Generation, keep_alive_seconds, while_connected
-from heylook_llm.server.wire import ollama
-from heylook_llm.server.wire.exchange import Arrival
+from heylook_llm.server.wire import ollama, ollama_embedding, rerank
+from heylook_llm.server.wire.exchange import Arrival, Inquiry
 
-_CAPABILITIES = ("completion", "tools", "insert", "vision", "embedding", "thinking")
+_CAPABILITIES = ("completion", "tools", "insert", "vision", "embedding", "thinking", "rerank")
 
 
 async def ollama_version(server: Server, request: Request) -> Response:
@@ -54,6 +55,36 @@ async def _load_or_unload(server: Server, exchange: "ollama.Chat | ollama.Genera
     seconds = keep_alive_seconds(asked.keep_alive)
     async with server.backend.acquire(model, keep_alive_seconds=seconds, n_ctx=asked.request.n_ctx):
         pass
+
+
+async def ollama_embed(server: Server, request: Request) -> Response:
+    """Texts to vectors of length 1; no texts: load the model."""
+    return await _computed(server, request, ollama_embedding.parse_embed, "/api/embed")
+
+
+async def ollama_embeddings(server: Server, request: Request) -> Response:
+    """One text to a vector: the older form."""
+    return await _computed(server, request, ollama_embedding.parse_embeddings, "/api/embeddings")
+
+
+async def _computed(
+    server: Server, request: Request, parse: Callable[[bytes, Arrival], Inquiry], route: str
+) -> Response:
+    try:
+        return await computation(server, request, parse, route)
+    except ModelNotFound as error:
+        if not error.model:
+            raise
+        raise ollama_embedding.not_found(error.model) from error
+
+
+async def ollama_rerank(server: Server, request: Request) -> Response:
+    """Documents by how well they answer a query. Ollama has no such route; its errors are worded as Ollama's."""
+
+    def parse(body: bytes, arrival: Arrival) -> Inquiry:
+        return rerank.parse(body, arrival, ollama.error)
+
+    return await computation(server, request, parse, "/api/rerank")
 
 
 async def ollama_tags(server: Server, request: Request) -> Response:

@@ -9,7 +9,6 @@ from heylook_llm.errors import HeylookError, NotFound, UnsupportedFeature
 from heylook_llm.server.endpoint import Endpoint, Handler, Server
 from heylook_llm.server.guard import Access
 
-_EMBEDDINGS: Final = "Embeddings are not offered yet: this version generates text only."
 _REGISTRY: Final = "add its file to models.yaml and start the server again."
 
 
@@ -34,7 +33,6 @@ class _NoBlob(NotFound):
 
 
 OPENAI: Final = (
-    _row("POST /v1/embeddings", "create_embeddings", "use", _EMBEDDINGS),
     _row(
         "POST /v1/responses",
         "create_response",
@@ -55,8 +53,6 @@ OPENAI: Final = (
     ),
 )
 OLLAMA: Final = (
-    _row("POST /api/embed", "ollama_embed", "use", _EMBEDDINGS),
-    _row("POST /api/embeddings", "ollama_embeddings", "use", _EMBEDDINGS),
     _row("POST /api/pull", "ollama_pull", "admin", f"This server doesn't download models: get the model, {_REGISTRY}"),
     _row(
         "POST /api/push", "ollama_push", "admin", "This server doesn't upload models: copy the model's file yourself."

@@ -28,6 +28,7 @@ class Bounds(msgspec.Struct, frozen=True):
     max_stop_bytes: int = 256
     max_logit_bias: int = 1024
     max_prompts: int = 256
+    max_inputs: int = 8192
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -61,10 +62,31 @@ class Asked(msgspec.Struct, frozen=True):
     """As given: seconds, a Go duration, or None for "leave it"."""
 
 
-class Exchange(Protocol):
-    """One request in its dialect: what was asked, and how it is answered. Pure: bytes out, time passed in."""
+class Question(Protocol):
+    """One request in its dialect: what was asked, and how an error is told instead of an answer."""
 
     asked: Asked
+
+    def error(self, error: HeylookError) -> Reply:
+        """An error instead of a reply."""
+        ...
+
+
+class Inquiry(Question, Protocol):
+    """A question that one operation of the model answers. Pure."""
+
+    def operation(self, info: core.ModelInfo) -> core.Operation:
+        """What to ask the model that will answer it. Raises UnsupportedFeature where the model lacks a need."""
+        ...
+
+    def reply(self, answer: core.Answer, timeline: core.Timeline) -> Reply:
+        """The whole reply. The Timeline is the answer's, with the server's stamps."""
+        ...
+
+
+class Exchange(Question, Protocol):
+    """A question that the model answers by generating. Pure: bytes out, time passed in."""
+
     stream_media_type: str
 
     def adapt(self, info: core.ModelInfo) -> core.Request:
@@ -89,10 +111,6 @@ class Exchange(Protocol):
 
     def reply(self, result: core.Result, wall_ns: int) -> bytes:
         """The whole reply."""
-        ...
-
-    def error(self, error: HeylookError) -> Reply:
-        """An error instead of a reply."""
         ...
 
 

@@ -20,11 +20,21 @@ from heylook_llm.errors import (
 )
 from heylook_llm.server.wire import jsontext, ollama_prompt, table
 from heylook_llm.server.wire.exchange import Arrival, Asked, Reply, retry_headers
-from heylook_llm.server.wire.ollama_body import ChatBody, CommonFields, GenerateBody, Options, ShowBody
+from heylook_llm.server.wire.ollama_body import (
+    ChatBody,
+    CommonFields,
+    EmbedBody,
+    EmbeddingsBody,
+    GenerateBody,
+    Options,
+    ShowBody,
+)
 
 BODIES: Final[dict[str, type[table.Body]]] = {
     "POST /api/chat": ChatBody,
     "POST /api/generate": GenerateBody,
+    "POST /api/embed": EmbedBody,
+    "POST /api/embeddings": EmbeddingsBody,
     "POST /api/show": ShowBody,
 }
 OPTIONS: Final = Options
@@ -403,18 +413,19 @@ def ending(done: core.Done) -> dict[str, Any]:
     ready = times.load_end_ns if times.load_end_ns is not None else times.submitted_ns
     last = times.last_token_ns if times.last_token_ns != first else times.closed_ns
     metrics = {
-        "total_duration": _span(times.received_ns, times.closed_ns),
-        "load_duration": _span(times.received_ns, ready),
+        "total_duration": span(times.received_ns, times.closed_ns),
+        "load_duration": span(times.received_ns, ready),
         "prompt_eval_count": counts.prompt_tokens,
-        "prompt_eval_duration": _span(times.admitted_ns, first),
+        "prompt_eval_duration": span(times.admitted_ns, first),
         "eval_count": counts.output_tokens,
-        "eval_duration": _span(first, last),
+        "eval_duration": span(first, last),
     }
     told = {name: value for name, value in metrics.items() if value}
     return {"done": True, "done_reason": "length" if done.reason == "length" else "stop", **told}
 
 
-def _span(start: int | None, end: int | None) -> int | None:
+def span(start: int | None, end: int | None) -> int | None:
+    """Nanoseconds between two stamps; None where one is missing."""
     return None if start is None or end is None else end - start
 
 

@@ -149,6 +149,30 @@ class GenerateBody(CommonFields):
     steps: Annotated[Any, Ignored()] = None
 
 
+class EmbedBody(Body):
+    """POST /api/embed."""
+
+    model: Annotated[Text, Honoured()] = ""
+    input: Annotated[
+        Any,
+        Honoured("a text or texts, up to the server's limit; none: the model is only loaded"),
+        pydantic.WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    ] = None
+    truncate: Annotated[Flag, Honoured("a text that is too long is cut at its end")] = True
+    dimensions: Annotated[Integer | None, Honoured("more than there are: all")] = None
+    options: Annotated[dict[str, Any], Honoured("num_ctx; the others have no effect"), Field(default_factory=dict)]
+    keep_alive: Annotated[Any, Honoured("seconds, or a Go duration; digits alone are seconds")] = None
+
+
+class EmbeddingsBody(Body):
+    """POST /api/embeddings: the older form, for one text; its vector isn't of length 1."""
+
+    model: Annotated[Text, Honoured()] = ""
+    prompt: Annotated[Text, Honoured("cut at its end where it is too long; empty: the model is only loaded")] = ""
+    options: Annotated[dict[str, Any], Honoured("num_ctx; the others have no effect"), Field(default_factory=dict)]
+    keep_alive: Annotated[Any, Honoured("seconds, or a Go duration; digits alone are seconds")] = None
+
+
 class ShowBody(Body):
     """POST /api/show."""
 

@@ -14,6 +14,8 @@ from heylook_llm.server.wire.openai_body import (
     ChatBody,
     CompletionBody,
     DetokenizeBody,
+    EmbeddingBody,
+    RerankBody,
     SamplingFields,
     TemplateBody,
     TokenizeBody,
@@ -22,6 +24,8 @@ from heylook_llm.server.wire.openai_body import (
 BODIES: Final[dict[str, type[table.Body]]] = {
     "POST /v1/chat/completions": ChatBody,
     "POST /v1/completions": CompletionBody,
+    "POST /v1/embeddings": EmbeddingBody,
+    "POST /v1/rerank": RerankBody,
     "POST /tokenize": TokenizeBody,
     "POST /detokenize": DetokenizeBody,
     "POST /apply-template": TemplateBody,
@@ -55,7 +59,7 @@ def parse_chat(body: bytes, arrival: Arrival) -> "Chat":
     """A chat body as an exchange. Raises BadRequest."""
     fields = table.validate(ChatBody, jsontext.decode(body))
     _refuse_format(fields.response_format)
-    model = _model(fields, fields.model, arrival)
+    model = named(fields.model, arrival)
     prompt = openai_prompt.chat(fields, model, arrival.bounds)
     sampling = msgspec.structs.replace(
         _sampling(fields, arrival, _first(fields.max_completion_tokens, fields.max_tokens)),
@@ -70,7 +74,7 @@ def parse_completion(body: bytes, arrival: Arrival) -> "Completion":
     """A legacy completion's body as an exchange. Raises BadRequest."""
     fields = table.validate(CompletionBody, jsontext.decode(body))
     _refuse_format(fields.response_format)
-    model = _model(fields, fields.model, arrival)
+    model = named(fields.model, arrival)
     _check_best_of(fields)
     prompts = openai_prompt.completion(fields, arrival.bounds)
     sampling = msgspec.structs.replace(
@@ -109,7 +113,8 @@ def _asked(  # noqa: PLR0917 (the parts of one Request)
     return Asked(request, fields.stream, table.told(fields), keep_alive=fields.keep_alive)
 
 
-def _model(fields: table.Body, given: str, arrival: Arrival) -> str:
+def named(given: str, arrival: Arrival) -> str:
+    """The model that a body names, or the server's default. Raises BadRequest without either."""
     model = given.strip() or arrival.default_model
     if model:
         return model

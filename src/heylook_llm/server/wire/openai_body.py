@@ -1,6 +1,6 @@
 """The bodies of the OpenAI dialect: which fields exist, of which type, and what becomes of each."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import pydantic
 from pydantic import Field
@@ -264,6 +264,61 @@ class CompletionBody(SamplingFields):
     add_special_tokens: Annotated[Flag, Honoured()] = True
 
 
+_TOKENS: Final[dict[str, Any]] = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+
+
+class EmbeddingBody(Body):
+    """POST /v1/embeddings."""
+
+    model: Annotated[Text, Honoured("absent: the server's default model"), Field(max_length=400)] = ""
+    input: Annotated[
+        Any,
+        Honoured("a text, texts, token ids, or lists of token ids of this model; up to the server's limit"),
+        pydantic.WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "string"},
+                    {"type": "array", "items": {"type": "string"}},
+                    _TOKENS,
+                    {"type": "array", "items": _TOKENS},
+                ]
+            }
+        ),
+    ]
+    encoding_format: Annotated[Literal["float", "base64"], Honoured("base64: of little-endian 32-bit floats")] = "float"
+    dimensions: Annotated[
+        Integer | None, Honoured("the first so many numbers, made a vector of length 1 again"), Field(ge=1)
+    ] = None
+    add_special_tokens: Annotated[Flag, Honoured("of vLLM")] = True
+    keep_alive: Annotated[Any, Honoured("as at Ollama")] = None
+    user: Annotated[Any, Ignored()] = None
+    truncate_prompt_tokens: Annotated[Any, Ignored("a text that is too long is refused", told=True)] = None
+    priority: Annotated[Any, Ignored("texts of all requests are computed in turns", told=True)] = None
+
+
+class RerankBody(Body):
+    """POST /v1/rerank: Jina's, Cohere's, vLLM's and llama-server's form (`documents`), or TEI's (`texts`)."""
+
+    model: Annotated[Text, Honoured("absent: the server's default model"), Field(max_length=400)] = ""
+    query: Annotated[Text, Honoured()]
+    documents: Annotated[list[Any] | None, Honoured("texts, or objects with a `text`; up to the server's limit")] = None
+    texts: Annotated[list[Any] | None, Honoured("TEI's form; the reply is a bare array")] = None
+    top_n: Annotated[Integer | None, Honoured("absent: all"), Field(ge=1)] = None
+    return_documents: Annotated[Flag, Honoured("adds `document` to each result")] = False
+    return_text: Annotated[Flag, Honoured("TEI's; adds `text`")] = False
+    raw_scores: Annotated[Flag, Honoured("TEI's; the model's logits instead of their sigmoid")] = False
+    truncate: Annotated[Flag, Honoured("TEI's; a document that is too long is cut at its end, not refused")] = False
+    max_tokens_per_doc: Annotated[
+        Integer | None, Honoured("Cohere's; each document is cut to so many tokens"), Field(ge=1, le=2**31 - 1)
+    ] = None
+    keep_alive: Annotated[Any, Honoured("as at Ollama")] = None
+    max_chunks_per_doc: Annotated[Any, Ignored("a document is one chunk", told=True)] = None
+    rank_fields: Annotated[Any, Ignored("`text` counts", told=True)] = None
+    instruction: Annotated[Any, Ignored(told=True)] = None
+    truncate_prompt_tokens: Annotated[Any, Ignored("see truncate", told=True)] = None
+    user: Annotated[Any, Ignored()] = None
+
+
 class TokenizeBody(Body):
     """POST /tokenize: llama.cpp's form (`content`), or vLLM's (`prompt` or `messages`)."""
 
@@ -278,6 +333,10 @@ class TokenizeBody(Body):
     with_pieces: Annotated[Flag, Honoured()] = False
     return_token_strs: Annotated[Flag, Honoured()] = False
     chat_template_kwargs: Annotated[dict[str, Any] | None, Honoured()] = None
+    continue_final_message: Annotated[Flag, Honoured("the last message is the assistant's, to be continued")] = False
+    add_generation_prompt: Annotated[
+        Any, Refused("The prompt always ends so that the model answers.", neutral=(True,))
+    ] = None
 
 
 class DetokenizeBody(Body):
@@ -294,3 +353,7 @@ class TemplateBody(Body):
     messages: Annotated[list[Message], Honoured(), Field(min_length=1, max_length=10_000)]
     tools: Annotated[list[ToolSpec] | None, Honoured()] = None
     chat_template_kwargs: Annotated[dict[str, Any] | None, Honoured()] = None
+    continue_final_message: Annotated[Flag, Honoured("the last message is the assistant's, to be continued")] = False
+    add_generation_prompt: Annotated[
+        Any, Refused("The prompt always ends so that the model answers.", neutral=(True,))
+    ] = None

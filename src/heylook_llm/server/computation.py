@@ -1,0 +1,62 @@
+"""The path of a request that one operation answers: acquire, ask, reply; cancelled when the client leaves."""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+from starlette.requests import Request
+
+from heylook_llm import core
+from heylook_llm.server.endpoint import Server, arrival, ignored_header, off_loop, read_body
+from heylook_llm.server.generate import Answering, Place
+from heylook_llm.server.wire.exchange import Arrival, Headers, Inquiry, Reply
+
+BYTES_PER_DOCUMENT = 64
+"""About what a result is as text, beside its document."""
+
+
+class Computation(Answering):
+    """Asks for vectors or scores. Leaving it cancels the call, and the engine stops at its next pass."""
+
+    def __init__(self, inquiry: Inquiry, route: str, place: Place, headers: Headers = ()) -> None:
+        super().__init__(inquiry, route, place, headers)
+        self._inquiry = inquiry
+
+    async def _answer(self) -> None:
+        async with self._leased() as lease:
+            operation = self._inquiry.operation(lease.info)
+            self._entry.state = "prefill"
+            self._stamps["submitted_ns"] = time.monotonic_ns()
+            answer = await lease.call(operation)
+        assert isinstance(answer, core.Vectors | core.Scores)
+        self._timeline = self._stamped(answer.timeline)
+        self._usages[0] = core.Usage(prompt_tokens=sum(answer.prompt_tokens))
+        reply = await off_loop(_size(answer), self._inquiry.reply, answer, self._timeline)
+        self._entry.ended()
+        self._entry.state = "replying"
+        self._stamps.setdefault("first_byte_ns", time.monotonic_ns())
+        await self._reply(_told(reply, answer.timeline.dropped_tokens))
+
+
+def _size(answer: core.Vectors | core.Scores) -> int:
+    if isinstance(answer, core.Scores):
+        return BYTES_PER_DOCUMENT * len(answer.scores)
+    return sum(map(len, answer.vectors))
+
+
+def _told(reply: Reply, dropped: int) -> Reply:
+    """The reply, with a header that says how many tokens were cut off."""
+    if not dropped:
+        return reply
+    return msgspec.structs.replace(reply, headers=(*reply.headers, ("x-heylook-truncated", str(dropped))))
+
+
+async def computation(
+    server: Server, request: Request, parse: Callable[[bytes, Arrival], Inquiry], route: str
+) -> Computation:
+    """The response of a route that asks for vectors or scores."""
+    known = arrival(server, request)
+    body = await read_body(request, server.options.limits.max_body_bytes)
+    inquiry = await off_loop(len(body), parse, body, known)
+    server.backend.resolve(inquiry.asked.request.model)
+    return Computation(inquiry, route, server.place, ignored_header(inquiry.asked.ignored))

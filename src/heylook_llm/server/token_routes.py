@@ -1,0 +1,131 @@
+"""The routes for tokens and templates: tokenize, detokenize, apply-template, counts; every known shape at once."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from heylook_llm import core
+from heylook_llm.errors import BadRequest
+from heylook_llm.server.endpoint import Server, arrival, ignored_header, json_response, off_loop, read_body
+from heylook_llm.server.generate import while_connected
+from heylook_llm.server.wire import jsontext, openai, openai_prompt, table
+from heylook_llm.server.wire.exchange import Bounds
+from heylook_llm.server.wire.openai_body import DetokenizeBody, TemplateBody, TokenizeBody
+
+
+async def tokenize(server: Server, request: Request) -> Response:
+    """Text or messages to token ids, in llama.cpp's and vLLM's shapes at once."""
+    body = await _body(server, request, TokenizeBody)
+    model = _named(server, body.model)
+    prompt = _prompt(body, model)
+    pieces = body.with_pieces or body.return_token_strs
+    answer, info = await _ask(server, request, model, core.Tokenize(prompt, with_pieces=pieces))
+    assert isinstance(answer, core.Tokens)
+    return _noting(body, await off_loop(len(answer.tokens), _tokenized, body, answer, info))
+
+
+def _tokenized(body: TokenizeBody, answer: core.Tokens, info: core.ModelInfo) -> Response:
+    texts = [piece.decode("utf-8", "replace") for piece in answer.pieces]
+    tokens: list[Any] = list(answer.tokens)
+    if body.with_pieces:
+        tokens = [{"id": token, "piece": _piece(p)} for token, p in zip(answer.tokens, answer.pieces, strict=True)]
+    return json_response(
+        {
+            "tokens": tokens,
+            "count": len(tokens),
+            "max_model_len": info.n_ctx,
+            "token_strs": texts if body.return_token_strs else None,
+        }
+    )
+
+
+def _piece(piece: bytes) -> str | list[int]:
+    """Text, or the bytes of a token that is no whole character."""
+    try:
+        return piece.decode("utf-8")
+    except UnicodeDecodeError:
+        return list(piece)
+
+
+def _prompt(body: TokenizeBody, model: str) -> core.Prompt:
+    if body.content is not None:
+        return core.TextPrompt(body.content, add_special=bool(body.add_special), parse_special=body.parse_special)
+    if body.prompt is not None:
+        special = True if body.add_special_tokens is None else body.add_special_tokens
+        return core.TextPrompt(body.prompt, add_special=special, parse_special=body.parse_special)
+    return _chat(body, model)
+
+
+def _chat(body: TokenizeBody | TemplateBody, model: str) -> core.ChatPrompt:
+    if not body.messages:
+        missing = "'messages'" if isinstance(body, TemplateBody) else "'content', 'prompt' or 'messages'"
+        raise BadRequest(f"Missing required parameter: {missing}.", code="missing_required_parameter", param="content")
+    turns = openai_prompt.messages(body.messages, model)
+    if body.continue_final_message and turns[-1].role != "assistant":
+        raise BadRequest("The last message must be the assistant's.", param="continue_final_message")
+    return core.ChatPrompt(
+        turns,
+        openai_prompt.tools(body.tools, None, Bounds()),
+        template_arguments=openai_prompt.template_arguments(body.chat_template_kwargs),
+        continue_last=body.continue_final_message,
+    )
+
+
+async def detokenize(server: Server, request: Request) -> Response:
+    """Token ids to text."""
+    body = await _body(server, request, DetokenizeBody)
+    model = _named(server, body.model)
+    answer, _ = await _ask(server, request, model, core.Detokenize(tuple(body.tokens)))
+    assert isinstance(answer, core.Rendered)
+    return _noting(body, json_response({"content": answer.text, "prompt": answer.text}))
+
+
+async def apply_template(server: Server, request: Request) -> Response:
+    """Messages to the prompt that the model would get."""
+    body = await _body(server, request, TemplateBody)
+    model = _named(server, body.model)
+    answer, _ = await _ask(server, request, model, core.Render(_chat(body, model)))
+    assert isinstance(answer, core.Rendered)
+    return _noting(body, json_response({"prompt": answer.text}))
+
+
+async def count_input_tokens(server: Server, request: Request) -> Response:
+    """How many tokens the prompt of a chat completion is; the body is that of the completion."""
+    known = arrival(server, request)
+    data = await read_body(request, server.options.limits.max_body_bytes)
+    asked = (await off_loop(len(data), openai.parse_chat, data, known)).asked
+    (prompt,) = asked.request.prompts
+    answer, _ = await _ask(server, request, asked.request.model, core.Tokenize(prompt))
+    assert isinstance(answer, core.Tokens)
+    return json_response({"object": "response.input_tokens", "input_tokens": len(answer.tokens)})
+
+
+async def _body(server: Server, request: Request, model: type[table.AnyBody]) -> table.AnyBody:
+    data = await read_body(request, server.options.limits.max_body_bytes)
+    return await off_loop(len(data), lambda: table.validate(model, jsontext.decode(data)))
+
+
+def _noting(body: table.Body, response: Response) -> Response:
+    """The response with the header that names the keys which had no effect."""
+    response.headers.update(dict(ignored_header(table.told(body))))
+    return response
+
+
+def _named(server: Server, given: str) -> str:
+    model = given.strip() or server.backend.default_model
+    if not model:
+        raise BadRequest("Missing required parameter: 'model'.", code="missing_required_parameter", param="model")
+    return model
+
+
+async def _ask(
+    server: Server, request: Request, model: str, operation: core.Operation
+) -> tuple[core.Answer, core.ModelInfo]:
+    """A unary operation's answer; leaving cancels the wait."""
+
+    async def work() -> tuple[core.Answer, core.ModelInfo]:
+        async with server.backend.acquire(model) as lease:
+            return await lease.call(operation), lease.info
+
+    return await while_connected(request.receive, work())
