@@ -148,6 +148,27 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
     min_tokens: int = 0
     logprobs: int | None = None
     """None: no log probabilities; 0: of the chosen token; k: also of the k likeliest."""
+    top_n_sigma: float | None = None
+    """Keeps what lies within so many standard deviations of the likeliest; 0 is off."""
+    xtc_probability: float | None = None
+    """How often all but the least of the tokens above `xtc_threshold` are left out; 0 is off."""
+    xtc_threshold: float | None = None
+    dynatemp_range: float | None = None
+    """The temperature moves by so much, up or down, with the distribution's entropy; 0 is off."""
+    dynatemp_exponent: float | None = None
+    dry_multiplier: float | None = None
+    """DRY: a token that prolongs a repetition of `dry_allowed_length` or more tokens loses multiplier * base^(more).
+
+    0 is off. Repetitions are looked for in the last `dry_penalty_last_n` tokens and end at a breaker.
+    """
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_penalty_last_n: int | None = None
+    """-1: the whole context."""
+    dry_sequence_breakers: tuple[str, ...] | None = None
+    adaptive_target: float | None = None
+    """Draws tokens whose probability is near this one; 0 is off."""
+    adaptive_decay: float | None = None
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):

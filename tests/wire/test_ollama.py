@@ -171,6 +171,10 @@ def test_every_option_arrives() -> None:
         "mirostat": 2,
         "mirostat_tau": 5.0,
         "mirostat_eta": 0.1,
+        "dry_multiplier": 1,
+        "dry_allowed_length": 2.0,
+        "dry_sequence_breakers": ["."],
+        "xtc_probability": 0.1,
         "draft_num_predict": 4,
         "num_gpu": 1,
         "numa": True,
@@ -194,6 +198,10 @@ def test_every_option_arrives() -> None:
         mirostat=2,
         mirostat_tau=5.0,
         mirostat_eta=0.1,
+        dry_multiplier=1,
+        dry_allowed_length=2,
+        dry_sequence_breakers=(".",),
+        xtc_probability=0.1,
     )
     assert (asked.request.n_ctx, asked.request.draft_limit) == (2048, 4)
     assert asked.ignored == ("options.num_gpu", "options.nope")

@@ -142,6 +142,7 @@ class Model:
         for name in self.provider.unsupported:
             if getattr(sampling, name):
                 raise UnsupportedFeature(f'"{self.name}" does not support {name}', param=name)
+        self.provider.warm(sampling)
         if request.shift and sampling.max_tokens is None:
             return msgspec.structs.replace(sampling, max_tokens=SHIFTING_CONTEXTS * self._limit(request))
         return sampling

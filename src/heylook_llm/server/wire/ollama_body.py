@@ -78,6 +78,20 @@ class Options(Body):
     mirostat: Annotated[Integer | None, Honoured("Ollama itself ignores it now")] = None
     mirostat_tau: Annotated[Number | None, Honoured()] = None
     mirostat_eta: Annotated[Number | None, Honoured()] = None
+    top_n_sigma: Annotated[Number | None, Honoured("not Ollama's; llama_cpp; 0 and negative: off")] = None
+    xtc_probability: Annotated[Number | None, Honoured("not Ollama's; llama_cpp; 0: off")] = None
+    xtc_threshold: Annotated[Number | None, Honoured("absent: 0.1")] = None
+    dynatemp_range: Annotated[Number | None, Honoured("not Ollama's; llama_cpp; 0: off")] = None
+    dynatemp_exponent: Annotated[Number | None, Honoured("absent: 1")] = None
+    dry_multiplier: Annotated[Number | None, Honoured("not Ollama's; llama_cpp; 0: off")] = None
+    dry_base: Annotated[Number | None, Honoured("absent: 1.75")] = None
+    dry_allowed_length: Annotated[Integer | None, Honoured("absent: 2")] = None
+    dry_penalty_last_n: Annotated[Integer | None, Honoured("-1, and absent: the whole context")] = None
+    dry_sequence_breakers: Annotated[
+        list[Text] | None, Honoured("16 at most; absent: line break, colon, quotation mark, asterisk")
+    ] = None
+    adaptive_target: Annotated[Number | None, Honoured("not Ollama's; llama_cpp; 0 and negative: off")] = None
+    adaptive_decay: Annotated[Number | None, Honoured("absent: 0.9")] = None
     num_batch: Annotated[Integer | None, Ignored("set when the model is loaded: models.yaml n_batch", told=True)] = None
     num_gpu: Annotated[Integer | None, Ignored("models.yaml n_gpu_layers", told=True)] = None
     main_gpu: Annotated[Integer | None, Ignored("models.yaml main_gpu", told=True)] = None

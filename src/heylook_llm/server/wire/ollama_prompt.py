@@ -9,7 +9,7 @@ from heylook_llm import core
 from heylook_llm.errors import BadRequest, UnsupportedFeature
 from heylook_llm.server.wire import ollama_body as body
 from heylook_llm.server.wire import table
-from heylook_llm.server.wire.exchange import Bounds
+from heylook_llm.server.wire.exchange import SAMPLERS, Bounds, samplers
 from heylook_llm.server.wire.table import kind_of
 
 N = TypeVar("N", int, float)
@@ -21,6 +21,7 @@ FALLBACK: Final = core.Sampling(
 _THINK_VALUES = '"high", "medium", "low", "max", true, or false'
 _FLOATS = frozenset(
     {"top_p", "min_p", "typical_p", "temperature", "repeat_penalty", "presence_penalty", "frequency_penalty"}
+    | SAMPLERS.keys() - {"mirostat", "dry_allowed_length", "dry_penalty_last_n"}
 )
 
 
@@ -105,9 +106,9 @@ def _cut(key: str, value: Any) -> Any:
 
 
 def _type_name(name: str) -> str:
-    if name in _FLOATS or name.startswith("mirostat_"):
+    if name in _FLOATS:
         return "float32"
-    if name == "stop":
+    if name in ("stop", "dry_sequence_breakers"):
         return "an array of strings"
     return "boolean" if name == "use_mmap" else "integer"
 
@@ -129,19 +130,21 @@ def sampling(chosen: body.Options, logprobs: int | None, bounds: Bounds) -> core
         repeat_last_tokens=_within(chosen.repeat_last_n, "repeat_last_n", -1, 2**31 - 1),
         presence_penalty=_within(chosen.presence_penalty, "presence_penalty", -100, 100),
         frequency_penalty=_within(chosen.frequency_penalty, "frequency_penalty", -100, 100),
-        mirostat=_within(chosen.mirostat, "mirostat", 0, 2),
-        mirostat_tau=_within(chosen.mirostat_tau, "mirostat_tau", 0, 1000),
-        mirostat_eta=_within(chosen.mirostat_eta, "mirostat_eta", 0, 1),
         seed=None if chosen.seed == -1 else chosen.seed,
         stop=stops,
         logprobs=logprobs,
+        **samplers(chosen, _outside),
     )
 
 
 def _within(value: N | None, name: str, low: float, high: float) -> N | None:
     if value is not None and not low <= value <= high:
-        raise BadRequest(f'option "{name}" must be from {low} to {high}', param=f"options.{name}")
+        raise _outside(name, low, high)
     return value
+
+
+def _outside(name: str, low: float, high: float) -> BadRequest:
+    return BadRequest(f'option "{name}" must be from {low} to {high}', param=f"options.{name}")
 
 
 def thinking(given: object) -> bool | str | None:

@@ -8,7 +8,7 @@ import msgspec
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, ContextLengthExceeded, HeylookError, UnsupportedFeature
 from heylook_llm.server.wire import jsontext, openai_prompt, table
-from heylook_llm.server.wire.exchange import Arrival, Asked, Reply, retry_headers
+from heylook_llm.server.wire.exchange import Arrival, Asked, Reply, retry_headers, samplers
 from heylook_llm.server.wire.openai_body import (
     NO_CONSTRAINTS,
     ChatBody,
@@ -162,9 +162,6 @@ def _sampling(fields: SamplingFields, arrival: Arrival, max_tokens: int | None) 
         repeat_last_tokens=_first(fields.repeat_last_n, fields.penalty_last_n, fields.repetition_context_size),
         presence_penalty=fields.presence_penalty,
         frequency_penalty=fields.frequency_penalty,
-        mirostat=fields.mirostat,
-        mirostat_tau=fields.mirostat_tau,
-        mirostat_eta=fields.mirostat_eta,
         seed=None if fields.seed == -1 else fields.seed,
         logit_bias=_logit_bias(fields.logit_bias, arrival),
         stop=_stop(fields.stop, arrival),
@@ -172,7 +169,12 @@ def _sampling(fields: SamplingFields, arrival: Arrival, max_tokens: int | None) 
         include_stop=fields.include_stop_str_in_output,
         ignore_eos=fields.ignore_eos,
         min_tokens=fields.min_tokens,
+        **samplers(fields, _outside),
     )
+
+
+def _outside(name: str, low: float, high: float) -> BadRequest:
+    return BadRequest(f"Invalid value for '{name}': it must be from {low} to {high}.", code="invalid_value", param=name)
 
 
 def _stop(given: str | list[str] | None, arrival: Arrival) -> tuple[str, ...]:

@@ -106,6 +106,10 @@ class Provider(Protocol):
         """The text of the vocabulary's "bos", "eos" or "eot" token; empty: it has none."""
         ...
 
+    def warm(self, sampling: core.Sampling) -> None:
+        """Prepare what takes long of a sampler of this kind, from any thread, before a sequence is queued with it."""
+        ...
+
     def add(
         self,
         slot: int,

@@ -248,6 +248,9 @@ class Fake:
 
     # ---- slots -------------------------------------------------------------------------------------------------------
 
+    def warm(self, sampling: core.Sampling) -> None:
+        """Nothing takes long here."""
+
     def add(
         self,
         slot: int,

@@ -36,6 +36,8 @@ _FILE_KEYS: Final = {
     "general.sampling.top_k": "top_k",
     "general.sampling.top_p": "top_p",
     "general.sampling.min_p": "min_p",
+    "general.sampling.xtc_probability": "xtc_probability",
+    "general.sampling.xtc_threshold": "xtc_threshold",
     "general.sampling.penalty_repeat": "repeat_penalty",
     "general.sampling.penalty_last_n": "repeat_last_tokens",
     "general.sampling.mirostat": "mirostat",
@@ -84,7 +86,7 @@ class LlamaCpp:
         self._batch = Batch(native, opening.n_batch(kv_tokens))
         self._rows = Logits(native, self._context, self._n_vocab, rows)
         self._ends = frozenset(t for t in range(self._n_vocab) if native.llama_vocab_is_eog(self._vocab, t))
-        self._samplers = Samplers(native, self._n_vocab, self._n_ctx, self._ends)
+        self._samplers = Samplers(native, self._vocab, self._n_ctx, self._ends)
         self._can_share = not recurrent and not self._window
         self._can_shift = bool(native.llama_memory_can_shift(self._memory)) and not recurrent
         in_file = {field: self._metadata[key] for key, field in _FILE_KEYS.items() if key in self._metadata}
@@ -190,6 +192,10 @@ class LlamaCpp:
     ) -> None:
         """A sampler for the slot, with the prompt's last tokens as the history of its penalties."""
         self._slots[slot] = drawing if isinstance(drawing, Slot) else self._samplers.slot(sampling, prompt, guide)
+
+    def warm(self, sampling: core.Sampling) -> None:
+        """Make the part of a sampler that goes through the whole vocabulary; callable from any thread."""
+        self._samplers.warm(sampling)
 
     def release(self, slot: int) -> object:
         """Give the slot's sampler up: its random state and history, for `add` to take back."""

@@ -5,9 +5,11 @@ Trap of the binding: a sampler that is added to a chain belongs to the chain.
 
 import ctypes
 import math
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -19,6 +21,13 @@ from heylook_llm.worker.providers.base import Floats
 RANDOM_SEED: Final = 0xFFFFFFFF
 ENDLESS: Final = 1 << 60
 MIROSTAT_TOKENS: Final = 100
+XTC_THRESHOLD: Final = 0.1
+ADAPTIVE_DECAY: Final = 0.9
+DRY_BASE: Final = 1.75
+DRY_ALLOWED_LENGTH: Final = 2
+DRY_BREAKERS: Final = ("\n", ":", '"', "*")
+DRY_KINDS: Final = 16
+"""DRY samplers that are kept to be copied: looking for breakers goes through the whole vocabulary."""
 CANDIDATE: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 """llama_token_data."""
 
@@ -46,17 +55,24 @@ class Slot:
 class Samplers:
     """Makes the slots of one model, and draws with them."""
 
-    def __init__(self, native: Any, n_vocab: int, n_ctx: int, ends: frozenset[int]) -> None:
+    def __init__(self, native: Any, vocab: Any, n_ctx: int, ends: frozenset[int]) -> None:
         self._native = native
-        self._n_vocab = n_vocab
+        self._vocab = vocab
+        self._n_vocab = int(native.llama_vocab_n_tokens(vocab))
         self._n_ctx = n_ctx
         self._ends = ends
+        self._dry_kinds = _DryKinds(native, vocab)
 
     def slot(self, sampling: core.Sampling, prompt: Seq[int], guide: Guide | None = None) -> Slot:
         """A fresh sampler, with the prompt's last tokens as the history of its penalties."""
         forced = ENDLESS if sampling.ignore_eos else sampling.min_tokens
         chain = None if _is_plain_greedy(sampling) else self._chain(sampling, prompt)
         return Slot(self._native, chain, forced, sampling.logprobs, guide)
+
+    def warm(self, sampling: core.Sampling) -> None:
+        """Make its DRY sampler, to be copied later; callable from any thread."""
+        if sampling.dry_multiplier:
+            self._dry_kinds.copy(self._dry(sampling), keep_only=True)
 
     # ---- drawing -----------------------------------------------------------------------------------------------------
 
@@ -118,17 +134,18 @@ class Samplers:
     # ---- chains ------------------------------------------------------------------------------------------------------
 
     def _chain(self, sampling: core.Sampling, prompt: Seq[int]) -> Any:
-        """llama.cpp's samplers in its own order: bias, penalties, cuts, temperature, draw."""
+        """llama.cpp's samplers in its own order: bias, penalties, DRY, cuts, temperature, draw."""
         native = self._native
         params = native.llama_sampler_chain_default_params()
         params.no_perf = True
         chain = native.llama_sampler_chain_init(params)
         for sampler in self._samplers(sampling):
             native.llama_sampler_chain_add(chain, sampler)
-        if _has_penalties(sampling):
-            window = _penalty_window(sampling, self._n_ctx)
-            for token in prompt[-window:] if window else ():
-                native.llama_sampler_accept(chain, token)
+        window = _penalty_window(sampling, self._n_ctx) if _has_penalties(sampling) else 0
+        if sampling.dry_multiplier:
+            window = max(window, self._dry(sampling).window)
+        for token in prompt[-window:] if window else ():
+            native.llama_sampler_accept(chain, token)
         return chain
 
     def _samplers(self, sampling: core.Sampling) -> Iterator[Any]:
@@ -145,6 +162,8 @@ class Samplers:
                 sampling.frequency_penalty or 0.0,
                 sampling.presence_penalty or 0.0,
             )
+        if sampling.dry_multiplier:
+            yield self._dry_kinds.copy(self._dry(sampling))
         if not sampling.temperature or sampling.temperature <= 0:
             yield native.llama_sampler_init_greedy()
             return
@@ -153,12 +172,20 @@ class Samplers:
             yield native.llama_sampler_init_temp(sampling.temperature)
             yield self._mirostat(sampling, seed)
             return
-        yield from self._cuts(sampling)
-        yield native.llama_sampler_init_temp(sampling.temperature)
+        yield from self._cuts(sampling, seed)
+        yield native.llama_sampler_init_temp_ext(
+            sampling.temperature, sampling.dynatemp_range or 0.0, _or(sampling.dynatemp_exponent, 1.0)
+        )
+        if sampling.adaptive_target:
+            decay = _or(sampling.adaptive_decay, ADAPTIVE_DECAY)
+            yield native.llama_sampler_init_adaptive_p(sampling.adaptive_target, decay, seed)
+            return
         yield native.llama_sampler_init_dist(seed)
 
-    def _cuts(self, sampling: core.Sampling) -> Iterator[Any]:
+    def _cuts(self, sampling: core.Sampling, seed: int) -> Iterator[Any]:
         native = self._native
+        if sampling.top_n_sigma:
+            yield native.llama_sampler_init_top_n_sigma(sampling.top_n_sigma)
         if sampling.top_k:
             yield native.llama_sampler_init_top_k(sampling.top_k)
         if sampling.typical_p is not None and sampling.typical_p < 1:
@@ -167,10 +194,22 @@ class Samplers:
             yield native.llama_sampler_init_top_p(sampling.top_p, 1)
         if sampling.min_p:
             yield native.llama_sampler_init_min_p(sampling.min_p, 1)
+        if sampling.xtc_probability:
+            threshold = _or(sampling.xtc_threshold, XTC_THRESHOLD)
+            yield native.llama_sampler_init_xtc(sampling.xtc_probability, threshold, 1, seed)
+
+    def _dry(self, sampling: core.Sampling) -> "_Dry":
+        last = _or(sampling.dry_penalty_last_n, -1)
+        return _Dry(
+            sampling.dry_multiplier or 0.0,
+            _or(sampling.dry_base, DRY_BASE),
+            _or(sampling.dry_allowed_length, DRY_ALLOWED_LENGTH),
+            self._n_ctx if last < 0 else min(last, self._n_ctx),
+            DRY_BREAKERS if sampling.dry_sequence_breakers is None else sampling.dry_sequence_breakers,
+        )
 
     def _mirostat(self, sampling: core.Sampling, seed: int) -> Any:
-        tau = 5.0 if sampling.mirostat_tau is None else sampling.mirostat_tau
-        eta = 0.1 if sampling.mirostat_eta is None else sampling.mirostat_eta
+        tau, eta = _or(sampling.mirostat_tau, 5.0), _or(sampling.mirostat_eta, 0.1)
         if sampling.mirostat == 1:
             return self._native.llama_sampler_init_mirostat(self._n_vocab, seed, tau, eta, MIROSTAT_TOKENS)
         return self._native.llama_sampler_init_mirostat_v2(seed, tau, eta)
@@ -182,6 +221,59 @@ class Samplers:
             array[at].token = token
             array[at].bias = bias
         return native.llama_sampler_init_logit_bias(self._n_vocab, len(biases), array)
+
+
+class _Dry(NamedTuple):
+    """What a DRY sampler is made with."""
+
+    multiplier: float
+    base: float
+    allowed_length: int
+    window: int
+    breakers: tuple[str, ...]
+
+
+class _DryKinds:
+    """The DRY samplers made last, to be copied; any thread may ask."""
+
+    def __init__(self, native: Any, vocab: Any) -> None:
+        self._native = native
+        self._vocab = vocab
+        self._made: OrderedDict[_Dry, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def copy(self, kind: _Dry, *, keep_only: bool = False) -> Any:
+        """A fresh sampler of that kind; `keep_only`: none, but the next will be there at once."""
+        with self._lock:
+            if kind in self._made:
+                return None if keep_only else self._copied(kind)
+        made = self._new(kind)  # takes long, so without the lock
+        with self._lock:
+            if kind in self._made:
+                self._native.llama_sampler_free(made)
+            else:
+                self._made[kind] = made
+            if len(self._made) > DRY_KINDS:
+                self._native.llama_sampler_free(self._made.popitem(last=False)[1])
+            return None if keep_only else self._copied(kind)
+
+    def _copied(self, kind: _Dry) -> Any:
+        self._made.move_to_end(kind)
+        return self._native.llama_sampler_clone(self._made[kind])
+
+    def _new(self, kind: _Dry) -> Any:
+        texts = [text.encode("utf-8", "replace") for text in kind.breakers]
+        array = (ctypes.c_char_p * max(1, len(texts)))(*texts)
+        return self._native.llama_sampler_init_dry(
+            self._vocab, kind.multiplier, kind.base, kind.allowed_length, kind.window, array, len(texts)
+        )
+
+
+N = TypeVar("N", int, float)
+
+
+def _or(value: N | None, default: N) -> N:
+    return default if value is None else value
 
 
 def _has_penalties(sampling: core.Sampling) -> bool:
@@ -197,4 +289,4 @@ def _penalty_window(sampling: core.Sampling, n_ctx: int) -> int:
 def _is_plain_greedy(sampling: core.Sampling) -> bool:
     """Whether the next token is just the likeliest one."""
     greedy = not sampling.temperature or sampling.temperature <= 0
-    return greedy and not (sampling.logit_bias or _has_penalties(sampling))
+    return greedy and not (sampling.logit_bias or sampling.dry_multiplier or _has_penalties(sampling))

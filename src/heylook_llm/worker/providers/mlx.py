@@ -60,7 +60,9 @@ class Mlx:
     """See the module's docstring."""
 
     engine_defaults = defaults.ENGINE_DEFAULTS
-    unsupported = frozenset({"mirostat"})
+    unsupported = frozenset(
+        {"mirostat", "top_n_sigma", "xtc_probability", "dynatemp_range", "dry_multiplier", "adaptive_target"}
+    )
     embedding: EmbeddingBounds | None = None
     max_drafts = 0
 
@@ -178,6 +180,9 @@ class Mlx:
         return self._vocabulary.special(name)
 
     # ---- slots -------------------------------------------------------------------------------------------------------
+
+    def warm(self, sampling: core.Sampling) -> None:
+        """Nothing takes long here."""
 
     def add(
         self,
