@@ -179,3 +179,36 @@ def test_where_models_yaml_is_looked_for(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("name", ["Tiny", "tiny:latest", " TINY:Latest "])
 def test_spellings_of_one_name(name: str) -> None:
     assert config.canonical(name) == "tiny"
+
+
+def test_adapters_lie_beside_the_file_too(tmp_path: Path) -> None:
+    lora = "[x.gguf, {path: y/z.gguf, scale: 0.5}]"
+    text = f"models: [{{id: a, provider: llama_cpp, config: {{model_path: m.gguf, lora: {lora}}}}}]"
+    (spec,) = config.parse(text, tmp_path / "models.yaml").models
+    assert isinstance(spec.config, config.LlamaCppConfig)
+    assert spec.config.lora == (
+        config.Lora(path=str(tmp_path / "x.gguf"), scale=1.0),
+        config.Lora(path=str(tmp_path / "y" / "z.gguf"), scale=0.5),
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ("lora: [{scale: 1}]", "lora[0].path"),
+        ("lora: [{path: x, weight: 1}]", "unknown key `weight`"),
+        ("lora: x.gguf", "`lora`"),
+        ("override_kv: {a: [1]}", "`override_kv.a"),
+        ("yarn_ext_factor: 2", "`yarn_ext_factor`"),
+        ("n_cpu_moe: -2", "`n_cpu_moe`"),
+        ("numa: anywhere", "`numa"),
+        ("type_k: q3", "`type_k`"),
+    ],
+)
+def test_each_load_option_is_bounded(given: str, text: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        config.parse(
+            f"models: [{{id: a, provider: llama_cpp, config: {{model_path: m.gguf, {given}}}}}]",
+            tmp_path / "models.yaml",
+        )
+    assert text in str(refused.value)

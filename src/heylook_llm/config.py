@@ -108,6 +108,23 @@ class Speculating(_Model):
     num_draft_tokens: int = pydantic.Field(16, ge=1, le=64)
 
 
+class Lora(_Model):
+    """An adapter of a llama_cpp model."""
+
+    path: str
+    scale: float = pydantic.Field(1.0, ge=-100, le=100)
+
+
+CacheType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"]
+MetadataKey = Annotated[str, pydantic.Field(min_length=1, max_length=127)]
+MetadataValue = (
+    pydantic.StrictBool
+    | pydantic.StrictInt
+    | pydantic.StrictFloat
+    | Annotated[str, pydantic.Field(strict=True, max_length=127)]
+)
+
+
 class LlamaCppConfig(SamplingDefaults, Speculating):
     """`config:` of a llama_cpp model. Paths are relative to the file that names them."""
 
@@ -124,19 +141,34 @@ class LlamaCppConfig(SamplingDefaults, Speculating):
     n_threads_batch: int = pydantic.Field(0, ge=0, le=1024)
     n_gpu_layers: int | Literal["auto"] = "auto"
     main_gpu: int = pydantic.Field(0, ge=0)
-    split_mode: Literal["none", "layer", "row"] = "layer"
+    split_mode: Literal["none", "layer", "row", "tensor"] = "layer"
     tensor_split: tuple[float, ...] = ()
+    devices: tuple[str, ...] = ()
+    n_cpu_moe: int = pydantic.Field(0, ge=-1, le=4096)
+    override_tensor: dict[str, str] = {}
     flash_attn: bool | Literal["auto"] = "auto"
     use_mmap: bool = True
     use_mlock: bool = False
+    use_direct_io: bool = False
+    check_tensors: bool = False
+    repack: bool = True
+    no_host: bool = False
     offload_kqv: bool = True
+    op_offload: bool = True
     swa_full: bool = True
-    type_k: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"] = "f16"
-    type_v: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"] = "f16"
+    type_k: CacheType = "f16"
+    type_v: CacheType = "f16"
     rope_scaling_type: Literal["none", "linear", "yarn", "longrope"] | None = None
     rope_freq_base: float | None = pydantic.Field(None, gt=0)
     rope_freq_scale: float | None = pydantic.Field(None, gt=0)
-    numa: bool = False
+    yarn_ext_factor: float | None = pydantic.Field(None, ge=0, le=1)
+    yarn_attn_factor: float | None = pydantic.Field(None, gt=0)
+    yarn_beta_fast: float | None = pydantic.Field(None, gt=0)
+    yarn_beta_slow: float | None = pydantic.Field(None, gt=0)
+    yarn_orig_ctx: int | None = pydantic.Field(None, ge=1)
+    override_kv: dict[MetadataKey, MetadataValue] = {}
+    lora: tuple[Lora, ...] = ()
+    numa: bool | Literal["distribute", "isolate", "numactl"] = False
 
 
 class MlxConfig(SamplingDefaults):
@@ -350,8 +382,23 @@ def absolute(config: dict[str, Any], path: Path) -> dict[str, Any]:
     for key in ("model_path", "draft_model_path", "chat_format_template"):
         value = config.get(key)
         if isinstance(value, str) and value:
-            found[key] = str((path.resolve().parent / Path(value).expanduser()).absolute())
+            found[key] = _beside(path, value)
+    adapters = config.get("lora")
+    if isinstance(adapters, list):
+        found["lora"] = [_absolute_adapter(adapter, path) for adapter in adapters]
     return found
+
+
+def _absolute_adapter(adapter: Any, path: Path) -> Any:
+    """An adapter with an absolute path; its path alone stands for one at full scale."""
+    given = {"path": adapter} if isinstance(adapter, str) else adapter
+    if isinstance(given, dict) and isinstance(given.get("path"), str):
+        return {**given, "path": _beside(path, given["path"])}
+    return given
+
+
+def _beside(path: Path, value: str) -> str:
+    return str((path.resolve().parent / Path(value).expanduser()).absolute())
 
 
 def _first_problem(error: pydantic.ValidationError, document: Any) -> str:

@@ -78,6 +78,7 @@ FILE_TYPES: Final = {
 
 CACHE_TYPE_BYTES: Final = {
     **{"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32},
+    "iq4_nl": 18 / 32,
     **{"q4_0": 18 / 32, "q4_1": 20 / 32, "q5_0": 22 / 32, "q5_1": 24 / 32},
 }
 """Bytes per element of a KV cache, by type_k and type_v."""

@@ -199,6 +199,9 @@ class SamplingFields(Body):
     guided_choice: Annotated[Any, _needs_constraints("guided_choice")] = None
     guided_grammar: Annotated[Any, _needs_constraints("guided_grammar")] = None
     structured_outputs: Annotated[Any, _needs_constraints("structured_outputs")] = None
+    lora: Annotated[Any, Refused("Adapters aren't chosen by a request: set them in models.yaml.", neutral=([],))] = None
+    adapters: Annotated[Any, Refused("Adapters aren't chosen by a request: set them in models.yaml.")] = None
+    draft_model: Annotated[Any, Ignored("set in models.yaml", told=True)] = None
     prompt_embeds: Annotated[Any, Refused("Embedded prompts are not accepted: send text or token ids.")] = None
     truncate_prompt_tokens: Annotated[
         Any, Refused("Prompts are not truncated on /v1: shorten it, or use /api/chat with `truncate`.")

@@ -19,9 +19,9 @@ import numpy as np
 from heylook_llm import core
 from heylook_llm.errors import EngineError, UnsupportedFeature
 from heylook_llm.worker.guide import Guide
-from heylook_llm.worker.providers import defaults
+from heylook_llm.worker.providers import defaults, llama_cpp_lora
 from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, shown
-from heylook_llm.worker.providers.llama_cpp_load import Opening
+from heylook_llm.worker.providers.llama_cpp_load import Opening, start_backend
 from heylook_llm.worker.providers.llama_cpp_native import Batch, Log, Logits, metadata_of
 from heylook_llm.worker.providers.llama_cpp_sampling import Samplers, Slot
 from heylook_llm.worker.providers.masks import Guided, Masks, MaskThread
@@ -67,9 +67,7 @@ class LlamaCpp:
         self._mask_thread = MaskThread()
         self._log = Log(native)
         options = load.options
-        native.llama_backend_init()
-        if options.get("numa"):
-            native.llama_numa_init(1)
+        start_backend(native, options)
         opening = Opening(native, load, self._log)
         self._model = opening.model(progress)
         self._vocab = native.llama_model_get_vocab(self._model)
@@ -82,6 +80,7 @@ class LlamaCpp:
         self.max_drafts = 0 if recurrent or self._window else self._n_parallel + DRAFTS
         rows = self._n_parallel + self.max_drafts
         self._context = opening.context(self._model, kv_tokens, rows)
+        llama_cpp_lora.apply(native, self._model, self._context, options.get("lora") or (), load.model, self._log)
         self._memory = native.llama_get_memory(self._context)
         self._batch = Batch(native, opening.n_batch(kv_tokens))
         self._rows = Logits(native, self._context, self._n_vocab, rows)
@@ -271,6 +270,10 @@ class LlamaCpp:
         """(slot, position) of every token in the last batch, as llama.cpp got it."""
         count = self._batch.struct.n_tokens
         return list(zip(self._batch.slots[:count].tolist(), self._batch.positions[:count].tolist(), strict=True))
+
+    def logits(self, rows: int) -> Floats:
+        """The first rows of the last batch's logits, where llama.cpp has them."""
+        return self._rows.view(rows)
 
     def _guided(self, feeds: Seq[Feed]) -> dict[int, Guided]:
         """The guides of these feeds' slots, each with the draft that it is to follow."""

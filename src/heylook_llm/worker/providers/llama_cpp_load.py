@@ -10,7 +10,8 @@ import psutil
 
 from heylook_llm import core
 from heylook_llm.errors import LoadFailed
-from heylook_llm.worker.providers.llama_cpp_native import Log, gpu_free_bytes, metadata_of
+from heylook_llm.worker.providers.llama_cpp_devices import Devices
+from heylook_llm.worker.providers.llama_cpp_native import Log, metadata_of
 
 KV_MEMORY_SHARE: Final = 0.5
 """Of the memory that is free after loading: what the pool takes at most when nobody sets its size."""
@@ -20,12 +21,26 @@ WEIGHTS_PER_THREAD_BYTES: Final = 16 << 20
 CELL_PADDING: Final = 256
 """llama.cpp rounds the pool up to this."""
 
-_CACHE_TYPES: Final = {"f32": 0, "f16": 1, "bf16": 30, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8}
+_CACHE_TYPES: Final = {
+    "f32": 0, "f16": 1, "bf16": 30, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20
+}  # fmt: skip
 _CACHE_BITS: Final = {
-    "f32": 32.0, "f16": 16.0, "bf16": 16.0, "q4_0": 4.5, "q4_1": 5.0, "q5_0": 5.5, "q5_1": 6.0, "q8_0": 8.5
+    "f32": 32.0, "f16": 16.0, "bf16": 16.0, "q4_0": 4.5, "q4_1": 5.0, "q5_0": 5.5, "q5_1": 6.0, "q8_0": 8.5,
+    "iq4_nl": 4.5,
 }  # fmt: skip
 _ROPE_SCALING: Final = {"none": 0, "linear": 1, "yarn": 2, "longrope": 3}
-_SPLIT_MODES: Final = {"none": 0, "layer": 1, "row": 2}
+_YARN: Final = ("yarn_ext_factor", "yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow", "yarn_orig_ctx")
+_SPLIT_MODES: Final = {"none": 0, "layer": 1, "row": 2, "tensor": 3}
+_DIRECT_IO: Final = 4
+_NUMA: Final = {"distribute": 1, "isolate": 2, "numactl": 3}
+_EXPERTS: Final = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+"""The tensors of a mixture's experts, as llama-server's --n-cpu-moe finds them."""
+_VALUE_KINDS: Final[dict[type, tuple[int, str]]] = {
+    int: (0, "val_i64"),
+    float: (1, "val_f64"),
+    bool: (2, "val_bool"),
+    str: (3, "val_str"),
+}
 
 
 class Opening:
@@ -36,6 +51,9 @@ class Opening:
         self._load = load
         self._options = load.options
         self._log = log
+        self._devices = Devices(native)
+        self._kept: list[Any] = []
+        """Arrays that llama.cpp reads while it loads."""
         self.n_parallel = int(load.options.get("n_parallel") or 8)
 
     # ---- the model ---------------------------------------------------------------------------------------------------
@@ -67,11 +85,32 @@ class Opening:
         params.n_gpu_layers = self._gpu_layers()
         params.split_mode = _SPLIT_MODES[options.get("split_mode") or "layer"]
         params.main_gpu = int(options.get("main_gpu") or 0)
-        params.load_mode = int(options.get("use_mmap", True)) + 2 * int(options.get("use_mlock", False))
+        params.load_mode = _load_mode(options)
+        params.check_tensors = bool(options.get("check_tensors", False))
+        params.use_extra_bufts = bool(options.get("repack", True))
+        params.no_host = bool(options.get("no_host", False))
         if split := options.get("tensor_split"):
             shares = (ctypes.c_float * int(native.llama_max_devices()))(*split)
             params.tensor_split = ctypes.cast(shares, ctypes.POINTER(ctypes.c_float))
+        if names := options.get("devices"):
+            params.devices = self._address(self._devices.chosen(tuple(names), self._load.model))
+        if overrides := tensor_overrides(options):
+            params.tensor_buft_overrides = self._address(self._devices.buffer_overrides(overrides, self._load.model))
+        if values := options.get("override_kv"):
+            params.kv_overrides = self._metadata_overrides(values)
         return params
+
+    def _address(self, array: Any) -> int:
+        self._kept.append(array)
+        return ctypes.addressof(array)
+
+    def _metadata_overrides(self, values: dict[str, Any]) -> Any:
+        overrides = (self._native.llama_model_kv_override * (len(values) + 1))()
+        for at, (key, value) in enumerate(values.items()):
+            overrides[at].tag, member = _VALUE_KINDS[type(value)]
+            overrides[at].key = key.encode()
+            setattr(overrides[at].value, member, value.encode() if isinstance(value, str) else value)
+        return overrides
 
     def _reason(self, path: str) -> str:
         """The first error that llama.cpp logged, without the file's place."""
@@ -86,7 +125,7 @@ class Opening:
             return 0
         if wanted != "auto":
             return int(wanted)
-        free = gpu_free_bytes(self._native)
+        free = self._devices.gpu_free_bytes()
         if free is None or not os.path.isfile(path):
             return -1
         layers, cell_bytes = self._peek()
@@ -139,7 +178,7 @@ class Opening:
         if not self._options.get("offload_kqv", True) or not self._log.layers_gpu:
             return free
         share = self._log.layers_gpu / max(1, int(native.llama_model_n_layer(model)))
-        return pool_bytes(free, gpu_free_bytes(native), min(1.0, share))
+        return pool_bytes(free, self._devices.gpu_free_bytes(), min(1.0, share))
 
     def context(self, model: Any, kv_tokens: int, n_outputs: int) -> Any:
         """A context of so many cells, of which a step may give `n_outputs` rows of logits. Raises LoadFailed."""
@@ -173,12 +212,36 @@ class Opening:
             params.rope_scaling_type = _ROPE_SCALING[scaling]
         params.rope_freq_base = float(options.get("rope_freq_base") or 0)
         params.rope_freq_scale = float(options.get("rope_freq_scale") or 0)
+        for name in _YARN:
+            if options.get(name) is not None:
+                setattr(params, name, options[name])
+        params.op_offload = bool(options.get("op_offload", True))
         return params
 
     def _threads(self, model: Any) -> int:
         """The physical cores, but few for a small model: its threads would mostly wait for each other."""
         worth = 1 + int(self._native.llama_model_size(model)) // WEIGHTS_PER_THREAD_BYTES
         return min(physical_cores(), worth)
+
+
+def start_backend(native: Any, options: dict[str, Any]) -> None:
+    """Initialize llama.cpp, once in a process."""
+    native.llama_backend_init()
+    if numa := options.get("numa"):
+        native.llama_numa_init(_NUMA["distribute" if numa is True else numa])
+
+
+def _load_mode(options: dict[str, Any]) -> int:
+    if options.get("use_direct_io"):
+        return _DIRECT_IO
+    return int(options.get("use_mmap", True)) + 2 * int(options.get("use_mlock", False))
+
+
+def tensor_overrides(options: dict[str, Any]) -> dict[str, str]:
+    """Pattern of tensor names -> kind of buffer; the first that matches counts, so what is configured goes first."""
+    layers = int(options.get("n_cpu_moe") or 0)
+    experts = [_EXPERTS] if layers < 0 else [rf"blk\.{layer}{_EXPERTS}" for layer in range(layers)]
+    return {**(options.get("override_tensor") or {}), **dict.fromkeys(experts, "CPU")}
 
 
 def physical_cores() -> int:

@@ -1,7 +1,6 @@
 """llama.cpp's own objects as numpy and Python see them: its log, a batch, the rows of logits, a file's metadata.
 
-Traps of the binding: the log callback must be kept referenced or the process segfaults; `libggml.so` beside
-`libggml.so.0` is a second copy with a second registry.
+Trap of the binding: the log callback must be kept referenced or the process segfaults.
 """
 
 import ctypes
@@ -10,7 +9,6 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -138,30 +136,6 @@ class Logits:
             buffer = (ctypes.c_float * (self._shape[0] * self._shape[1])).from_address(address)
             view = self._views[address] = np.ctypeslib.as_array(buffer).reshape(self._shape)
         return view[:rows]
-
-
-def gpu_free_bytes(native: Any) -> int | None:
-    """Free memory of all GPUs together, as ggml's back ends report it; None: there is none, or it can't be told."""
-    folder = Path(native.__file__).parent / "lib"
-    found = [folder / name for name in ("libggml.so.0", "libggml.dylib", "ggml.dll") if (folder / name).exists()]
-    if not found:
-        return None
-    ggml = ctypes.CDLL(str(found[0]))
-    ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
-    ggml.ggml_backend_dev_get.restype = ctypes.c_void_p
-    ggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
-    ggml.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
-    size_pointer = ctypes.POINTER(ctypes.c_size_t)
-    ggml.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, size_pointer, size_pointer]
-    total = 0
-    for at in range(ggml.ggml_backend_dev_count()):
-        device = ggml.ggml_backend_dev_get(at)
-        if ggml.ggml_backend_dev_type(device) != 1:  # GGML_BACKEND_DEVICE_TYPE_GPU
-            continue
-        free, whole = ctypes.c_size_t(), ctypes.c_size_t()
-        ggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(whole))
-        total += free.value
-    return total or None
 
 
 def metadata_of(native: Any, model: Any) -> Iterator[tuple[str, Any]]:
