@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from heylook_llm.worker.providers.fake import N_VOCAB
+from heylook_llm.worker.providers.fake_script import N_VOCAB
 from tests.serving import Running
 
 pytestmark = pytest.mark.integration

@@ -9,7 +9,8 @@ from heylook_llm import core
 from heylook_llm.errors import ContextLengthExceeded
 from heylook_llm.worker.prepare import Model
 from heylook_llm.worker.providers.base import Provider
-from heylook_llm.worker.providers.fake import FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX, REPLY, Fake
+from heylook_llm.worker.providers.fake import Fake
+from heylook_llm.worker.providers.fake_script import FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX, REPLY
 from tests.worker.client import chat
 
 pytestmark = pytest.mark.unit

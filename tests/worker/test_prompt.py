@@ -9,7 +9,7 @@ import pytest
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, EngineError, UnsupportedFeature
 from heylook_llm.worker.prompt import CHATML, DEADLINE_SECONDS, ChatTemplate, offered
-from heylook_llm.worker.providers.fake import TEMPLATE as HERMES
+from heylook_llm.worker.providers.fake_script import TEMPLATE as HERMES
 from tests.worker.client import chat
 
 pytestmark = pytest.mark.unit

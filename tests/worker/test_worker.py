@@ -289,8 +289,8 @@ def test_nothing_comes_after_a_cancel() -> None:
 def test_a_waiting_request_is_cancelled_too() -> None:
     with Client(n_parallel=1, decode_tokens_per_second=300) as client:
         running = client.submit(chat("[[count:2000]]"))
+        client.receive()  # two preparers work at once, so only now is it sure who came first
         waiting = client.submit(chat("never"))
-        client.receive()
         client.send(core.Cancel(waiting))
         client.send(core.Cancel(running))
         other = client.submit(chat("next"))

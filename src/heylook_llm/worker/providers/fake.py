@@ -1,27 +1,13 @@
 """A provider without weights: deterministic text at settable speeds, and faults on command. Runs in a real worker.
 
-Vocabulary: one token per byte, so that any text round-trips, and a few control tokens. Without a command it answers
-with the text of the last turn of a chat (an echo), with the prompt of a raw completion, or with the option `reply`.
+The vocabulary has one token for each byte, so that any text round-trips, and a few control tokens. Without a command
+(fake_script has them) it answers with the text of the last turn of a chat (an echo), with the prompt of a raw
+completion, or with the option `reply`. Its logits put that answer's tokens far above all others, so sampling, bias,
+penalties and log probabilities work on it as on any model.
+
 The KV pool is counted like a real one: shared cells once, OutOfCells beyond `kv_tokens`.
 Under a constraint it draws the next token of its answer where that is allowed, else the allowed one that ends soonest:
 an end, then a closing bracket or quote, a digit, a letter. So `hello` under a schema of one text is {"text":"hello"}.
-
-Commands, in the last turn or the raw prompt; they aren't echoed:
-
-    [[say:TEXT]]          answers TEXT
-    [[count:N]]           answers "1 2 3 ... N"
-    [[think:TEXT]]        a <think> block with TEXT comes before the answer
-    [[call:NAME JSON]]    calls a tool in Hermes form, with JSON as its arguments; may stand several times
-    [[emit:HEX]]          adds these bytes to the answer, valid UTF-8 or not
-    [[crash:SIGSEGV]]     the process kills itself with that signal in the step that ends the prompt
-    [[crash:after=N]]     ... with SIGKILL once N tokens of the answer are out
-    [[hang]]              the step that ends the prompt never returns
-    [[stall:SECONDS]]     ... returns after so many seconds
-    [[alloc:MB]]          ... allocates and keeps so much memory
-    [[error]]             ... raises an exception
-    [[nan]]               a text to embed: its vector holds no number
-
-The faults are obeyed in texts to embed, too, by the pass that computes the text's beginning.
 
 Options: n_ctx, kv_tokens, n_parallel, prefill_tokens_per_second and decode_tokens_per_second (0: no waiting; decoding
 counts steps, so it is the speed of each stream), load_seconds, load_error (refuse with this text), load_crash (name of
@@ -30,7 +16,6 @@ a signal), load_hang, reply, chat_template, pooling (it embeds or ranks, and ans
 
 import math
 import os
-import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -38,64 +23,26 @@ from collections.abc import Sequence as Seq
 from typing import Any, Final, NamedTuple, NoReturn
 
 import msgspec
+import numpy as np
 
 from heylook_llm import core
 from heylook_llm.errors import EngineError, LoadFailed
-from heylook_llm.worker.guidance import Mask
 from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.prefix import Ledger
-from heylook_llm.worker.providers import defaults, fake_embedding
+from heylook_llm.worker.providers import defaults, fake_embedding, fake_script
 from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, shown
+from heylook_llm.worker.providers.choosing import Chooser, from_whole, logprobs
+from heylook_llm.worker.providers.fake_script import END_OF_TEXT, IM_END, N_VOCAB, Script, script_of
 
-IM_START: Final = 256
-IM_END: Final = 257
-END_OF_TEXT: Final = 258
-REPLY: Final = 259
-FIM_PREFIX: Final = 260
-FIM_SUFFIX: Final = 261
-FIM_MIDDLE: Final = 262
-CONTROL: Final = {
-    "<|im_start|>": IM_START,
-    "<|im_end|>": IM_END,
-    "<|endoftext|>": END_OF_TEXT,
-    "<|reply|>": REPLY,
-    "<|fim_prefix|>": FIM_PREFIX,
-    "<|fim_suffix|>": FIM_SUFFIX,
-    "<|fim_middle|>": FIM_MIDDLE,
-}
-_CONTROL_NAMES: Final = {token: text for text, token in CONTROL.items()}
-N_VOCAB: Final = 263
+LIKELY: Final = 20.0
+"""The logit of the answer's next token. The others' are about 0: at temperature 1 one in a million is drawn."""
+WILD: Final = 2.0
+"""... where the prompt asks for [[wild]]."""
+AGAIN: Final = 2.0
+"""How far below the end the answer's beginning lies, so that it comes again where the end is forbidden."""
 MAX_TEXTS: Final = 64
 """Texts of one pass."""
-TEMPLATE: Final = """\
-{%- if tools %}
-    {{- '<|im_start|>system\\n' }}
-    {%- if messages[0].role == 'system' %}{{- messages[0].content + '\\n\\n' }}{% endif %}
-    {{- '# Tools\\n\\n<tools>' }}
-    {%- for tool in tools %}{{- '\\n' }}{{- tool | tojson }}{% endfor %}
-    {{- '\\n</tools><|im_end|>\\n' }}
-{%- elif messages[0].role == 'system' %}
-    {{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}
-{%- endif %}
-{%- for message in messages %}
-    {%- if message.role == 'system' %}
-        {%- if not loop.first %}{{- raise_exception('System message must be at the beginning.') }}{% endif %}
-    {%- elif message.role == 'tool' %}
-        {{- '<|im_start|>user\\n<tool_response>\\n' + message.content + '\\n</tool_response><|im_end|>\\n' }}
-    {%- else %}
-        {{- '<|im_start|>' + message.role + '\\n' + message.content }}
-        {%- for call in message.tool_calls or [] %}
-            {{- '\\n<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' }}
-            {{- call.function.arguments | tojson }}{{- '}\\n</tool_call>' }}
-        {%- endfor %}
-        {{- '<|im_end|>\\n' }}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|im_start|>assistant\\n' }}
-    {%- if enable_thinking %}{{- '<think>\\n' }}{% endif %}
-{%- endif %}"""
-
+_ROWS: Final = 64
 _CAPABILITIES: Final[dict[core.Pooling, tuple[str, ...]]] = {
     "": ("completion", "insert"),
     "mean": ("embedding",),
@@ -103,43 +50,47 @@ _CAPABILITIES: Final[dict[core.Pooling, tuple[str, ...]]] = {
     "last": ("embedding",),
     "rank": ("rerank",),
 }
-_CONTROL_TEXT: Final = re.compile("|".join(map(re.escape, CONTROL)))
-_COMMAND: Final = re.compile(r"\[\[(\w+)(?::(.*?))?\]\]", re.DOTALL)
-_ASSISTANT: Final = b"assistant\n"
-_ALPHABET: Final = b"abcdefghijklmnopqrstuvwxyz "
-_PREFERRED: Final = b'"}])>0123456789' + bytes(range(ord("a"), ord("z") + 1)) + bytes(range(33, 127)) + b" \n"
+_PREFERRED: Final = (
+    IM_END,
+    END_OF_TEXT,
+    *b'"}])>0123456789',
+    *range(ord("a"), ord("z") + 1),
+    *b"ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+    *b"{[(<-+.,:;_/#!?\n ",
+)
+"""Under a constraint: what leads to an end soonest stands first."""
 
 
-class Script(msgspec.Struct):
-    """What one prompt makes the provider do."""
-
-    answer: bytes
-    endless: bool = False
-    crash_signal: str = ""
-    crash_after: int | None = None
-    hang: bool = False
-    stall_seconds: float = 0.0
-    alloc_megabytes: int = 0
-    error: bool = False
-    nan: bool = False
+def _noise() -> Floats:
+    """Logits of all other tokens, by the token's place in the answer; control tokens all but never."""
+    rows = np.random.default_rng(1).standard_normal((_ROWS, N_VOCAB), dtype=np.float32)
+    rows[:, 256:] -= LIKELY
+    rows[:, IM_END] += LIKELY
+    return rows
 
 
-class _Slot:
-    """One sequence id: the tokens whose cells it holds, and the script that its prompt asked for."""
-
-    def __init__(self) -> None:
-        self.tokens: list[int] = []
-        self.sampling = core.Sampling()
-        self.script: Script | None = None
-        self.position = 0
-        self.guide: Guide | None = None
+def _soonest() -> Floats:
+    """Logits of all tokens but the answer's under a constraint."""
+    row = np.zeros(N_VOCAB, dtype=np.float32)
+    row[list(_PREFERRED)] = np.linspace(LIKELY / 2, 1, len(_PREFERRED), dtype=np.float32)
+    return row
 
 
 class _Drawing(NamedTuple):
-    """Where a sequence that yields was in its script: what a constraint changed can't be found in its tokens."""
+    """How a slot in use draws."""
 
-    script: Script | None
-    position: int
+    chooser: Chooser
+    script: Script | None = None
+    position: int = 0
+    """Tokens of the script's answer that are drawn."""
+
+
+class _Slot:
+    """One sequence id: the tokens whose cells it holds, and how it draws."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.drawing: _Drawing | None = None
 
 
 def open_model(load: core.Load, progress: Callable[[float], None]) -> "Fake":
@@ -192,6 +143,8 @@ class Fake:
         self.embedding: EmbeddingBounds | None = EmbeddingBounds(
             int(options.get("n_batch") or 2048), MAX_TEXTS, whole=self._pooling == "rank"
         )
+        self._noise = _noise()
+        self._soonest = _soonest()
         self.defaults = defaults.of_model(options, {})
         self.info = core.ModelInfo(
             "fake",
@@ -202,7 +155,7 @@ class Fake:
             n_parallel=slots,
             n_vocab=N_VOCAB,
             n_embedding=fake_embedding.WIDTH,
-            chat_template="" if self._pooling else options.get("chat_template") or TEMPLATE,
+            chat_template="" if self._pooling else options.get("chat_template") or fake_script.TEMPLATE,
             capabilities=_CAPABILITIES[self._pooling],
             pooling=self._pooling,
         )
@@ -211,18 +164,9 @@ class Fake:
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """One token per byte; `add_special` ends a raw prompt with the control token that asks for a reply."""
-        if not parse_special:
-            tokens = list(text.encode("utf-8", "replace"))
-        else:
-            tokens = []
-            at = 0
-            for match in _CONTROL_TEXT.finditer(text):
-                tokens.extend(text[at : match.start()].encode("utf-8", "replace"))
-                tokens.append(CONTROL[match.group()])
-                at = match.end()
-            tokens.extend(text[at:].encode("utf-8", "replace"))
-        if add_special and IM_START not in tokens:
-            tokens.append(REPLY)
+        tokens = fake_script.tokens_of(text) if parse_special else list(text.encode("utf-8", "replace"))
+        if add_special and fake_script.IM_START not in tokens:
+            tokens.append(fake_script.REPLY)
         return tokens
 
     def piece(self, token: int) -> bytes:
@@ -231,7 +175,7 @@ class Fake:
 
     def control(self, token: int) -> str:
         """The text of a control token; empty: it is none."""
-        return _CONTROL_NAMES.get(token, "")
+        return fake_script.CONTROL_NAMES.get(token, "")
 
     def is_end(self, token: int) -> bool:
         """Whether the token ends generation."""
@@ -240,7 +184,7 @@ class Fake:
     def infill(self, prefix: str, suffix: str) -> list[int] | None:
         """The prompt for the text between."""
         before, after = prefix.encode("utf-8", "replace"), suffix.encode("utf-8", "replace")
-        return [FIM_PREFIX, *before, FIM_SUFFIX, *after, FIM_MIDDLE]
+        return [fake_script.FIM_PREFIX, *before, fake_script.FIM_SUFFIX, *after, fake_script.FIM_MIDDLE]
 
     def special(self, name: str) -> str:
         """The text of a special token."""
@@ -260,16 +204,14 @@ class Fake:
         guide: Guide | None = None,
     ) -> None:
         """Take a slot into use."""
-        taken = self._slots[slot]
-        taken.sampling = sampling
-        taken.guide = guide
-        taken.script, taken.position = drawing if isinstance(drawing, _Drawing) else (None, 0)
+        if not isinstance(drawing, _Drawing):
+            ends = (IM_END, END_OF_TEXT)
+            drawing = _Drawing(Chooser(sampling, prompt, ends=ends, n_vocab=N_VOCAB, guide=guide))
+        self._slots[slot].drawing = drawing
 
     def release(self, slot: int) -> object:
-        """Give the slot's script up; its cells stay."""
-        left = self._slots[slot]
-        drawing = _Drawing(left.script, left.position) if left.guide is not None else None
-        left.script = left.guide = None
+        """Give up how the slot draws; its cells stay."""
+        drawing, self._slots[slot].drawing = self._slots[slot].drawing, None
         return drawing
 
     def remove(self, slot: int, start: int = 0, end: int = -1) -> bool:
@@ -306,7 +248,11 @@ class Fake:
         return [self._rows(text, start) for text in texts]
 
     def _rows(self, tokens: Seq[int], start: int) -> Floats:
-        script = parse_script(_bytes(tokens).decode("utf-8", "replace")) if not start else Script(b"")
+        script = (
+            fake_script.parse_script(bytes(t for t in tokens if t < 256).decode("utf-8", "replace"))
+            if not start
+            else Script(b"")
+        )
         self._misbehave(script)
         ranks = self._pooling == "rank"
         rows = fake_embedding.score(tokens, END_OF_TEXT) if ranks else fake_embedding.rows(tokens)
@@ -338,8 +284,9 @@ class Fake:
 
     def _draws(self, feed: Feed) -> Iterator[Drawn]:
         """A token, and a further one behind each guess that was drawn."""
-        for guess in (*feed.guessed, None):
-            drawn = self._draw(feed.slot)
+        sure = feed.start + len(feed.tokens) - feed.drafts
+        for at, guess in enumerate((*feed.guessed, None)):
+            drawn = self._draw(feed.slot, sure + at)
             yield drawn
             if drawn.token != guess or drawn.complete:
                 return
@@ -353,40 +300,39 @@ class Fake:
         if seconds:
             time.sleep(seconds)
 
-    def _draw(self, number: int) -> Drawn:
+    def _draw(self, number: int, length: int) -> Drawn:
+        """The token behind the slot's first `length` tokens."""
         slot = self._slots[number]
-        script = slot.script
+        assert slot.drawing is not None, "drawn from a slot that isn't in use"
+        chooser, script, position = slot.drawing
         if script is None:
-            script = slot.script = self._script(slot)
+            script, position = script_of(slot.tokens[:length], self._reply)
             self._misbehave(script)
-        if script.crash_after is not None and slot.position >= script.crash_after:
+        if script.crash_after is not None and position >= script.crash_after:
             _die("SIGKILL")
-        token = self._scripted(slot, script)
-        if slot.guide is not None:
-            [mask] = slot.guide.masks()
-            allowed = token if mask is None or mask[token] else _soonest(mask)
-            slot.position -= allowed != token
-            token = allowed
-            slot.guide.accept(token)
-        slot.position += 1
-        complete = slot.guide is not None and slot.guide.complete
-        return Drawn(number, token, self._logprob(token, slot.sampling.logprobs), complete)
+        if chooser.takes_likeliest and chooser.logprobs is None:
+            token, logprob = script.next(position), None
+        else:
+            row = self._row(script, position, guided=chooser.guided)
+            token = _chosen(row, chooser, length)
+            logprob = None if chooser.logprobs is None else self._logprob(row, token, chooser.logprobs)
+        taken = not chooser.guided or token == script.next(position)
+        slot.drawing = _Drawing(chooser, script, position + taken)
+        return Drawn(number, token, logprob, chooser.complete)
 
-    def _scripted(self, slot: _Slot, script: Script) -> int:
-        """The next token of the answer."""
-        answer = script.answer
-        if slot.position < len(answer):
-            return answer[slot.position]
-        if (script.endless or slot.sampling.ignore_eos or slot.sampling.min_tokens > slot.position) and answer:
-            return answer[slot.position % len(answer)]
-        return IM_END
+    def _row(self, script: Script, position: int, *, guided: bool) -> Floats:
+        """The logits of the token at a place of the script's answer."""
+        row: Floats = (self._soonest if guided else self._noise[position % _ROWS]).copy()
+        top = WILD if script.wild else LIKELY
+        if script.answer and not guided:
+            row[script.answer[position % len(script.answer)]] = top - AGAIN
+        row[script.next(position)] = top
+        return row
 
-    def _logprob(self, token: int, top: int | None) -> core.TokenLogprob | None:
-        if top is None:
-            return None
-        ranked = [(token + place) % N_VOCAB for place in range(top)]
-        alternatives = [core.TopLogprob(t, shown(self, t), -math.log(2) * (i + 1)) for i, t in enumerate(ranked)]
-        return core.TokenLogprob(token, shown(self, token), -math.log(2), tuple(alternatives))
+    def _logprob(self, row: Floats, token: int, top: int) -> core.TokenLogprob:
+        value, ranked = logprobs(row, token, top)
+        alternatives = tuple(core.TopLogprob(other, shown(self, other), chance) for other, chance in ranked)
+        return core.TokenLogprob(token, shown(self, token), value, alternatives)
 
     def _misbehave(self, script: Script) -> None:
         if script.alloc_megabytes:
@@ -402,91 +348,10 @@ class Fake:
         if script.error:
             raise RuntimeError("The prompt asked for an error.")
 
-    # ---- what a prompt asks for --------------------------------------------------------------------------------------
 
-    def _script(self, slot: _Slot) -> Script:
-        """The script of a slot's prompt, with the slot's position set behind what was already answered."""
-        tokens = slot.tokens
-        marker = max((at for at, token in enumerate(tokens) if token in (IM_START, REPLY, FIM_MIDDLE)), default=-1)
-        if marker < 0:
-            slot.position = len(tokens)
-            return Script(_ALPHABET, endless=True)
-        turn, given = tokens[:marker], _bytes(tokens[marker + 1 :])
-        if tokens[marker] == IM_START:
-            starts = [at for at, token in enumerate(turn) if token == IM_START]
-            turn = turn[starts[-1] + 1 :] if starts else turn
-            given = given.removeprefix(_ASSISTANT)
-        text = _bytes(turn).decode("utf-8", "replace")
-        if tokens[marker] == IM_START:
-            text = text.partition("\n")[2].removesuffix("\n")
-        script = parse_script(text, self._reply)
-        if given.startswith(b"<think>\n"):
-            given = given.removeprefix(b"<think>\n")
-            if not script.answer.startswith(b"<think>"):
-                script.answer = b"Someone wrote: " + text[:20].encode() + b"\n</think>\n\n" + script.answer
-            else:
-                script.answer = script.answer.removeprefix(b"<think>\n")
-        slot.position = _answered(given, script.answer)
-        return script
-
-
-def _soonest(mask: Mask) -> int:
-    """Of the allowed tokens, the one that leads to an end soonest."""
-    order = (IM_END, END_OF_TEXT, *_PREFERRED)
-    return next((token for token in order if mask[token]), int(mask.argmax()))
-
-
-def _bytes(tokens: Seq[int]) -> bytes:
-    return bytes(token for token in tokens if token < 256)
-
-
-def _answered(given: bytes, answer: bytes) -> int:
-    """How much of the answer the prompt already holds (after a preemption), behind whatever it was told to continue."""
-    endless = answer * (len(given) // max(1, len(answer)) + 1)
-    return next((n for n in range(len(given), 0, -1) if given.endswith(endless[:n])), 0)
-
-
-def parse_script(text: str, reply: str | None = None) -> Script:
-    """The script of a turn's text: its commands, and an answer."""
-    said: list[bytes] = []
-    thought = b""
-    calls: list[bytes] = []
-    script = Script(b"")
-    for name, argument in _COMMAND.findall(text):
-        match name:
-            case "say":
-                said.append(argument.encode("utf-8", "replace"))
-            case "count":
-                said.append(" ".join(map(str, range(1, int(argument) + 1))).encode())
-            case "emit":
-                said.append(bytes.fromhex(argument))
-            case "think":
-                thought = b"<think>\n" + argument.encode("utf-8", "replace") + b"\n</think>\n\n"
-            case "call":
-                tool, _, arguments = argument.partition(" ")
-                body = f'{{"name": "{tool}", "arguments": {arguments or "{}"}}}'
-                calls.append(f"<tool_call>\n{body}\n</tool_call>".encode())
-            case _:
-                _set_fault(script, name, argument)
-    if not said and not calls:
-        said = [(reply if reply is not None else _COMMAND.sub("", text)).encode("utf-8", "replace")]
-    script.answer = thought + b"".join(said) + (b"\n" if said and calls else b"") + b"\n".join(calls)
-    return script
-
-
-def _set_fault(script: Script, name: str, argument: str) -> None:
-    match name:
-        case "crash" if argument.startswith("after="):
-            script.crash_after = int(argument.removeprefix("after="))
-        case "crash":
-            script.crash_signal = argument or "SIGKILL"
-        case "hang":
-            script.hang = True
-        case "stall":
-            script.stall_seconds = float(argument)
-        case "alloc":
-            script.alloc_megabytes = int(argument)
-        case "error":
-            script.error = True
-        case "nan":
-            script.nan = True
+def _chosen(row: Floats, chooser: Chooser, position: int) -> int:
+    """A token of the row, by the slot's sampling."""
+    changed = chooser.adjusted(row) if chooser.adjusts else row
+    token = int(changed.argmax()) if chooser.greedy else from_whole(changed, chooser, position)
+    chooser.accept(token)
+    return token

@@ -33,8 +33,9 @@ from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.prefix import Ledger
 from heylook_llm.worker.providers import defaults, mlx_loading, mlx_states
 from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, shown
+from heylook_llm.worker.providers.choosing import Chooser, logprobs
 from heylook_llm.worker.providers.mlx_memory import Memory, picked
-from heylook_llm.worker.providers.mlx_sampling import Chooser, choose, logprobs
+from heylook_llm.worker.providers.mlx_sampling import choose
 from heylook_llm.worker.providers.mlx_vocabulary import Vocabulary
 
 mx: Any = importlib.import_module("mlx.core")
@@ -193,15 +194,17 @@ class Mlx:
         guide: Guide | None = None,
     ) -> None:
         """A chooser for the slot, with the prompt as its history; what it draws hangs on seed and position alone."""
+        if isinstance(drawing, Chooser):
+            self._choosers[slot] = drawing
+            return
         n_vocab = self.info.n_vocab or self._vocabulary.size
         ends = sorted(self._vocabulary.ends)
-        self._choosers[slot] = Chooser(sampling, prompt, ends=ends, n_vocab=n_vocab, guide=guide)
+        self._choosers[slot] = Chooser(sampling, prompt, ends=ends, n_vocab=n_vocab, guide=guide, arrays=mx)
 
     def release(self, slot: int) -> object:
-        """Forget the slot's chooser; its cells stay."""
-        self._choosers.pop(slot, None)
+        """Give the slot's chooser up; its cells stay."""
         self._step_back([slot])
-        return None
+        return self._choosers.pop(slot, None)
 
     def remove(self, slot: int, start: int = 0, end: int = -1) -> bool:
         """Forget cells: all, or those at the end where the caches can go back."""
