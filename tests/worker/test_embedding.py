@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, ContextLengthExceeded, EngineError, UnsupportedFeature
+from heylook_llm.worker.chunks import ALONE_NS
 from heylook_llm.worker.embedding import MAX_ANSWER_BYTES, Embedder, Job, check_size, pool
 from heylook_llm.worker.providers import fake_embedding
 from heylook_llm.worker.providers.base import EmbeddingBounds, Floats
-from heylook_llm.worker.scheduler import CHUNK_NS
 from tests.worker.client import Client, WorkerGone, chat
 from tests.worker.tiers import EXAMPLES
 
@@ -127,7 +127,7 @@ def test_a_long_list_lets_others_have_their_turn() -> None:
 def test_a_pass_takes_no_longer_than_a_chunk_and_less_beside_streams() -> None:
     embedder = Embedder(EmbeddingBounds(2048, 256), "mean")
     embedder.submit(job_of(1, [1] * 100_000))
-    for duration_ns in (CHUNK_NS // 8, CHUNK_NS, 4 * CHUNK_NS):
+    for duration_ns in (ALONE_NS // 8, ALONE_NS, 4 * ALONE_NS):
         batch = embedder.plan(beside=False)
         embedder.commit([states(text, batch.start) for text in batch.texts], 0, duration_ns)
     assert (batch.tokens, embedder.plan(beside=False).tokens) == (512, 128)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from heylook_llm import core
+from heylook_llm.worker.chunks import ALONE_NS, BESIDE_NS
 from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.prefix import common_prefix
 from heylook_llm.worker.providers.base import Drawn, Feed, OutOfCells
@@ -449,8 +450,9 @@ def test_prompt_chunks_follow_the_measured_speed() -> None:
         count = scheduler.composition.prompt_tokens
         chunks.append(count)
         now = step * 10_000_000_000
-        scheduler.commit(drawn, now, now + count * 2_500_000)
-    assert chunks == [64, 100, 100, 100, 100, 100], "100 tokens take 250 ms"
+        scheduler.commit(drawn, now, now + count * ALONE_NS // 100)
+    assert chunks == [64, 100, 100, 100, 100, 100]
+    assert scheduler.prompt_limit(3) == 100 * BESIDE_NS // ALONE_NS
 
 
 def test_prompt_chunks_grow_to_the_limit_on_a_fast_engine() -> None:

@@ -6,8 +6,8 @@ The Embedder decides and keeps the books, as the Scheduler does for answers; it 
     rows = provider.embed(batch.texts, batch.start)
     ended = embedder.commit(rows, start, now)      the jobs that are complete
 
-A pass takes at most CHUNK_NS by the measured speed, so that a cancel and the streams of the same model wait no longer
-for it than for a prompt's chunk. Only a text that can't be cut, because its tokens look both ways, may take longer.
+A pass takes no longer than a prompt's chunk (chunks.py), for the sake of cancels and of the streams of the same model.
+Only a text that can't be cut, because its tokens look both ways, may take longer.
 """
 
 from collections import deque
@@ -19,8 +19,8 @@ import numpy as np
 
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, EngineError
+from heylook_llm.worker.chunks import Chunks
 from heylook_llm.worker.providers.base import EmbeddingBounds, Floats
-from heylook_llm.worker.scheduler import CHUNK_NS, FIRST_CHUNK_TOKENS, LEAST_CHUNK_TOKENS
 
 MAX_ANSWER_BYTES: Final = 256 << 20
 """Of all vectors of one answer: the process that sends them to the client holds them as text, too."""
@@ -129,8 +129,7 @@ class Embedder:
         self._pooled: Floats | None = None
         """What its parts so far come to."""
         self._batch = Batch(())
-        self._chunk_tokens = float(FIRST_CHUNK_TOKENS)
-        """Tokens that take CHUNK_NS, as measured."""
+        self._chunks = Chunks(self._bounds.batch_tokens)
 
     @property
     def idle(self) -> bool:
@@ -151,7 +150,7 @@ class Embedder:
 
     def plan(self, *, beside: bool) -> Batch:
         """What the next pass computes; `beside`: streams of the same model wait for it."""
-        limit = self._limit(beside=beside)
+        limit = self._chunks.limit(beside=beside)
         if self._rest is not None:
             job, text, start, tokens = self._rest
             parts = [Part(job, text, start, tokens[:limit])]
@@ -161,12 +160,6 @@ class Embedder:
                 parts = [parts[0]._replace(tokens=parts[0].tokens[:limit])]
         self._batch = Batch(tuple(parts))
         return self._batch
-
-    def _limit(self, *, beside: bool) -> int:
-        """Most tokens of a pass, but for a single text that can't be cut."""
-        most = self._bounds.batch_tokens
-        wanted = most // 4 if beside else most
-        return min(most, max(LEAST_CHUNK_TOKENS, min(wanted, int(self._chunk_tokens))))
 
     def _turns(self, room: int) -> Iterator[Part]:
         """The next text of each job in turn while they fit; the first fits always. Who is next begins the next pass."""
@@ -190,7 +183,7 @@ class Embedder:
         batch = self._batch
         self.steps += 1
         self.tokens += batch.tokens
-        self._measure(batch.tokens, now_ns - start_ns)
+        self._chunks.measure(batch.tokens, now_ns - start_ns)
         for job in {part.job.number: part.job for part in batch.parts}.values():
             tokens = sum(len(part.tokens) for part in batch.parts if part.job is job)
             job.computed(tokens, len(batch.parts), start_ns, now_ns)
@@ -207,11 +200,6 @@ class Embedder:
         for job in jobs:
             self.cancel(job.number)
         return jobs
-
-    def _measure(self, tokens: int, duration_ns: int) -> None:
-        if tokens >= LEAST_CHUNK_TOKENS and duration_ns > 0:
-            most = float(self._bounds.batch_tokens)
-            self._chunk_tokens = min(tokens * CHUNK_NS / duration_ns, 8.0 * self._chunk_tokens, most)
 
     def _take(self, part: Part, rows: Floats) -> None:
         before = None if part.start == 0 else self._pooled

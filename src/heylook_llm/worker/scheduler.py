@@ -15,19 +15,14 @@ sequence may take several draws of it. Guesses fill only what the step and the p
 import bisect
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from heylook_llm import core
+from heylook_llm.worker.chunks import Chunks
 from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.prefix import Ledger, Prefixes, common_prefix
 from heylook_llm.worker.providers.base import Drawn, Feed
 from heylook_llm.worker.sequence import End, Sequence, State
-
-CHUNK_NS: Final = 250_000_000
-"""How long a step's prompt tokens may take by the measured speed: what a cancel or a stream beside it waits at most."""
-LEAST_CHUNK_TOKENS: Final = 32
-FIRST_CHUNK_TOKENS: Final = 64
-"""Before anything was measured."""
 
 
 class Memory(Protocol):
@@ -143,8 +138,7 @@ class Scheduler:
         self._arrivals = 0
         self._blocked = False
         """The first of the waiting didn't fit, and nothing has ended or come since."""
-        self._chunk_tokens = float(min(FIRST_CHUNK_TOKENS, self._prefill_tokens))
-        """Prompt tokens that take CHUNK_NS, as measured."""
+        self._chunks = Chunks(self._prefill_tokens)
         self._speculation = speculation
         self._planned: list[Planned] = []
 
@@ -252,16 +246,8 @@ class Scheduler:
         return total
 
     def prompt_limit(self, decoding: int) -> int:
-        """Most prompt tokens of a step: as configured, a quarter of it beside decoding sequences, within CHUNK_NS."""
-        wanted = self._prefill_tokens if decoding == 0 else self._prefill_tokens // 4
-        wanted = max(LEAST_CHUNK_TOKENS, min(wanted, int(self._chunk_tokens)))
-        return min(wanted, self._prefill_tokens, self._n_batch - decoding)
-
-    def _measure(self, duration_ns: int) -> None:
-        """Learn from a step of mostly prompt tokens how many of them take CHUNK_NS."""
-        count = self.composition.prompt_tokens
-        if count >= LEAST_CHUNK_TOKENS and duration_ns > 0:
-            self._chunk_tokens = min(count * CHUNK_NS / duration_ns, 8.0 * self._chunk_tokens, self._prefill_tokens)
+        """Most prompt tokens of a step beside so many decoding sequences."""
+        return min(self._chunks.limit(beside=decoding > 0), self._n_batch - decoding)
 
     def _plan_prompts(self, prefilling: list[Sequence], feeds: list[Feed], budget: int) -> None:
         for sequence in prefilling:
@@ -283,7 +269,7 @@ class Scheduler:
         as if it never was.
         """
         self.steps += 1
-        self._measure(now_ns - start_ns)
+        self._chunks.measure(self.composition.prompt_tokens, now_ns - start_ns)
         computed, self._planned = self._planned, []
         self._book(computed, start_ns, now_ns)
         outcomes: list[Outcome] = []
