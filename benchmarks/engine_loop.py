@@ -27,7 +27,7 @@ from heylook_llm import core
 from heylook_llm.worker.__main__ import Engine, Mark, Outlet, Prepared
 from heylook_llm.worker.prepare import Model
 from heylook_llm.worker.providers.llama_cpp import open_model
-from heylook_llm.worker.providers.llama_cpp_load import physical_cores
+from heylook_llm.worker.providers.llama_cpp_threads import physical_cores
 
 PROMPT_TOKENS = 16
 

@@ -24,6 +24,7 @@ from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floa
 from heylook_llm.worker.providers.llama_cpp_load import Opening, start_backend
 from heylook_llm.worker.providers.llama_cpp_native import Batch, Log, Logits, metadata_of
 from heylook_llm.worker.providers.llama_cpp_sampling import Samplers, Slot
+from heylook_llm.worker.providers.llama_cpp_threads import bound_spinning
 from heylook_llm.worker.providers.masks import Guided, Masks, MaskThread
 
 NO_TOKEN: Final = -1
@@ -48,6 +49,7 @@ _FILE_KEYS: Final = {
 
 def open_model(load: core.Load, progress: Callable[[float], None]) -> "LlamaCpp":
     """The provider of a Load frame. Raises LoadFailed; ImportError where llama-cpp-python is missing."""
+    bound_spinning()
     native: Any = importlib.import_module("llama_cpp.llama_cpp")
     return LlamaCpp(native, load, progress)
 

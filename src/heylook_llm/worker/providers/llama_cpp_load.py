@@ -12,12 +12,12 @@ from heylook_llm import core
 from heylook_llm.errors import LoadFailed
 from heylook_llm.worker.providers.llama_cpp_devices import Devices
 from heylook_llm.worker.providers.llama_cpp_native import Log, metadata_of
+from heylook_llm.worker.providers.llama_cpp_threads import threads_for
 
 KV_MEMORY_SHARE: Final = 0.5
 """Of the memory that is free after loading: what the pool takes at most when nobody sets its size."""
 GPU_RESERVE_BYTES: Final = 512 << 20
 """Of each GPU's free memory: left for compute buffers."""
-WEIGHTS_PER_THREAD_BYTES: Final = 16 << 20
 CELL_PADDING: Final = 256
 """llama.cpp rounds the pool up to this."""
 
@@ -199,7 +199,8 @@ class Opening:
         params.n_seq_max = self.n_parallel
         params.n_outputs_max = n_outputs
         params.kv_unified = True
-        params.n_threads = int(options.get("n_threads") or self._threads(model))
+        weights = int(self._native.llama_model_size(model))
+        params.n_threads = int(options.get("n_threads") or threads_for(weights))
         params.n_threads_batch = int(options.get("n_threads_batch") or params.n_threads)
         params.offload_kqv = bool(options.get("offload_kqv", True))
         params.swa_full = bool(options.get("swa_full", True))
@@ -217,11 +218,6 @@ class Opening:
                 setattr(params, name, options[name])
         params.op_offload = bool(options.get("op_offload", True))
         return params
-
-    def _threads(self, model: Any) -> int:
-        """The physical cores, but few for a small model: its threads would mostly wait for each other."""
-        worth = 1 + int(self._native.llama_model_size(model)) // WEIGHTS_PER_THREAD_BYTES
-        return min(physical_cores(), worth)
 
 
 def start_backend(native: Any, options: dict[str, Any]) -> None:
@@ -242,12 +238,6 @@ def tensor_overrides(options: dict[str, Any]) -> dict[str, str]:
     layers = int(options.get("n_cpu_moe") or 0)
     experts = [_EXPERTS] if layers < 0 else [rf"blk\.{layer}{_EXPERTS}" for layer in range(layers)]
     return {**(options.get("override_tensor") or {}), **dict.fromkeys(experts, "CPU")}
-
-
-def physical_cores() -> int:
-    """Cores that this process may use; two threads of one core don't help llama.cpp."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
 
 
 def pool_bytes(free: int, gpu_free: int | None, gpu_share: float) -> int:
