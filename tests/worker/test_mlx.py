@@ -137,7 +137,9 @@ def test_a_kept_prefix_changes_nothing(case: tuple[Path, dict[str, Any]]) -> Non
     if options.get("cache_type") != "rotating" and folder.name in ("llama", "wide"):
         assert scheduler.cached_tokens >= 60 + 60
     if folder.name == "recurrent":
-        assert scheduler.cached_tokens == 0
+        assert scheduler.cached_tokens == 60, "where prompts part is known only from the second on"
+    if options.get("cache_type") == "rotating":
+        assert scheduler.cached_tokens == 0, "its results hang on how a prompt is cut up, so nothing is shared"
 
 
 def test_a_running_prefix_is_shared(folders: dict[str, Path]) -> None:

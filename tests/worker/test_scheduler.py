@@ -1,7 +1,6 @@
 """The Scheduler as a state machine over a simulated provider that counts cells naively and refuses what is wrong."""
 
 from collections.abc import Sequence as Seq
-from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -10,104 +9,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from heylook_llm import core
 from heylook_llm.worker.chunks import ALONE_NS, BESIDE_NS
-from heylook_llm.worker.guide import Guide
-from heylook_llm.worker.prefix import common_prefix
-from heylook_llm.worker.providers.base import Drawn, Feed, OutOfCells
+from heylook_llm.worker.providers.base import Feed, OutOfCells, Sharing
 from heylook_llm.worker.scheduler import Outcome, Planned, Scheduler
 from heylook_llm.worker.sequence import Sequence, State
+from tests.worker.simulated import END, Simulated, endless, next_token, run, simulated
 from tests.worker.tiers import MACHINES
 
 pytestmark = pytest.mark.unit
 
-END = 0
 STOP = 5
 """What ends the text of some sequences, as a stop string does: seen by the caller, not by the scheduler."""
-
-
-def next_token(tokens: Seq[int]) -> int:
-    """A model of few words: what follows depends on every token before, and now and then it is the end."""
-    mixed = 7
-    for token in tokens:
-        mixed = (mixed * 31 + token + 1) % 1009
-    return mixed % 23
-
-
-class Simulated:
-    """A provider whose cells are (content, place) held by sets of slots: shared cells count once."""
-
-    def __init__(self, slots: int, kv_tokens: int, *, partial: bool, shares: bool, shifts: bool) -> None:
-        self.cells: list[list[object]] = [[] for _ in range(slots)]
-        self.tokens: list[list[int]] = [[] for _ in range(slots)]
-        self.sampling: dict[int, core.Sampling] = {}
-        self.kv_tokens = kv_tokens
-        self.partial, self.shares, self.shifts = partial, shares, shifts
-        self.most_used = 0
-
-    @property
-    def used(self) -> int:
-        """Distinct cells."""
-        return len({id(cell) for cells in self.cells for cell in cells})
-
-    def add(
-        self,
-        slot: int,
-        sampling: core.Sampling,
-        prompt: Seq[int],
-        drawing: object = None,
-        guide: Guide | None = None,
-    ) -> None:
-        assert slot not in self.sampling, "the slot is in use"
-        self.sampling[slot] = sampling
-
-    def release(self, slot: int) -> None:
-        del self.sampling[slot]
-
-    def remove(self, slot: int, start: int = 0, end: int = -1) -> bool:
-        stop = None if end < 0 else end
-        if start > 0 and not self.partial:
-            return False
-        del self.cells[slot][start:stop]
-        del self.tokens[slot][start:stop]
-        return True
-
-    def share(self, source: int, target: int, end: int) -> bool:
-        assert not self.cells[target], "the slot isn't empty"
-        if not self.shares:
-            return False
-        self.cells[target] = self.cells[source][:end]
-        self.tokens[target] = self.tokens[source][:end]
-        return True
-
-    def shift(self, slot: int, start: int, end: int) -> bool:
-        return self.shifts and self.remove(slot, start, end)
-
-    def is_end(self, token: int) -> bool:
-        return token == END
-
-    def step(self, feeds: Seq[Feed]) -> list[Drawn]:
-        if self.used + sum(len(feed.tokens) for feed in feeds) > self.kv_tokens:
-            raise OutOfCells
-        drawn = []
-        for feed in feeds:
-            assert feed.slot in self.sampling, "fed without a sampler"
-            assert feed.start == len(self.tokens[feed.slot]), "positions aren't consecutive"
-            assert feed.tokens
-            self.tokens[feed.slot].extend(feed.tokens)
-            self.cells[feed.slot].extend(object() for _ in feed.tokens)
-            if feed.sample:
-                drawn += self.draws(feed)
-        self.most_used = max(self.most_used, self.used)
-        return drawn
-
-    def draws(self, feed: Feed) -> list[Drawn]:
-        """What follows the last sure token, and each guess that was right."""
-        drawn = []
-        for left in range(feed.drafts, -1, -1):
-            token = next_token(self.tokens[feed.slot][: feed.start + len(feed.tokens) - left])
-            drawn.append(Drawn(feed.slot, token))
-            if left and token != feed.tokens[-left]:
-                break
-        return drawn
+OPENINGS = ((), (1,) * 40, (1,) * 40 + (2,) * 35, (1,) * 20 + (3,) * 45)
+"""What prompts begin with: none, one, and two that go on from the middle and from the end of it."""
 
 
 class Guessing:
@@ -153,30 +66,39 @@ class Batching(RuleBasedStateMachine):
 
     @initialize(
         slots=st.integers(1, 5),
-        kv_tokens=st.integers(24, 120),
-        prefill=st.integers(1, 40),
-        retained=st.integers(0, 60),
-        can=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+        spare=st.integers(0, 3),
+        kv_tokens=st.integers(24, 400),
+        prefill=st.integers(1, 100),
+        retained=st.integers(0, 200),
+        kind=st.sampled_from([("any", None), ("any", None), ("whole", 0), ("whole", 8), ("none", None)]),
+        can=st.tuples(st.booleans(), st.booleans()),
         lost=st.sampled_from([0, 0, 3]),
         guessed=st.sampled_from([0, 3, 9]),
     )
     def start(  # noqa: PLR0917  # hypothesis passes them by name
         self,
         slots: int,
+        spare: int,
         kv_tokens: int,
         prefill: int,
         retained: int,
-        can: tuple[bool, bool, bool],
+        kind: tuple[Sharing, int | None],
+        can: tuple[bool, bool],
         lost: int,
         guessed: int,
     ) -> None:
         """A pool and a provider of any abilities, which may lose some cells to its own bookkeeping."""
-        self.provider = Simulated(slots, kv_tokens - lost, partial=can[0], shares=can[1], shifts=can[2])
+        sharing, reach = kind
+        self.provider = Simulated(
+            slots + spare, kv_tokens - lost, sharing=sharing, reach=reach, shares=can[0], shifts=can[1]
+        )
+        self.parallel = slots
         self.scheduler = Scheduler(
             self.provider,
-            slots=slots,
+            slots=slots + spare,
+            parallel=slots,
             kv_tokens=kv_tokens,
-            n_batch=32,
+            n_batch=64,
             prefill_tokens=prefill,
             retained_tokens=retained,
             speculation=Guessing(guessed) if guessed else None,
@@ -190,10 +112,11 @@ class Batching(RuleBasedStateMachine):
         self.ended: dict[Sequence, str] = {}
 
     @rule(
-        prompt=st.lists(st.integers(1, 3), min_size=1, max_size=30),
+        opening=st.sampled_from(OPENINGS),
+        rest=st.lists(st.integers(1, 3), min_size=1, max_size=30),
         n=st.integers(1, 3),
         max_tokens=st.integers(1, 30),
-        limit=st.integers(4, 120),
+        limit=st.integers(4, 400),
         priority=st.integers(-1, 1),
         ignore_eos=st.booleans(),
         shift=st.booleans(),
@@ -201,7 +124,8 @@ class Batching(RuleBasedStateMachine):
     )
     def submit(  # noqa: PLR0917  # hypothesis passes them by name
         self,
-        prompt: list[int],
+        opening: tuple[int, ...],
+        rest: list[int],
         n: int,
         max_tokens: int,
         limit: int,
@@ -212,22 +136,13 @@ class Batching(RuleBasedStateMachine):
     ) -> None:
         """A request of n choices."""
         limit = min(limit, self.kv_tokens)
-        prompt = prompt[: limit - 1]
+        prompt = [*opening, *rest][: limit - 1]
         self.requests += 1
-        leader: Sequence | None = None
         sampling = core.Sampling(max_tokens=max_tokens, ignore_eos=ignore_eos)
         for choice in range(n):
             sequence = Sequence(
-                self.requests,
-                choice,
-                prompt,
-                sampling,
-                limit_tokens=limit,
-                priority=priority,
-                shift=shift,
-                leader=leader,
+                self.requests, choice, prompt, sampling, limit_tokens=limit, priority=priority, shift=shift
             )
-            leader = leader or sequence
             self.expected[sequence] = None if shift else alone(prompt, sampling, limit)
             if stops:
                 self.stopping.add(sequence)
@@ -285,7 +200,7 @@ class Batching(RuleBasedStateMachine):
         prompt_tokens = sum(len(feed.tokens) for feed in feeds) - len(decoding) - drafts
         assert prompt_tokens <= self.scheduler.prompt_limit(len(decoding))
         assert (len(decoding), prompt_tokens, drafts) == self.scheduler.composition
-        assert prompt_tokens + len(decoding) + drafts <= 32
+        assert prompt_tokens + len(decoding) + drafts <= 64
 
     def take(self, outcome: Outcome) -> None:
         """Book a token; a sequence ends once."""
@@ -314,14 +229,34 @@ class Batching(RuleBasedStateMachine):
             assert self.scheduler.ledger.held(slot) == len(cells)
 
     @invariant()
-    def cells_hold_what_was_said(self) -> None:
-        """Of a sequence whose cells were never moved: its first tokens."""
+    def slots_hold_what_the_books_say(self) -> None:
+        """No cell lies in a slot that nobody knows of, and what may be shared is what computing it would give."""
         if not hasattr(self, "provider"):
             return
-        for sequence in self.scheduler.running:
-            assert sequence.computed == self.scheduler.ledger.held(sequence.slot)
-            if not sequence.shifted:
-                assert self.provider.tokens[sequence.slot] == sequence.tokens[: sequence.computed]
+        prefixes = self.scheduler.prefixes
+        running = {sequence.slot: sequence for sequence in self.scheduler.running}
+        for slot, tokens in enumerate(self.provider.tokens):
+            if slot in running:
+                sequence = running[slot]
+                assert slot not in prefixes
+                assert len(tokens) == sequence.computed
+                assert sequence.shifted or tokens == sequence.tokens[: sequence.computed]
+            else:
+                assert len(tokens) == (prefixes.length(slot) if slot in prefixes else 0)
+        known = [slot for first in (1, 2, 3) for slot, _ in prefixes.matches([first])]
+        assert all(self.provider.is_pure(slot) for slot in known)
+        assert not [slot for slot in known if slot in running and running[slot].shifted]
+
+    @invariant()
+    def nobody_waits_in_vain(self) -> None:
+        """Who waits for another's prompt waits for one that is ahead of it and computes on."""
+        if not hasattr(self, "provider"):
+            return
+        for sequence in self.scheduler.waiting:
+            leader = sequence.leader
+            if leader is not None and leader.state is State.RUNNING:
+                assert leader.order < sequence.order
+                assert leader.tokens[: sequence.awaited_tokens] == sequence.tokens[: sequence.awaited_tokens]
 
     @invariant()
     def every_one_is_somewhere(self) -> None:
@@ -331,7 +266,7 @@ class Batching(RuleBasedStateMachine):
         live = set(self.scheduler.live())
         for sequence in self.output:
             assert (sequence in live) != (sequence in self.ended)
-        assert len({s.slot for s in self.scheduler.running}) == len(self.scheduler.running)
+        assert len({s.slot for s in self.scheduler.running}) == len(self.scheduler.running) <= self.parallel
 
     def teardown(self) -> None:
         """Without new requests everything comes to its end: nothing starves."""
@@ -353,45 +288,18 @@ TestBatching = Batching.TestCase
 TestBatching.settings = settings(max_examples=MACHINES, stateful_step_count=30, deadline=None)
 
 
-def run(scheduler: Scheduler, provider: Simulated) -> list[Outcome]:
-    """Step until idle."""
-    outcomes: list[Outcome] = []
-    while not scheduler.idle:
-        try:
-            drawn = provider.step(scheduler.plan(0))
-        except OutOfCells:
-            scheduler.make_room()
-            continue
-        outcomes += scheduler.commit(drawn, 0, 1)
-    return outcomes
-
-
-def simulated(slots: int = 4, kv_tokens: int = 1000, **more: Any) -> tuple[Scheduler, Simulated]:
-    """A scheduler over a provider that can everything."""
-    provider = Simulated(slots, kv_tokens, partial=True, shares=True, shifts=True)
-    return Scheduler(provider, slots=slots, kv_tokens=kv_tokens, **more), provider
-
-
-def sequence(request: int, prompt: Seq[int], max_tokens: int = 5, priority: int = 0, **more: int) -> Sequence:
-    """A sequence that never ends by itself."""
-    sampling = core.Sampling(max_tokens=max_tokens, ignore_eos=True)
-    return Sequence(request, 0, prompt, sampling, limit_tokens=more.get("limit", 500), priority=priority)
-
-
 def test_higher_priority_goes_first_and_equal_ones_in_order() -> None:
     scheduler, provider = simulated(slots=1)
     for request, priority in ((1, 0), (2, -1), (3, 1), (4, 0)):
-        scheduler.submit(sequence(request, [1, 2], 1, priority), 0)
+        scheduler.submit(endless(request, [1, 2], 1, priority), 0)
     assert [outcome.sequence.request for outcome in run(scheduler, provider)] == [3, 1, 4, 2]
 
 
 def test_choices_compute_their_prompt_once() -> None:
     scheduler, provider = simulated()
-    leader = sequence(1, [1] * 100)
-    scheduler.submit(leader, 0)
-    for choice in (1, 2):
-        follower = Sequence(1, choice, [1] * 100, leader.sampling, limit_tokens=500, leader=leader)
-        scheduler.submit(follower, 0)
+    sampling = core.Sampling(max_tokens=5, ignore_eos=True)
+    for choice in range(3):
+        scheduler.submit(Sequence(1, choice, [1] * 100, sampling, limit_tokens=500), 0)
     run(scheduler, provider)
     assert scheduler.prompt_tokens == 100 + 1 + 1
     assert scheduler.cached_tokens == 99 * 2
@@ -399,10 +307,10 @@ def test_choices_compute_their_prompt_once() -> None:
 
 def test_a_following_turn_takes_over_what_the_last_one_computed() -> None:
     scheduler, provider = simulated()
-    first = sequence(1, list(range(1, 50)))
+    first = endless(1, list(range(1, 50)))
     scheduler.submit(first, 0)
     run(scheduler, provider)
-    second = sequence(2, [*first.tokens, 5, 6, 7])
+    second = endless(2, [*first.tokens, 5, 6, 7])
     scheduler.submit(second, 0)
     run(scheduler, provider)
     assert second.cached_tokens == len(first.tokens) - 1
@@ -411,7 +319,7 @@ def test_a_following_turn_takes_over_what_the_last_one_computed() -> None:
 
 def test_the_youngest_yields_when_cells_run_out() -> None:
     scheduler, provider = simulated(slots=2, kv_tokens=40)
-    old, young = sequence(1, [1] * 8, 25, limit=40), sequence(2, [2] * 8, 25, limit=40)
+    old, young = endless(1, [1] * 8, 25, limit=40), endless(2, [2] * 8, 25, limit=40)
     scheduler.submit(old, 0)
     scheduler.submit(young, 0)
     run(scheduler, provider)
@@ -435,7 +343,7 @@ def test_a_full_context_ends_with_length_or_shifts() -> None:
 def test_fewer_prompt_tokens_beside_decoding_sequences() -> None:
     scheduler, provider = simulated(kv_tokens=5000, prefill_tokens=512)
     assert scheduler.prompt_limit(0) == 64, "nothing is measured yet"
-    scheduler.submit(sequence(1, [1] * 1200, limit=4000), 0)
+    scheduler.submit(endless(1, [1] * 1200, limit=4000), 0)
     run(scheduler, provider)
     assert scheduler.prompt_limit(0) == 512
     assert scheduler.prompt_limit(3) == 128
@@ -443,7 +351,7 @@ def test_fewer_prompt_tokens_beside_decoding_sequences() -> None:
 
 def test_prompt_chunks_follow_the_measured_speed() -> None:
     scheduler, provider = simulated(kv_tokens=5000, prefill_tokens=512)
-    scheduler.submit(sequence(1, [1] * 3000, limit=4000), 0)
+    scheduler.submit(endless(1, [1] * 3000, limit=4000), 0)
     chunks = []
     for step in range(6):
         drawn = provider.step(scheduler.plan(0))
@@ -457,7 +365,7 @@ def test_prompt_chunks_follow_the_measured_speed() -> None:
 
 def test_prompt_chunks_grow_to_the_limit_on_a_fast_engine() -> None:
     scheduler, provider = simulated(kv_tokens=5000, prefill_tokens=512)
-    scheduler.submit(sequence(1, [1] * 1200, limit=4000), 0)
+    scheduler.submit(endless(1, [1] * 1200, limit=4000), 0)
     live = scheduler.live()[0]
     run(scheduler, provider)
     assert [chunk.tokens for chunk in live.chunks] == [64, 512, 512, 112]
@@ -466,17 +374,9 @@ def test_prompt_chunks_grow_to_the_limit_on_a_fast_engine() -> None:
 def test_retained_cells_are_trimmed_while_others_run() -> None:
     scheduler, provider = simulated(retained_tokens=30)
     for request in (1, 2):
-        scheduler.submit(sequence(request, [request] * 20), 0)
+        scheduler.submit(endless(request, [request] * 20), 0)
         run(scheduler, provider)
     assert scheduler.prefixes.total_tokens == 48, "what idles keeps all it has"
-    scheduler.submit(sequence(3, [9] * 20), 0)
+    scheduler.submit(endless(3, [9] * 20), 0)
     provider.step(scheduler.plan(0))
     assert scheduler.prefixes.total_tokens <= 30
-
-
-@pytest.mark.parametrize(
-    ("left", "right", "length"), [([], [1], 0), ([1], [2], 0), ([1, 2, 3], [1, 2, 4], 2), ([1, 2], [1, 2, 3], 2)]
-)
-def test_common_prefix(left: list[int], right: list[int], length: int) -> None:
-    assert common_prefix(left, right) == length
-    assert common_prefix([5] * 100 + left, [5] * 100 + right) == 100 + length

@@ -9,7 +9,7 @@ from heylook_llm.worker.providers.base import Drawn, Feed
 from heylook_llm.worker.scheduler import Scheduler
 from heylook_llm.worker.sequence import Sequence
 from heylook_llm.worker.speculate import Costs, Drafter, Speculator, Wanted
-from tests.worker.test_scheduler import Simulated
+from tests.worker.simulated import Simulated
 
 pytestmark = pytest.mark.unit
 
@@ -20,7 +20,7 @@ class Engine(Simulated):
     """Answers by a script for each prompt; a step takes `base` and `each` for every token, in milliseconds."""
 
     def __init__(self, base: float, each: float, slots: int = 4) -> None:
-        super().__init__(slots, 100_000, partial=True, shares=True, shifts=True)
+        super().__init__(slots, 100_000)
         self.base, self.each = base, each
         self.answers: dict[int, list[int]] = {}
         """By the prompt's first token, behind a prompt of any length."""

@@ -136,7 +136,8 @@ class Engine:
         info = model.info
         self.scheduler = Scheduler(
             model.provider,
-            slots=info.n_parallel,
+            slots=model.provider.slots,
+            parallel=info.n_parallel,
             kv_tokens=info.kv_tokens or info.n_ctx * info.n_parallel,
             n_batch=min(_number(options, "n_batch", 2048), info.kv_tokens or info.n_ctx),
             prefill_tokens=_number(options, "prefill_tokens", 512),

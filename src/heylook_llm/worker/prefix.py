@@ -1,30 +1,14 @@
-"""Which token prefixes are kept in the KV pool, who holds which cells, and what they cost."""
+"""Which token prefixes lie computed in the pool, in slots in use and in retained ones, and what keeping them costs."""
 
-from collections.abc import Sequence as Seq
 from typing import Final
 
 from heylook_llm import core
+from heylook_llm.worker.tree import Tree
 
 SLOWDOWN: Final = 0.10
 """How much slower a decoded token may become by retained cells, as a part of its own cost."""
 LEAST_BUDGET_TOKENS: Final = 512
 """Retained cells below this are within what the engine pads the attended span to, twice over."""
-
-
-def common_prefix(left: Seq[int], right: Seq[int]) -> int:
-    """How many leading tokens two sequences have in common; slices compare at the speed of C."""
-    low, high = 0, min(len(left), len(right))
-    if high == 0 or left[0] != right[0]:
-        return 0
-    if left[:high] == right[:high]:
-        return high
-    while high - low > 1:
-        middle = (low + high) // 2
-        if left[low:middle] == right[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 def retained_budget(info: core.ModelInfo) -> int:
@@ -39,92 +23,57 @@ def retained_budget(info: core.ModelInfo) -> int:
     return max(LEAST_BUDGET_TOKENS, int(cells))
 
 
-class Ledger:
-    """Which cells of the pool each slot holds. A cell that several slots share counts once."""
-
-    def __init__(self, slots: int) -> None:
-        self.used = 0
-        self._holders: list[int] = []
-        self._free: list[int] = []
-        self._cells: list[list[int]] = [[] for _ in range(slots)]
-
-    def held(self, slot: int) -> int:
-        """Cells that a slot holds, its own and shared."""
-        return len(self._cells[slot])
-
-    def exclusive(self, slot: int) -> int:
-        """Cells that would become free if the slot were forgotten."""
-        return sum(1 for cell in self._cells[slot] if self._holders[cell] == 1)
-
-    def extend(self, slot: int, count: int) -> None:
-        """The slot gets new cells at its end."""
-        cells = self._cells[slot]
-        self.used += count
-        for _ in range(count):
-            if self._free:
-                cell = self._free.pop()
-                self._holders[cell] = 1
-            else:
-                cell = len(self._holders)
-                self._holders.append(1)
-            cells.append(cell)
-
-    def share(self, source: int, target: int, end: int) -> None:
-        """The empty slot `target` holds the first `end` cells of `source` too."""
-        shared = self._cells[source][:end]
-        for cell in shared:
-            self._holders[cell] += 1
-        self._cells[target] = shared
-
-    def remove(self, slot: int, start: int = 0, end: int | None = None) -> None:
-        """The slot gives up its cells [start, end)."""
-        cells = self._cells[slot]
-        for cell in cells[start:end]:
-            self._holders[cell] -= 1
-            if self._holders[cell] == 0:
-                self._free.append(cell)
-                self.used -= 1
-        del cells[start:end]
-
-
 class Prefixes:
-    """The tokens whose cells lie in slots that no sequence uses, oldest use first."""
+    """The tokens of every slot's cells: of running sequences their prompts, of retained slots all."""
 
     def __init__(self) -> None:
-        self._tokens: dict[int, list[int]] = {}
+        self._tree: Tree[int] = Tree()
+        self._retained: dict[int, None] = {}
 
     def __len__(self) -> int:
-        return len(self._tokens)
+        return len(self._retained)
 
     def __contains__(self, slot: int) -> bool:
-        return slot in self._tokens
+        return slot in self._retained
 
     @property
     def total_tokens(self) -> int:
         """Cells held by retained slots; shared ones count for each."""
-        return sum(map(len, self._tokens.values()))
+        return sum(map(self._tree.length, self.slots()))
+
+    def enter(self, slot: int, tokens: list[int]) -> None:
+        """A sequence in this slot computes these tokens."""
+        self._retained.pop(slot, None)
+        self._tree.add(slot, tokens)
 
     def retain(self, slot: int, tokens: list[int]) -> None:
-        """The slot's cells hold these tokens and stay."""
-        self._tokens[slot] = tokens
+        """The slot's cells hold these tokens and stay, though no sequence uses them."""
+        self.enter(slot, tokens)
+        self._retained[slot] = None
 
     def forget(self, slot: int) -> None:
-        """The slot's cells are gone or in use again."""
-        self._tokens.pop(slot, None)
+        """The slot's cells are gone, or not what computing its tokens would give."""
+        self._retained.pop(slot, None)
+        self._tree.remove(slot)
+
+    def touch(self, slot: int) -> None:
+        """A retained slot was used."""
+        if slot in self._retained:
+            del self._retained[slot]
+            self._retained[slot] = None
 
     def slots(self) -> list[int]:
         """Retained slots, the one unused for longest first."""
-        return list(self._tokens)
+        return list(self._retained)
 
     def length(self, slot: int) -> int:
         """Tokens retained in a slot."""
-        return len(self._tokens[slot])
+        return self._tree.length(slot)
 
-    def best(self, tokens: list[int]) -> tuple[int, int]:
-        """(slot, length) of the retained slot with the longest common prefix; (-1, 0): none."""
-        found, longest = -1, 0
-        for slot, kept in self._tokens.items():
-            length = common_prefix(kept, tokens)
-            if length > longest:
-                found, longest = slot, length
-        return found, longest
+    def matches(self, tokens: list[int]) -> list[tuple[int, int]]:
+        """(slot, tokens in common) of every slot that begins alike, the longest in common first."""
+        return list(self._tree.matches(tokens))
+
+    def has(self, tokens: list[int]) -> bool:
+        """Whether a retained slot holds just these tokens."""
+        return any(length == len(tokens) and slot in self for slot, length in self._tree.whole(tokens))

@@ -106,7 +106,6 @@ class Model:
             tokenized_ns = self._now_ns()
             echoed = tuple(tokenized.tokens) if request.echo else ()
             echoed_text = self.pieces.join(echoed)
-            leader: Sequence | None = None
             for j in range(request.n):
                 sequence = Sequence(
                     number,
@@ -116,13 +115,11 @@ class Model:
                     limit_tokens=self._limit(request),
                     priority=request.priority,
                     shift=request.shift,
-                    leader=leader,
                     stamps=_stamps(request, tokenized, tokenized_ns),
                     draft_limit=request.draft_limit,
                     prediction=prediction,
                     guide=self._constraints.guide(request.constraint) if request.constraint is not None else None,
                 )
-                leader = leader or sequence
                 decoder = self._decoder(sequence, prompt, tokenized.reasoning)
                 choices.append(Choice(sequence, decoder, echoed, echoed_text))
         return choices

@@ -15,18 +15,25 @@ sequence may take several draws of it. Guesses fill only what the step and the p
 import bisect
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from heylook_llm import core
+from heylook_llm.worker.cells import Ledger
 from heylook_llm.worker.chunks import Chunks
 from heylook_llm.worker.guide import Guide
-from heylook_llm.worker.prefix import Ledger, Prefixes, common_prefix
-from heylook_llm.worker.providers.base import Drawn, Feed
+from heylook_llm.worker.prefix import Prefixes
+from heylook_llm.worker.providers.base import Drawn, Feed, Sharing
 from heylook_llm.worker.sequence import End, Sequence, State
+
+LEAST_SHARED_TOKENS: Final = 32
+"""Fewer tokens are computed again rather than waited for: a step costs more than its share of them."""
 
 
 class Memory(Protocol):
     """The part of a Provider that a decision needs an answer from."""
+
+    sharing: Sharing
+    """Which parts of a slot's cells can be shared or kept."""
 
     def add(
         self,
@@ -108,12 +115,16 @@ class Scheduler:
         *,
         slots: int,
         kv_tokens: int,
+        parallel: int | None = None,
         n_batch: int = 2048,
         prefill_tokens: int = 512,
         retained_tokens: int = 0,
         speculation: Speculation | None = None,
     ) -> None:
-        """`retained_tokens`: cells that ended sequences may keep while others run; what idles keeps all it has."""
+        """`parallel`: sequences that may run at once; the other slots only keep prefixes.
+
+        `retained_tokens`: cells that only ended sequences hold and may keep while others run; what idles keeps all.
+        """
         self.running: list[Sequence] = []
         self.waiting: list[Sequence] = []
         self.advanced: list[Sequence] = []
@@ -130,14 +141,15 @@ class Scheduler:
         self._kv_tokens = kv_tokens
         self._room = kv_tokens
         """Cells that can really be had: fewer once the provider ran out earlier than the books say, until idle."""
-        self._n_batch = max(n_batch, slots)
+        self._parallel = min(slots, parallel or slots)
+        self._n_batch = max(n_batch, self._parallel)
         self._prefill_tokens = max(1, min(prefill_tokens, self._n_batch))
         self._retained_tokens = retained_tokens
         self._in_slot: list[Sequence | None] = [None] * slots
         self._requests: dict[int, list[Sequence]] = {}
         self._arrivals = 0
-        self._blocked = False
-        """The first of the waiting didn't fit, and nothing has ended or come since."""
+        self._blocked: Sequence | None = None
+        """The first of the waiting that didn't fit; nothing has ended or come since."""
         self._chunks = Chunks(self._prefill_tokens)
         self._speculation = speculation
         self._planned: list[Planned] = []
@@ -148,7 +160,7 @@ class Scheduler:
         """Queue a sequence; its prompt is shorter than its limit, and its limit at most the pool."""
         sequence.arrival = self._arrivals
         self._arrivals += 1
-        self._blocked = False
+        self._blocked = None
         sequence.stamps.queued_ns = now_ns
         self._requests.setdefault(sequence.request, []).append(sequence)
         bisect.insort(self.waiting, sequence, key=_order)
@@ -209,12 +221,14 @@ class Scheduler:
         return sum(planned.tokens for planned in self._planned)
 
     def _plan(self, now_ns: int) -> list[Feed]:
-        if self.waiting and not self._blocked:
+        if self.waiting:
             self._admit(now_ns)
         feeds: list[Feed] = []
         planned = self._planned = []
         prefilling: list[Sequence] = []
         for sequence in self.running:
+            if sequence.stops:
+                self._checkpoint(sequence)
             if sequence.decoding:
                 feeds.append(Feed(sequence.slot, sequence.computed, (sequence.tokens[-1],), True))
                 planned.append(Planned(sequence, 1, True))
@@ -250,11 +264,14 @@ class Scheduler:
         return min(self._chunks.limit(beside=decoding > 0), self._n_batch - decoding)
 
     def _plan_prompts(self, prefilling: list[Sequence], feeds: list[Feed], budget: int) -> None:
-        for sequence in prefilling:
+        """Prompt tokens in the order of arrival: whoever waits for another's prompt loses nothing to later ones."""
+        for sequence in sorted(prefilling, key=_order):
             if budget <= 0:
                 return
             start = sequence.computed
             count = min(sequence.pending_tokens, budget)
+            if sequence.stops:
+                count = min(count, sequence.stops[0] - start)
             sample = start + count == len(sequence.tokens)
             feeds.append(Feed(sequence.slot, start, tuple(sequence.tokens[start : start + count]), sample))
             self._planned.append(Planned(sequence, count, sample))
@@ -385,12 +402,12 @@ class Scheduler:
 
     def _leave_slot(self, sequence: Sequence, *, keep: bool) -> None:
         slot = sequence.slot
-        self._blocked = False
+        self._blocked = None
         self._take_back(sequence)
         self.running.remove(sequence)
         sequence.drawing = self._memory.release(slot)
         self._in_slot[slot] = None
-        if keep and sequence.computed and not sequence.shifted:
+        if keep and sequence.computed and not sequence.shifted and self._memory.sharing != "none":
             self.prefixes.retain(slot, sequence.tokens[: sequence.computed])
             if self.running:
                 self._trim()
@@ -408,11 +425,9 @@ class Scheduler:
 
     def _trim(self) -> None:
         """While sequences run, retained cells slow them down: keep the latest within the budget."""
-        total = self.prefixes.total_tokens
         for slot in self.prefixes.slots():
-            if total <= self._retained_tokens:
+            if self.ledger.freed(self.prefixes.slots()) <= self._retained_tokens:
                 return
-            total -= self.prefixes.length(slot)
             self._drop(slot)
 
     def _shift(self, sequence: Sequence) -> bool:
@@ -424,8 +439,13 @@ class Scheduler:
         self._take_back(sequence)
         slot, end = sequence.slot, keep + discard
         del sequence.tokens[keep:end]
+        sequence.stops.clear()
+        for waiting in self.waiting:
+            if waiting.leader is sequence:
+                waiting.leader = None
         sequence.stamps.dropped_tokens += discard
-        alone = self.ledger.exclusive(slot) == self.ledger.held(slot)
+        self.prefixes.forget(slot)
+        alone = self.ledger.freed((slot,)) == self.ledger.held(slot)
         if alone and sequence.computed >= end and self._memory.shift(slot, keep, end):
             self.ledger.remove(slot, keep, end)
             sequence.computed -= discard
@@ -440,17 +460,24 @@ class Scheduler:
     # ---- admission ---------------------------------------------------------------------------------------------------
 
     def _admit(self, now_ns: int) -> None:
-        """Give slots to the waiting, in order; the first that doesn't fit holds back those behind it."""
+        """Give slots to the waiting, in order; the first that doesn't fit holds back those behind it.
+
+        Whoever waits for what another is computing keeps its place: a slot, and the cells that it will need.
+        """
+        coming = pledged = 0
         for sequence in list(self.waiting):
-            if len(self.running) == len(self._in_slot):
+            if sequence is self._blocked or len(self.running) + coming >= self._parallel:
                 return
-            if _waits_for_leader(sequence):
-                continue
-            if not self._enter_slot(sequence):
-                self._blocked = True
+            found = [] if _awaits(sequence) else self._matches(sequence)
+            if _awaits(sequence):
+                coming += 1
+                pledged += len(sequence.tokens) - sequence.awaited_tokens
+            elif self._enter_slot(sequence, found, pledged):
+                self.waiting.remove(sequence)
+                self._start(sequence, now_ns)
+            else:
+                self._blocked = sequence
                 return
-            self.waiting.remove(sequence)
-            self._start(sequence, now_ns)
 
     def _start(self, sequence: Sequence, now_ns: int) -> None:
         if sequence.stamps.admitted_ns is None:
@@ -460,35 +487,58 @@ class Scheduler:
         sequence.state = State.RUNNING
         self.running.append(sequence)
         self._in_slot[sequence.slot] = sequence
+        self.prefixes.enter(sequence.slot, sequence.tokens)
         sampling = sequence.remaining_sampling()
         self._memory.add(sequence.slot, sampling, sequence.tokens, sequence.drawing, sequence.guide)
         sequence.drawing = None
         self._trim()
 
-    def _enter_slot(self, sequence: Sequence) -> bool:
-        """Choose a slot and what of its prompt is taken over; False: there is no room now."""
-        source, length = self._longest_match(sequence)
-        if not self._fits(len(sequence.tokens) - length, spared=source):
-            return False
-        slot = self._free_slot(source, length)
-        kept = self._take_over(slot, length) if slot == source else self._share(source, slot, length)
-        if kept < length and not self._fits(len(sequence.tokens), spared=slot):
-            return False
-        length = kept
-        sequence.slot = slot
-        sequence.computed = length
-        return True
+    def _matches(self, sequence: Sequence) -> list[tuple[int, int]]:
+        """(slot, computed tokens in common), the most first; the last token is computed anew, for its logits.
 
-    def _longest_match(self, sequence: Sequence) -> tuple[int, int]:
-        """(slot, tokens) of the longest computed prefix, retained or running; the last token is computed anew."""
+        Where a running sequence is just computing more of the same, the sequence is set to wait for it: that one comes
+        before in every step, so computing the same beside it could not be done earlier.
+        """
+        sequence.leader = None
+        if self._memory.sharing == "none":
+            return []
         most = len(sequence.tokens) - 1
-        slot, length = self.prefixes.best(sequence.tokens)
-        for other in self.running:
-            if min(other.computed, most) > length and not other.shifted:
-                common = min(other.computed, common_prefix(other.tokens, sequence.tokens))
-                if common > length:
-                    slot, length = other.slot, common
-        return (slot, min(length, most)) if min(length, most) > 0 else (-1, 0)
+        found: list[tuple[int, int]] = []
+        ready = promised = 0
+        matches = self.prefixes.matches(sequence.tokens)
+        for slot, common in matches:
+            other = self._in_slot[slot]
+            useful = min(common, most)
+            length = useful if other is None else min(useful, other.computed)
+            found.append((slot, length))
+            if self._is_sure(slot, length):
+                ready = max(ready, length)
+            if other is not None and other.computed < useful and useful > promised and other.order < sequence.order:
+                promised = useful
+                sequence.leader, sequence.awaited_tokens = other, useful
+        leader = sequence.leader
+        if leader is not None and promised - ready < LEAST_SHARED_TOKENS and leader.request != sequence.request:
+            sequence.leader = None
+        if self._memory.sharing == "whole":
+            _set_stop(sequence, max((min(common, most) for _, common in matches), default=0))
+        return sorted((match for match in found if match[1]), key=lambda match: -match[1])
+
+    def _enter_slot(self, sequence: Sequence, found: list[tuple[int, int]], pledged: int) -> bool:
+        """Choose a slot and what of its tokens is taken over; False: there is no room now, beside `pledged` cells."""
+        wanted = len(sequence.tokens) + pledged
+        for source, length in found:
+            if not self._fits(wanted - length, spared=source):
+                return False
+            slot = self._slot_with(source, length)
+            if slot is not None:
+                sequence.slot, sequence.computed = slot, length
+                return True
+        if not self._fits(wanted, spared=-1):
+            return False
+        empty = self._empty_slot(spared=-1)
+        assert empty is not None, "fewer slots than sequences that may run"
+        sequence.slot, sequence.computed = empty, 0
+        return True
 
     def _fits(self, missing: int, spared: int) -> bool:
         """Whether so many more tokens fit beside what runs; drops retained prefixes for it, all but `spared`."""
@@ -498,7 +548,7 @@ class Scheduler:
             return True
         reserved = sum(other.pending_tokens for other in self.running)
         wanted = missing + reserved + 1 + len(self.running)
-        spendable = sum(self.ledger.exclusive(slot) for slot in self.prefixes.slots() if slot != spared)
+        spendable = self.ledger.freed(slot for slot in self.prefixes.slots() if slot != spared)
         if self.ledger.used - spendable + wanted > self._room:
             return False
         self._drop_until(wanted, spared)
@@ -511,44 +561,79 @@ class Scheduler:
             if slot != spared:
                 self._drop(slot)
 
-    def _free_slot(self, source: int, length: int) -> int:
-        """The matched slot if it is free and mostly matched, else an empty one, else the one unused for longest."""
-        free = source in self.prefixes
-        if free and length * 2 >= self.prefixes.length(source):
+    def _slot_with(self, source: int, length: int) -> int | None:
+        """A slot that holds the first cells of `source`: one that shares them, or itself where that loses little."""
+        held = self.ledger.held(source)
+        if held < length:  # dropped since, for its cells
+            return None
+        kept = source in self.prefixes and self._is_sure(source, length)
+        if kept and held - length < LEAST_SHARED_TOKENS and self._memory.sharing == "any" and self._cut(source, length):
             return source
+        target = self._empty_slot(spared=source)
+        if target is not None and self._share(source, target, length):
+            return target
+        return source if kept and self._cut(source, length) else None
+
+    def _is_sure(self, slot: int, length: int) -> bool:
+        """Whether so many of a slot's cells can surely be shared or kept."""
+        return self._memory.sharing == "any" or length == self.ledger.held(slot)
+
+    def _empty_slot(self, spared: int) -> int | None:
+        """A slot without cells, if need be the retained one unused for longest; None: there is only `spared`."""
         for slot, sequence in enumerate(self._in_slot):
             if sequence is None and slot not in self.prefixes:
                 return slot
-        oldest = next((slot for slot in self.prefixes.slots() if slot != source), source)
-        if oldest != source:
+        oldest = next((slot for slot in self.prefixes.slots() if slot != spared), None)
+        if oldest is not None:
             self._drop(oldest)
         return oldest
 
-    def _share(self, source: int, slot: int, length: int) -> int:
-        """Share a prefix into an empty slot; returns its length, 0 where this model can't."""
-        if not length or not self._memory.share(source, slot, length):
-            return 0
-        self.ledger.share(source, slot, length)
-        return length
+    def _share(self, source: int, target: int, length: int) -> bool:
+        """Share a prefix into an empty slot; False: this model can't."""
+        if not self._memory.share(source, target, length):
+            return False
+        self.ledger.share(source, target, length)
+        self.prefixes.touch(source)
+        return True
 
-    def _take_over(self, slot: int, length: int) -> int:
-        """Keep the first `length` cells of a retained slot; returns how many were kept, 0 where it can't be cut."""
-        self.prefixes.forget(slot)
-        if length == self.ledger.held(slot):
-            return length
-        if length and self._memory.remove(slot, length):
+    def _cut(self, slot: int, length: int) -> bool:
+        """Take a retained slot into use, with only the first of its cells; False: it can't be cut."""
+        if length < self.ledger.held(slot):
+            if not self._memory.remove(slot, length):
+                return False
             self.ledger.remove(slot, length)
-            return length
-        self._memory.remove(slot)
-        self.ledger.remove(slot)
-        return 0
+        self.prefixes.forget(slot)
+        return True
+
+    # ---- boundaries --------------------------------------------------------------------------------------------------
+
+    def _checkpoint(self, sequence: Sequence) -> None:
+        """Keep what a sequence has computed up to a boundary, where prompts part: later it can't be cut there."""
+        reached = [stop for stop in sequence.stops if stop <= sequence.computed]
+        del sequence.stops[: len(reached)]
+        tokens = sequence.tokens[: sequence.computed]
+        if sequence.computed not in reached or self.prefixes.has(tokens):
+            return
+        slot = self._empty_slot(spared=-1)
+        if slot is not None and self._share(sequence.slot, slot, sequence.computed):
+            self.prefixes.retain(slot, tokens)
 
 
 def _order(sequence: Sequence) -> tuple[int, int]:
     return sequence.order
 
 
-def _waits_for_leader(sequence: Sequence) -> bool:
-    """Whether an earlier choice is just computing the prompt that this one will share."""
+def _awaits(sequence: Sequence) -> bool:
+    """Whether another is just computing a prefix that this one will share."""
     leader = sequence.leader
-    return leader is not None and leader.state is State.RUNNING and leader.computed < sequence.prompt_tokens - 1
+    return leader is not None and leader.state is State.RUNNING and leader.computed < sequence.awaited_tokens
+
+
+def _set_stop(sequence: Sequence, boundary: int) -> None:
+    """Let a prompt's computation pause where others part from it, to be shared or kept there whole."""
+    if boundary < LEAST_SHARED_TOKENS:
+        boundary = 0
+    if sequence.leader is not None:
+        boundary, sequence = sequence.awaited_tokens, sequence.leader
+    if boundary > sequence.computed and boundary not in sequence.stops:
+        bisect.insort(sequence.stops, boundary)

@@ -46,6 +46,7 @@ class Sequence:
     __slots__ = (
         "accepted_tokens",
         "arrival",
+        "awaited_tokens",
         "batch_sizes",
         "cached_tokens",
         "choice",
@@ -72,6 +73,7 @@ class Sequence:
         "stamps",
         "state",
         "stop_tokens",
+        "stops",
         "tokens",
     )
 
@@ -85,15 +87,13 @@ class Sequence:
         limit_tokens: int,
         priority: int = 0,
         shift: bool = False,
-        leader: "Sequence | None" = None,
         stamps: Stamps | None = None,
         draft_limit: int | None = None,
         prediction: tuple[int, ...] = (),
         guide: Guide | None = None,
     ) -> None:
-        """`leader` is an earlier choice with the same prompt, whose prefill this one waits for and shares.
+        """`draft_limit`: most tokens guessed at once, 0: none, None: as configured; `prediction`: to guess from.
 
-        `draft_limit`: most tokens guessed at a time, 0: none, None: as configured; `prediction`: tokens to guess from.
         `guide`: what a constraint allows of it; the provider asks and advances it.
         """
         self.request = request
@@ -104,7 +104,6 @@ class Sequence:
         self.limit_tokens = limit_tokens
         self.priority = priority
         self.shift = shift
-        self.leader = leader
         self.guide = guide
         self.stamps = stamps if stamps is not None else Stamps()
         self.max_tokens = sampling.max_tokens if sampling.max_tokens is not None else 1 << 62
@@ -113,6 +112,11 @@ class Sequence:
         """What a context shift leaves at the start: Ollama's default of num_keep."""
         self.shifted = False
         """Its cells were moved in place: not what computing its tokens would give, so not for others."""
+        self.leader: Sequence | None = None
+        """The running sequence whose prompt this one waits for, to share its first `awaited_tokens`."""
+        self.awaited_tokens = 0
+        self.stops: list[int] = []
+        """Where the computation of its prompt pauses, because others' prompts part from it there; in order."""
         self.state = State.WAITING
         self.slot = -1
         self.computed = 0

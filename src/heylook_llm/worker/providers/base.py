@@ -4,12 +4,12 @@ A provider knows tokens and KV cells; nothing of HTTP, dialects, queues or text.
 `control` and `special` are called from one thread, the step loop's. `encode` may be called from others at the same
 time.
 
-The provider owns the *slots*: sequence ids 0 .. n_slots - 1 in the engine's KV memory. The scheduler decides what is in
+The provider owns the *slots*: sequence ids 0 .. slots - 1 in the engine's KV memory. The scheduler decides what is in
 each slot and what one step computes; the provider computes it.
 """
 
 from collections.abc import Sequence as Seq
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -67,10 +67,20 @@ class OutOfCells(Exception):
     """The pool has no room for this step's tokens; nothing was computed. The scheduler makes room and tries again."""
 
 
+Sharing = Literal["any", "whole", "none"]
+"""What of a slot's cells may be shared or kept: any first part; all of them, parts only sometimes; nothing.
+
+The whole: of a recurrent state, or behind a sliding window. Nothing: where results hang on how a prompt was cut up.
+"""
+
+
 class Provider(Protocol):
     """Loaded weights."""
 
     info: core.ModelInfo
+    slots: int
+    """Sequence ids: at least `info.n_parallel`; those beyond only keep prefixes."""
+    sharing: Sharing
     defaults: core.Sampling
     """What a request that says nothing gets: the configuration's, else the model file's."""
     engine_defaults: core.Sampling

@@ -27,10 +27,10 @@ import numpy as np
 
 from heylook_llm import core
 from heylook_llm.errors import EngineError, LoadFailed
+from heylook_llm.worker.cells import Ledger
 from heylook_llm.worker.guide import Guide
-from heylook_llm.worker.prefix import Ledger
 from heylook_llm.worker.providers import defaults, fake_embedding, fake_script
-from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, shown
+from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, Sharing, shown
 from heylook_llm.worker.providers.choosing import Chooser, from_whole, logprobs
 from heylook_llm.worker.providers.fake_script import END_OF_TEXT, IM_END, N_VOCAB, Script, script_of
 
@@ -43,6 +43,8 @@ AGAIN: Final = 2.0
 MAX_TEXTS: Final = 64
 """Texts of one pass."""
 _ROWS: Final = 64
+SPARE_SLOTS: Final = 8
+"""Slots that only keep prefixes."""
 _CAPABILITIES: Final[dict[core.Pooling, tuple[str, ...]]] = {
     "": ("completion", "insert"),
     "mean": ("embedding",),
@@ -125,19 +127,21 @@ def _die(name: str) -> None:
 class Fake:
     """See the module's docstring."""
 
+    sharing: Sharing = "any"
     engine_defaults = core.Sampling()
     unsupported: frozenset[str] = frozenset()
     max_drafts = 64
 
     def __init__(self, options: dict[str, Any]) -> None:
         n_ctx = int(options.get("n_ctx") or 4096)
-        slots = int(options.get("n_parallel") or 8)
-        self._kv_tokens = int(options.get("kv_tokens") or n_ctx * slots)
+        n_parallel = int(options.get("n_parallel") or 8)
+        self.slots = n_parallel + SPARE_SLOTS
+        self._kv_tokens = int(options.get("kv_tokens") or n_ctx * n_parallel)
         self._prefill_rate = float(options.get("prefill_tokens_per_second") or 0)
         self._decode_rate = float(options.get("decode_tokens_per_second") or 0)
         self._reply: str | None = options.get("reply")
-        self._slots = [_Slot() for _ in range(slots)]
-        self._ledger = Ledger(slots)
+        self._slots = [_Slot() for _ in range(self.slots)]
+        self._ledger = Ledger(self.slots)
         self._ballast: list[bytearray] = []
         self._pooling: core.Pooling = options.get("pooling") or ""
         self.embedding: EmbeddingBounds | None = EmbeddingBounds(
@@ -152,7 +156,7 @@ class Fake:
             n_ctx,
             n_ctx_trained=n_ctx,
             kv_tokens=self._kv_tokens,
-            n_parallel=slots,
+            n_parallel=n_parallel,
             n_vocab=N_VOCAB,
             n_embedding=fake_embedding.WIDTH,
             chat_template="" if self._pooling else options.get("chat_template") or fake_script.TEMPLATE,

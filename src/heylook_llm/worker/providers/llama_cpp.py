@@ -20,7 +20,7 @@ from heylook_llm import core
 from heylook_llm.errors import EngineError, UnsupportedFeature
 from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.providers import defaults, llama_cpp_lora
-from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, shown
+from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, Sharing, shown
 from heylook_llm.worker.providers.llama_cpp_load import Opening, start_backend
 from heylook_llm.worker.providers.llama_cpp_native import Batch, Log, Logits, metadata_of
 from heylook_llm.worker.providers.llama_cpp_sampling import Samplers, Slot
@@ -77,19 +77,24 @@ class LlamaCpp:
         self._metadata = dict(metadata_of(native, self._model))
         self._n_parallel = opening.n_parallel
         self._n_ctx, kv_tokens = opening.sizes(self._model, self._metadata)
-        self._window = int(native.llama_model_n_swa(self._model)) > 0 and not options.get("swa_full", True)
-        recurrent = native.llama_model_is_recurrent(self._model) or native.llama_model_is_hybrid(self._model)
-        self.max_drafts = 0 if recurrent or self._window else self._n_parallel + DRAFTS
-        rows = self._n_parallel + self.max_drafts
-        self._context = opening.context(self._model, kv_tokens, rows)
+        self._recurrent = bool(
+            native.llama_model_is_recurrent(self._model) or native.llama_model_is_hybrid(self._model)
+        )
+        self._window = int(native.llama_model_n_swa(self._model))
+        """How far the layers of a sliding window look back; 0: there are none."""
+        self.sharing: Sharing = "whole" if self._recurrent or self._window else "any"
+        narrow = self._window > 0 and not options.get("swa_full", True)
+        self.slots = opening.slots(recurrent=self._recurrent, narrow=narrow)
+        self.max_drafts = 0 if self._recurrent or narrow else self._n_parallel + DRAFTS
+        rows = max(self.slots, self._n_parallel + self.max_drafts)  # llama.cpp's least is a row for each sequence id
+        self._context = opening.context(self._model, kv_tokens, slots=self.slots, n_outputs=rows)
         llama_cpp_lora.apply(native, self._model, self._context, options.get("lora") or (), load.model, self._log)
         self._memory = native.llama_get_memory(self._context)
         self._batch = Batch(native, opening.n_batch(kv_tokens))
         self._rows = Logits(native, self._context, self._n_vocab, rows)
         self._ends = frozenset(t for t in range(self._n_vocab) if native.llama_vocab_is_eog(self._vocab, t))
         self._samplers = Samplers(native, self._vocab, self._n_ctx, self._ends)
-        self._can_share = not recurrent and not self._window
-        self._can_shift = bool(native.llama_memory_can_shift(self._memory)) and not recurrent
+        self._can_shift = bool(native.llama_memory_can_shift(self._memory)) and not self._recurrent
         in_file = {field: self._metadata[key] for key, field in _FILE_KEYS.items() if key in self._metadata}
         self.defaults = defaults.of_model(options, in_file)
         self.info = self._describe(options)
@@ -203,17 +208,28 @@ class LlamaCpp:
         return self._slots.pop(slot, None)
 
     def remove(self, slot: int, start: int = 0, end: int = -1) -> bool:
-        """Forget cells; behind a sliding window the cells before the cut are gone, so nothing partial is left."""
-        if self._window and start > 0:
+        """Forget cells; those at the end only where what is left can be computed on from."""
+        if start > 0 and end < 0 and not self._is_whole(slot, start):
             return False
         return bool(self._native.llama_memory_seq_rm(self._memory, slot, start if start or end >= 0 else -1, end))
 
     def share(self, source: int, target: int, end: int) -> bool:
         """Both slots hold the same cells; nothing is copied."""
-        if not self._can_share:
+        if not self._is_whole(source, end):
             return False
         self._native.llama_memory_seq_cp(self._memory, source, target, 0, end)
         return True
+
+    def _is_whole(self, slot: int, end: int) -> bool:
+        """Whether the slot holds all that the token at position `end` looks back at.
+
+        A recurrent state is that of its newest token. Of layers with a sliding window llama.cpp reuses the cells that
+        the newest token can't see any more, and says from which position on it still has all.
+        """
+        native, memory = self._native, self._memory
+        if end == native.llama_memory_seq_pos_max(memory, slot) + 1:
+            return True
+        return not self._recurrent and native.llama_memory_seq_pos_min(memory, slot) <= max(0, end - self._window)
 
     def shift(self, slot: int, start: int, end: int) -> bool:
         """Drop positions and rotate the rest down."""

@@ -18,6 +18,12 @@ KV_MEMORY_SHARE: Final = 0.5
 """Of the memory that is free after loading: what the pool takes at most when nobody sets its size."""
 GPU_RESERVE_BYTES: Final = 512 << 20
 """Of each GPU's free memory: left for compute buffers."""
+MAX_SLOTS: Final = 256
+"""llama.cpp's LLAMA_MAX_SEQ."""
+SPARE_SLOTS: Final = 8
+"""Sequence ids that only keep prefixes: they cost nothing but the cells that they hold."""
+SPARE_STATES: Final = 2
+"""The same of a recurrent model, where each has the memory of a whole state."""
 CELL_PADDING: Final = 256
 """llama.cpp rounds the pool up to this."""
 
@@ -180,9 +186,16 @@ class Opening:
         share = self._log.layers_gpu / max(1, int(native.llama_model_n_layer(model)))
         return pool_bytes(free, self._devices.gpu_free_bytes(), min(1.0, share))
 
-    def context(self, model: Any, kv_tokens: int, n_outputs: int) -> Any:
+    def slots(self, *, recurrent: bool, narrow: bool) -> int:
+        """Sequence ids. A narrow window's own pool grows by the window for each."""
+        spare = SPARE_STATES if recurrent else 0 if narrow else SPARE_SLOTS
+        return min(MAX_SLOTS, self.n_parallel + spare)
+
+    def context(self, model: Any, kv_tokens: int, *, slots: int, n_outputs: int) -> Any:
         """A context of so many cells, of which a step may give `n_outputs` rows of logits. Raises LoadFailed."""
-        context = self._native.llama_init_from_model(model, self._context_params(model, kv_tokens, n_outputs))
+        params = self._context_params(model, kv_tokens, n_outputs)
+        params.n_seq_max = slots
+        context = self._native.llama_init_from_model(model, params)
         if not context:
             raise LoadFailed(
                 f"Model '{self._load.model}' can't be loaded with a context of {kv_tokens} tokens: {self._reason('')} "
@@ -196,7 +209,6 @@ class Opening:
         params.n_ctx = kv_tokens
         params.n_batch = self.n_batch(kv_tokens)
         params.n_ubatch = min(int(options.get("n_ubatch") or 512), params.n_batch)
-        params.n_seq_max = self.n_parallel
         params.n_outputs_max = n_outputs
         params.kv_unified = True
         weights = int(self._native.llama_model_size(model))

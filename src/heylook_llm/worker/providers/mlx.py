@@ -29,8 +29,8 @@ from heylook_llm import core
 from heylook_llm.catalog import safetensors_header
 from heylook_llm.catalog.mlx_folder import Folder
 from heylook_llm.errors import EngineError, UnsupportedFeature
+from heylook_llm.worker.cells import Ledger
 from heylook_llm.worker.guide import Guide
-from heylook_llm.worker.prefix import Ledger
 from heylook_llm.worker.providers import defaults, mlx_loading, mlx_states
 from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, shown
 from heylook_llm.worker.providers.choosing import Chooser, logprobs
@@ -44,6 +44,8 @@ loader: Any = importlib.import_module("mlx_lm.utils")
 KV_MEMORY_SHARE: Final = 0.5
 """Of the memory that is free after loading: what the pool takes at most when nobody sets its size."""
 LEAST_CELLS: Final = 256
+SPARE_SLOTS: Final = 8
+"""Slots that only keep prefixes."""
 DEVICE_CACHE_BYTES: Final = 512 << 20
 """Freed buffers that mlx keeps for later steps, where allocating takes time."""
 PROCESSOR_CACHE_BYTES: Final = 16 << 20
@@ -89,8 +91,10 @@ class Mlx:
         cell = mlx_loading.measured_cell_bytes(self._model, new, quantization, folder)
         self._n_ctx, kv_tokens = self._context_sizes(options, folder, cell)
         self._kv_tokens = kv_tokens
-        self._ledger = Ledger(self._n_parallel)
-        self._memory = Memory(self._model, new, self._n_parallel, quantization)
+        self.slots = self._n_parallel + SPARE_SLOTS
+        self._ledger = Ledger(self.slots)
+        self._memory = Memory(self._model, new, self.slots, quantization)
+        self.sharing = self._memory.sharing
         self._prefills_together = not self._on_processor
         self._choosers: dict[int, Chooser] = {}
         self._ahead: dict[int, int] = {}
@@ -220,7 +224,7 @@ class Mlx:
 
     def share(self, source: int, target: int, end: int) -> bool:
         """Copy cells. False where the caches can't be cut there, or the copies of all slots would outgrow the pool."""
-        held = sum(self._memory.length(slot) for slot in range(self._n_parallel))
+        held = sum(self._memory.length(slot) for slot in range(self.slots))
         if held + end > self._kv_tokens or not self._memory.share(source, target, end):
             return False
         self._ledger.share(source, target, end)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from typing import Any
 
+from heylook_llm.worker.providers.base import Sharing
 from heylook_llm.worker.providers.mlx_quantized import Quantization
 
 mx: Any = importlib.import_module("mlx.core")
@@ -78,7 +79,12 @@ class Memory:
         self._alone: dict[int, Caches] = {}
         self._undone: set[int] = set()
         """Slots whose row in a batch has one cell more than they hold: it is dropped when the row is taken out."""
-        self.can_undo = all(type(cache) is library.KVCache for cache in new())
+        caches = new()
+        self.can_undo = all(type(cache) is library.KVCache for cache in caches)
+        """Whether the newest cells can always be dropped: not of recurrent states, nor of a window that moved on."""
+        self.sharing: Sharing = "any" if self.can_undo else "whole"
+        if any(getattr(cache, "keep", 0) for cache in caches):  # its mask for many tokens leaves the kept ones out
+            self.sharing = "none"
         self._batches: dict[type, _Batch] = {}
         """By the kind of the first layer's cache: with quantization from a given length on there are two."""
 
