@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from heylook_llm import cli, config
 from heylook_llm.server import refused
 from heylook_llm.server.wire import ollama, openai, table
+from heylook_llm.worker.formats import families
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -296,6 +297,38 @@ def refusals() -> str:
     return grid(("Route", "Answer"), rows)
 
 
+MODELS: dict[str, str] = {
+    "hermes": "Qwen2.5, Qwen3, QwQ, Hermes, heylook-tiny, and what is not known otherwise",
+    "qwen-coder": "Qwen3-Coder, Qwen3.5, Nemotron 3, Step 3.5",
+    "seed": "Seed-OSS",
+    "glm": "GLM-4.5 to 4.7, Laguna",
+    "longcat": "LongCat",
+    "minimax": "MiniMax M2",
+    "deepseek": "DeepSeek V3, R1, V3.1",
+    "deepseek-dsml": "DeepSeek V3.2",
+    "kimi": "Kimi K2",
+    "mistral": "Mistral, Ministral, Devstral, Magistral",
+    "command-r": "Command R7B, Command A",
+    "phi": "Phi-4-mini",
+    "lfm2": "LFM2",
+    "function-gemma": "FunctionGemma",
+    "gemma": "Gemma 4",
+    "gemma-python": "templates that ask Gemma 3 for code",
+    "llama": "Llama 3.1 to 4",
+    "harmony": "gpt-oss",
+}
+
+
+def call_formats() -> str:
+    """Every family of tool calls, and what opens a call of it."""
+    rows = [
+        (one.name, (*one.openings, *(f"{lead} at the start" for lead in one.leads))) for one in families.TOOL_FORMATS
+    ]
+    rows.append(("harmony", ("<|channel|>commentary to=functions.",)))
+    told = [(f"`{name}`", MODELS[name], " ".join(f"`` {mark} ``" for mark in marks)) for name, marks in rows]
+    return grid(("Family", "Models", "What opens a call"), told)
+
+
 def grid(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     """A Markdown table."""
     lines = [heads, tuple("---" for _ in heads), *rows]
@@ -312,6 +345,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "mlx": lambda: keys(config.MlxConfig, config.SamplingDefaults),
     "sampling": lambda: keys(config.SamplingDefaults),
     "speculation": lambda: keys(config.Speculating),
+    "families": call_formats,
     "fake": lambda: keys(config.FakeConfig, config.SamplingDefaults, config.Speculating),
     "commands": commands,
     "openai": lambda: routes(openai.BODIES),

@@ -8,7 +8,7 @@ import pytest
 
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, EngineError, UnsupportedFeature
-from heylook_llm.worker.prompt import CHATML, DEADLINE_SECONDS, ChatTemplate, offered
+from heylook_llm.worker.prompt import CHATML, ChatTemplate, offered
 from heylook_llm.worker.providers.fake_script import TEMPLATE as HERMES
 from tests.worker.client import chat
 
@@ -204,7 +204,7 @@ def test_a_template_that_always_bursts_has_its_time_once(source: str) -> None:
     """What it can is found out in several renders, but the model's load must not take that many deadlines."""
     began = time.monotonic()
     assert template(source).capabilities()[:1] == ("chat",)
-    assert time.monotonic() - began < 2 * DEADLINE_SECONDS
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize(

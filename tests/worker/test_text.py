@@ -1,6 +1,5 @@
 """Tokens to events: however the text is cut into tokens, the same events' text comes out, and nothing is lost."""
 
-import itertools
 import json
 from typing import Any
 
@@ -9,9 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from heylook_llm import core
-from heylook_llm.worker.formats.families import Format
+from heylook_llm.worker.formats.formats import Marked
 from heylook_llm.worker.formats.parser import Parser, ReasoningMode
 from heylook_llm.worker.text import Decoder, Pieces
+from tests.worker.answers import Output, output_of
 from tests.worker.tiers import EXAMPLES
 
 pytestmark = pytest.mark.unit
@@ -19,36 +19,11 @@ pytestmark = pytest.mark.unit
 TOOLS = (core.Tool("weather"), core.Tool("add"))
 
 
-class Output:
-    """The events of a decoder, folded."""
-
-    def __init__(self, events: list[core.Event]) -> None:
-        self.events = events
-        self.text = "".join(event.text for event in events if isinstance(event, core.Text))
-        self.reasoning = "".join(event.text for event in events if isinstance(event, core.Reasoning))
-        self.calls: list[tuple[str, str]] = []
-        self.tokens: list[int] = []
-        for event in events:
-            assert not isinstance(event, core.Progress | core.Done | core.Failed)
-            self.tokens.extend(event.tokens)
-            if isinstance(event, core.ToolCallStart):
-                assert event.index == len(self.calls)
-                self.calls.append((event.name, ""))
-            if isinstance(event, core.ToolCallArgs):
-                name, arguments = self.calls[event.index]
-                self.calls[event.index] = (name, arguments + event.text)
-
-    @property
-    def parts(self) -> tuple[str, str, list[tuple[str, str]]]:
-        """What must not depend on the cuts."""
-        return self.text, self.reasoning, self.calls
-
-
 def parser(
     reasoning: ReasoningMode = "none", tools: tuple[core.Tool, ...] = (), parallel_calls: bool = True
 ) -> Parser | None:
     """The usual format's parser."""
-    return Format().parser(reasoning, tools, parallel=parallel_calls)
+    return Marked().parser(reasoning, tools, parallel=parallel_calls)
 
 
 def decode(
@@ -60,27 +35,7 @@ def decode(
     **options: Any,
 ) -> Output:
     """Feed the bytes as tokens that end at the cuts; one token per byte without them."""
-    edges = range(1, len(data)) if cuts is None else sorted({cut % (len(data) or 1) for cut in cuts} - {0})
-    pieces = [data[a:b] for a, b in itertools.pairwise([0, *edges, len(data)])]
-    decoder = Decoder(
-        0,
-        Pieces(pieces.__getitem__),
-        stop=stop,
-        include_stop=include_stop,
-        parser=parser(**options),
-        new_id=lambda: "call_1",
-    )
-    events: list[core.Event] = []
-    for token in range(len(pieces)):
-        events += decoder.feed(token)
-        if decoder.ended:
-            break
-    output = Output([*events, *decoder.flush()])
-    if decoder.stop is None and not decoder.ended:
-        assert output.tokens == list(range(len(pieces))), "every token is in some event, once and in order"
-    else:
-        assert output.tokens == list(range(len(output.tokens)))
-    return output
+    return output_of(data, cuts, parser(**options), stop=stop, include_stop=include_stop)
 
 
 CUTS = st.lists(st.integers(0, 400), max_size=30)

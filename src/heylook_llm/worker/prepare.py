@@ -11,7 +11,7 @@ import msgspec
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, ContextLengthExceeded, UnsupportedFeature
 from heylook_llm.worker.constrain import Constraints
-from heylook_llm.worker.formats.families import Format
+from heylook_llm.worker.formats.formats import Format, Marked
 from heylook_llm.worker.formats.parser import ReasoningMode
 from heylook_llm.worker.prompt import CHATML, CHATML_TOKENS, ChatTemplate, offered
 from heylook_llm.worker.providers.base import Provider
@@ -56,7 +56,7 @@ class Model:
         self.name = name
         self.provider = provider
         self.template = self._chat_template()
-        self.format = Format()
+        self.format: Format = self.template.format if self.template is not None else Marked()
         self.pieces = Pieces(self._shown)
         self.info = self._described()
         self._constraints = Constraints(provider, self.pieces.of)

@@ -4,6 +4,7 @@ Templates come with model files, so they are untrusted: Jinja's immutable sandbo
 growth and output, and a deadline that is checked in every loop, so a render ends without a process to kill.
 """
 
+import contextlib
 import datetime
 import json
 import logging
@@ -23,8 +24,10 @@ from jinja2.visitor import NodeTransformer
 
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, EngineError, UnsupportedFeature
+from heylook_llm.worker.formats.formats import opens_reasoning
 from heylook_llm.worker.formats.parser import ReasoningMode
-from heylook_llm.worker.formats.reasoning import THINK
+from heylook_llm.worker.formats.recognition import PROBE, PROBE_ARGUMENTS, CallStyle, Render, common_start, recognize
+from heylook_llm.worker.turns import with_named_calls, with_single_calls
 
 log = logging.getLogger(__name__)
 
@@ -269,7 +272,7 @@ def _bounded_filter(name: str, original: Callable[..., Any]) -> Callable[..., An
 
 
 class Rendering(NamedTuple):
-    """A rendered prompt; `reasoning`: whether the answer may begin with a `<think>` block, or is already inside one."""
+    """A rendered prompt; `reasoning`: whether the answer may begin with reasoning, or is already inside it."""
 
     text: str
     reasoning: ReasoningMode
@@ -297,10 +300,13 @@ class ChatTemplate:
         except (jinja2.TemplateError, RecursionError, TemplateTooExpensive, ValueError) as error:
             raise EngineError(f"The chat template of model '{model}' doesn't compile: {error}") from error
         self._environment.start()  # once for all probes
+        self._burst = False
+        """A probe ran beyond a bound: the others would too."""
         self.takes_system = self._probe_system()
         self.takes_tools = self._probe_tools("probe")
         self._needs_description = self.takes_tools and not self._probe_tools(None)
-        self.can_think = any(mark in source for mark in THINK) or self._probe_thinking()
+        self.format, self._calls = recognize(source, self._probe_calls())
+        self.can_think = any(mark in source for mark in self.format.marks if mark) or self._probe_thinking()
         self._knows_developer = "developer" in source and self._probe_developer()
 
     def capabilities(self) -> tuple[str, ...]:
@@ -324,16 +330,10 @@ class ChatTemplate:
             last = messages.pop()
         self._environment.start()
         text = self._run(self._variables(prompt, messages, now))
-        opened = opens_reasoning(text)
-        if last is None:
-            return Rendering(text, self._reasoning_mode(opened))
-        mode: ReasoningMode = "none" if last.text else self._reasoning_mode(opened)
-        return Rendering(text + _continuation(opened, last), mode)
-
-    def _reasoning_mode(self, opened: bool) -> ReasoningMode:
-        if opened:
-            return "open"
-        return "auto" if self.can_think else "none"
+        if last is not None:
+            continued, mode = self.format.continued(text, last)
+            return Rendering(text + continued, mode)
+        return Rendering(text, "open" if opens_reasoning(text, self.format.marks) else "auto")
 
     def _check(self, prompt: core.ChatPrompt) -> None:
         if offered(prompt) and not self.takes_tools:
@@ -348,7 +348,7 @@ class ChatTemplate:
     ) -> dict[str, Any]:
         variables: dict[str, Any] = {
             **self._constants,
-            "messages": [_message(message) for message in self._roles(messages)],
+            "messages": [_message(message, self._calls) for message in self._turns(messages)],
             "tools": [self._tool(tool) for tool in offered(prompt)] or None,
             "documents": None,
             "add_generation_prompt": True,
@@ -359,6 +359,11 @@ class ChatTemplate:
         if isinstance(prompt.thinking, str):
             variables["reasoning_effort"] = prompt.thinking
         return {**variables, **prompt.template_arguments}
+
+    def _turns(self, messages: list[core.Message]) -> list[core.Message]:
+        """Earlier turns as the template wants them."""
+        turns = with_named_calls(self._roles(messages), self._calls)
+        return turns if self._calls.several else with_single_calls(turns)
 
     def _roles(self, messages: list[core.Message]) -> list[core.Message]:
         """Messages in roles that the template knows: `developer` may become system, and system a part of the user's."""
@@ -380,7 +385,7 @@ class ChatTemplate:
             tool = msgspec.structs.replace(tool, description="")
         return _tool(tool)
 
-    def _run(self, variables: Mapping[str, Any]) -> str:
+    def _run(self, variables: Mapping[str, Any], level: int = logging.WARNING) -> str:
         try:
             return self._generate(variables)
         except _TemplateRaised as error:
@@ -390,7 +395,7 @@ class ChatTemplate:
         except jinja2.UndefinedError as error:
             raise BadRequest(f"The chat template of model '{self._model}': {error}", param="messages") from error
         except Exception as error:  # a template is a program of unknown authors: whatever it raises is its failure
-            log.warning("the chat template fails", exc_info=error)
+            log.log(level, "the chat template fails", exc_info=error)
             kind = type(error).__name__  # its text may hold an address or a value of ours
             raise EngineError(f"The chat template of model '{self._model}' fails with {kind}.") from error
 
@@ -408,21 +413,28 @@ class ChatTemplate:
 
     def _probe(self, system: str = "", role: str = "system", **more: Any) -> str | None:
         """What a short chat renders to; None: the template refuses it."""
-        messages = [{"role": "user", "content": "probe-user"}]
+        messages: list[dict[str, Any]] = [{"role": "user", "content": "probe-user"}]
         if system:
             messages.insert(0, {"role": role, "content": system})
+        return self._probe_messages(messages, add_generation_prompt=True, **more)
+
+    def _probe_messages(self, messages: list[dict[str, Any]], **more: Any) -> str | None:
+        """What messages render to; None: the template refuses them."""
         variables = {
             **self._constants,
             "messages": messages,
             "tools": None,
             "documents": None,
-            "add_generation_prompt": True,
+            "add_generation_prompt": False,
             "strftime_now": datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC).strftime,
             **more,
         }
         try:
-            return self._run(variables)
-        except (BadRequest, EngineError):
+            return None if self._burst else self._run(variables, logging.DEBUG)
+        except BadRequest:
+            return None
+        except EngineError as error:
+            self._burst = isinstance(error.__cause__, TemplateTooExpensive)
             return None
 
     def _probe_system(self) -> bool:
@@ -434,6 +446,22 @@ class ChatTemplate:
     def _probe_tools(self, description: str | None) -> bool:
         tool = _tool(core.Tool("probe_tool", description, {"type": "object", "properties": {}}))
         return any("probe_tool" in (self._probe(system, tools=[tool]) or "") for system in ("", "probe-system"))
+
+    def _probe_calls(self) -> Render | None:
+        """What writes an assistant's turn of calls, behind what begins any of its turns; None: tools aren't taken."""
+        tools = [_tool(PROBE)]
+        before = self._probe(tools=tools) if self.takes_tools else None
+        if before is None:
+            return None
+
+        def written(style: CallStyle, count: int) -> str | None:
+            calls = tuple(core.ToolCall(f"callprobe{number}", PROBE.name, PROBE_ARGUMENTS) for number in range(count))
+            [turn] = with_named_calls([core.Message("assistant", tool_calls=calls)], style)
+            messages = [{"role": "user", "content": "probe-user"}, _message(turn, style)]
+            whole = self._probe_messages(messages, tools=tools)
+            return None if whole is None else whole[common_start(before, whole) :]
+
+        return written
 
     def _probe_thinking(self) -> bool:
         on = self._probe(enable_thinking=True, thinking=True, reasoning_effort="high")
@@ -448,31 +476,18 @@ def offered(prompt: core.ChatPrompt) -> tuple[core.Tool, ...]:
     return tuple(tool for tool in prompt.tools if not names or tool.name in names)
 
 
-def opens_reasoning(rendered: str) -> bool:
-    """Whether a rendered prompt ends inside an open `<think>`."""
-    return rendered.rfind(THINK.start) > rendered.rfind(THINK.end) and rendered.rstrip().endswith(THINK.start)
-
-
-def _continuation(opened: bool, last: core.Message) -> str:
-    """The last assistant turn, as the beginning of what the model goes on with."""
-    if not opened:
-        reasoning = f"{THINK.start}\n{last.reasoning}\n{THINK.end}\n\n" if last.reasoning else ""
-        return reasoning + last.text
-    return last.reasoning + (f"\n{THINK.end}\n\n" + last.text if last.text else "")
-
-
 def _with_role(message: core.Message, role: str) -> core.Message:
     return core.Message(role, message.parts, name=message.name)
 
 
-def _message(message: core.Message) -> dict[str, Any]:
+def _message(message: core.Message, style: CallStyle) -> dict[str, Any]:
     """A message as Hugging Face templates expect it."""
     fields: dict[str, Any] = {"role": message.role, "content": message.text}
     if message.reasoning:
         fields["reasoning_content"] = message.reasoning
         fields["thinking"] = message.reasoning
     if message.tool_calls:
-        fields["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
+        fields["tool_calls"] = [_tool_call(call, style) for call in message.tool_calls]
     if message.tool_call_id:
         fields["tool_call_id"] = message.tool_call_id
     if message.name:
@@ -480,12 +495,12 @@ def _message(message: core.Message) -> dict[str, Any]:
     return fields
 
 
-def _tool_call(call: core.ToolCall) -> dict[str, Any]:
-    """Arguments as an object, which templates write with tojson; text that isn't one stays text."""
-    try:
-        arguments = json.loads(call.arguments)
-    except ValueError:
-        arguments = call.arguments
+def _tool_call(call: core.ToolCall, style: CallStyle) -> dict[str, Any]:
+    """Arguments as an object, which most templates write with tojson; text that isn't one stays text."""
+    arguments: Any = call.arguments
+    if not style.as_text:
+        with contextlib.suppress(ValueError):
+            arguments = json.loads(call.arguments)
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 

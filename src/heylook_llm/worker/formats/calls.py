@@ -35,6 +35,11 @@ class ToolFormat(Protocol):
         ...
 
     @property
+    def telling(self) -> tuple[str, ...]:
+        """Marks that tell this family from others, where they are in a template."""
+        ...
+
+    @property
     def markup(self) -> tuple[str, ...]:
         """Every mark that a vocabulary may have as a control token, which must come as text nevertheless."""
         ...
@@ -51,13 +56,13 @@ class Calls:
     plain = False
 
     def __init__(self, form: ToolFormat, tools: Sequence[core.Tool], *, parallel: bool = True) -> None:
-        """`parallel` False: the answer ends with its first call."""
+        """`parallel` False: the answer ends with its first call. Without tools only what is dropped is looked for."""
         self.ended = False
         self._form = form
         self._tools: Tools = {tool.name: tool for tool in tools}
-        self._openings = (*form.openings, *form.dropped)
+        self._openings = (*(form.openings if tools else ()), *form.dropped)
         self._first_characters = frozenset(opening[0] for opening in self._openings)
-        self._leading = bool(form.leads)
+        self._leading = bool(tools and form.leads)
         self._reader = Reader(one_call=not parallel)
         self._searching = False
         self._idle = False
@@ -112,6 +117,7 @@ class Calls:
             yield from self._form.read(reader, opening, self._tools)
         except NotACall:
             reader.give_back()
+        reader.back()
         self._leading = bool(self._form.leads) and reader.calls > calls
 
     def _opening(self) -> Reading[str]:

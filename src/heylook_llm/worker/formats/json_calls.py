@@ -29,6 +29,11 @@ class JsonCalls(msgspec.Struct, frozen=True):
     """What else a call may hold; an object with another key before its arguments is none."""
 
     @property
+    def telling(self) -> tuple[str, ...]:
+        """The opening."""
+        return self.openings[:1]
+
+    @property
     def markup(self) -> tuple[str, ...]:
         """All marks."""
         return (*self.openings, *self.closings, *self.dropped)
@@ -54,12 +59,14 @@ class JsonCalls(msgspec.Struct, frozen=True):
 
     def _read_tail(self, reader: Reader, *, array: bool) -> Reading[bool]:
         """What stands behind an object, brackets too many included; returns whether another object follows."""
-        while True:
-            found = yield from reader.dismiss("}", *(("]", ",") if array else ()), *self.closings)
-            if found in ("", *self.closings):
+        brackets = ("}", "]") if array else ("}",)
+        while found := (yield from reader.dismiss(*brackets, *self.closings)):
+            if found in self.closings:
                 return False
-            if found == ",":
-                return True
+        if not array:
+            return False
+        yield from reader.space()
+        return bool((yield from reader.take(",")))
 
     def _read_object(self, reader: Reader, tools: Tools) -> Reading[None]:
         """One call, behind its first bracket."""
@@ -112,13 +119,13 @@ def give_whole(reader: Reader, name: str | None, arguments: str) -> None:
     """A call all of which is known. Raises NotACall where a part is missing or of another kind."""
     found = loads(arguments)
     if isinstance(found, str):
-        found = loads(found)
+        arguments, found = found, loads(found)
     if arguments == "null":
-        found = {}
-    if name is None or not isinstance(found, dict):
+        arguments, found = "{}", {}
+    if name is None or not isinstance(found, dict) or _SURROGATE.search(arguments):
         raise NotACall
     reader.begin(name)
-    reader.give("arguments", dumps(found))
+    reader.give("arguments", arguments)
     reader.finish()
 
 
@@ -143,6 +150,12 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def dumps(value: object) -> str:
-    """JSON text as a model would write it; half a surrogate pair stays escaped, for no UTF-8 has it."""
-    text = json.dumps(value, ensure_ascii=False)
+    """JSON text as a model would write it; half a surrogate pair stays escaped, for no UTF-8 has it.
+
+    Raises NotACall for what JSON can't say.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (ValueError, TypeError):
+        raise NotACall from None
     return text if text.isascii() or not _SURROGATE.search(text) else json.dumps(value)

@@ -5,7 +5,7 @@ what the text is, never on how it was cut, so the same items come of the same te
 """
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Final, TypeVar
 
 from heylook_llm.worker.formats.parser import Item, Kind
@@ -16,6 +16,7 @@ Reading = Generator[None, None, T]
 _SPACE: Final = re.compile(r"\s*")
 _STRING_REST: Final = re.compile(r'[^"\\]*')
 _OUTSIDE_STRINGS: Final = re.compile(r'[^"{}\[\]]*')
+_WORD: Final = re.compile(r"[\w.+-]*")
 _SCALAR: Final = re.compile(r"[^\s,:{}\[\]\"]*")
 
 
@@ -43,7 +44,8 @@ class Reader:
         self._one_call = one_call
         self._items: list[Item] = []
         self._text = ""
-        self._at = 0
+        self.at = 0
+        """How far the text was read; it may be set back, but not to before the mark."""
         self._opened = 0
         self._closed = False
 
@@ -58,6 +60,11 @@ class Reader:
     def rest(self) -> str:
         """All text that isn't settled."""
         return self._text
+
+    @property
+    def taken(self) -> str:
+        """What was read and isn't settled."""
+        return self._text[: self.at]
 
     def feed(self, text: str) -> None:
         """More text."""
@@ -76,7 +83,7 @@ class Reader:
         """What opened a call that is none, and white space before it, is text; what follows is read anew."""
         self.begun = self.closing = False
         self.give("text", self._text[: self._opened])
-        self._at = self._opened
+        self.at = self._opened
         self.settle()
 
     # ---- giving ------------------------------------------------------------------------------------------------------
@@ -87,12 +94,12 @@ class Reader:
 
     def settle(self) -> None:
         """What was read is done with."""
-        self._text = self._text[self._at :]
-        self._at = self._opened = 0
+        self._text = self._text[self.at :]
+        self.at = self._opened = 0
 
     def back(self) -> None:
         """Read again from the mark."""
-        self._at = 0
+        self.at = 0
 
     def begin(self, name: str) -> None:
         """A call of this tool certainly begins."""
@@ -118,15 +125,15 @@ class Reader:
 
     def ahead(self) -> Reading[str]:
         """The next character, which stays."""
-        while self._at >= len(self._text):
+        while self.at >= len(self._text):
             yield from self.more()
-        return self._text[self._at]
+        return self._text[self.at]
 
     def space(self) -> Reading[None]:
         """Take white space up to the next other character."""
         while True:
-            self._at = end_of(_SPACE, self._text, self._at)
-            if self._at < len(self._text):
+            self.at = end_of(_SPACE, self._text, self.at)
+            if self.at < len(self._text):
                 return
             yield from self.more()
 
@@ -134,10 +141,10 @@ class Reader:
         """Take the longest of the literals that comes next; returns it, or "" where none does."""
         longest = max(map(len, literals))
         while True:
-            rest = self._text[self._at : self._at + longest]
+            rest = self._text[self.at : self.at + longest]
             if not any(len(literal) > len(rest) and literal.startswith(rest) for literal in literals):
                 found = max((literal for literal in literals if rest.startswith(literal)), key=len, default="")
-                self._at += len(found)
+                self.at += len(found)
                 return found
             yield from self.more()
 
@@ -162,30 +169,74 @@ class Reader:
         self.closing = False
         return found
 
+    def follows(self, *literals: str) -> Reading[bool]:
+        """Whether one of the literals comes next, after white space, or no text at all; nothing is taken."""
+        place = self.at
+        try:
+            yield from self.space()
+            found = yield from self.take(*literals)
+        except EndOfText:
+            found = "the end"
+        self.at = place
+        return bool(found)
+
     def until(self, *stops: str) -> Reading[tuple[str, str]]:
         """Take the text up to the first of the stops, and that; returns both. No stop lies within another."""
-        start = scan = self._at
+        start = scan = self.at
         longest = max(map(len, stops))
         while True:
             at, stop = first_of(self._text, stops, scan)
             if stop:
-                self._at = at + len(stop)
+                self.at = at + len(stop)
                 return self._text[start:at], stop
             scan = max(start, len(self._text) - longest + 1)
             yield from self.more()
+
+    def pour(self, stop: str, followers: tuple[str, ...], line: str, give: Callable[[str], None]) -> Reading[None]:
+        """Give on the text up to the stop that has one of the followers behind it, as it comes; the stop is taken.
+
+        What is like `line` before the stop isn't of the text. All before must be settled.
+        """
+        while True:
+            found = self._text.find(stop)
+            self.at = found + len(stop)
+            if found >= 0 and (yield from self.follows(*followers)):
+                give(self._text[: self._without(line, found)])
+                self.settle()
+                return
+            if found < 0:
+                self.at = self._without(line, partial_start(self._text, stop))
+            give(self._text[: self.at])
+            self.settle()
+            if found < 0:
+                yield from self.more()
+
+    def run_to(self, kind: Kind, *stops: str) -> Reading[None]:
+        """Give the text up to the first of the stops on, as it comes; the stop stays. All before must be settled."""
+        while True:
+            at, found = first_of(self._text, stops, 0)
+            self.at = at if found else min(partial_start(self._text, stop) for stop in stops)
+            self.give(kind, self._text[: self.at])
+            self.settle()
+            if found:
+                return
+            yield from self.more()
+
+    def _without(self, line: str, end: int) -> int:
+        return end - len(line) if line and self._text.endswith(line, 0, end) else end
 
     def opening(self, openings: tuple[str, ...]) -> Reading[str]:
         """Give text on up to what opens a call, and take that with the white space before it."""
         while True:
             at, found = first_of(self._text, openings, 0)
             edge = at if found else min(partial_start(self._text, opening) for opening in openings)
-            self._at = len(self._text[:edge].rstrip())
-            if self._at:
-                self.give("text", self._text[: self._at])
-                at -= self._at
+            self.at = len(self._text[:edge].rstrip())
+            if self.at:
+                self.give("text", self._text[: self.at])
+                at -= self.at
                 self.settle()
             if found:
-                self._at = self._opened = at + len(found)
+                self.at = self._opened = at + len(found)
                 return found
             yield from self.more()
 
@@ -193,7 +244,7 @@ class Reader:
         """Take one of the literals, after white space, as what opens a call; "": another text comes."""
         yield from self.space()
         found = yield from self.take(*literals)
-        self._opened = self._at if found else 0
+        self._opened = self.at if found else 0
         if not found:
             self.back()
         return found
@@ -204,35 +255,39 @@ class Reader:
         """Take a JSON value; returns its text. It is only looked at as far as it takes to find its end."""
         first = yield from self.ahead()
         if first not in '{["':
-            return (yield from self._scalar())
-        start, scan = self._at, _Scan()
+            return (yield from self._run_of(_SCALAR))
+        start, scan = self.at, _Scan()
         while not scan.done:
-            self._at = scan.run(self._text, self._at)
+            self.at = scan.run(self._text, self.at)
             if not scan.done:
                 yield from self.more()
-        return self._text[start : self._at]
+        return self._text[start : self.at]
 
     def give_value(self) -> Reading[None]:
         """Take a JSON object, array or string, and give its text on as arguments as it comes."""
         scan = _Scan()
         while True:
             yield from self.ahead()
-            self._at = scan.run(self._text, self._at)
-            self.give("arguments", self._text[: self._at])
+            self.at = scan.run(self._text, self.at)
+            self.give("arguments", self._text[: self.at])
             self.settle()
             if scan.done:
                 return
 
-    def _scalar(self) -> Reading[str]:
-        start = self._at
+    def word(self) -> Reading[str]:
+        """Take what looks like a name or a number. Raises NotACall where there is none."""
+        return (yield from self._run_of(_WORD))
+
+    def _run_of(self, pattern: re.Pattern[str]) -> Reading[str]:
+        start = self.at
         while True:
-            self._at = end_of(_SCALAR, self._text, start)
-            if self._at < len(self._text):
+            self.at = end_of(pattern, self._text, start)
+            if self.at < len(self._text):
                 break
             yield from self.more()
-        if self._at == start:
+        if self.at == start:
             raise NotACall
-        return self._text[start : self._at]
+        return self._text[start : self.at]
 
 
 class _Scan:

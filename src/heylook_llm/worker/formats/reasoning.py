@@ -11,9 +11,11 @@ class Marks(NamedTuple):
 
     start: str
     end: str
+    conclusion: str = ""
+    """What ends reasoning that was broken off, where it isn't just the mark."""
 
 
-THINK: Final = Marks("<think>", "</think>")
+THINK: Final = Marks("<think>", "</think>", "\n</think>\n\n")
 
 
 class Reasoning:

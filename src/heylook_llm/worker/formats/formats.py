@@ -1,0 +1,110 @@
+"""A model's format: how its answers are read, and how an answer that was begun goes on."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from heylook_llm import core
+from heylook_llm.worker.formats import harmony
+from heylook_llm.worker.formats.calls import Calls, ToolFormat
+from heylook_llm.worker.formats.families import HERMES
+from heylook_llm.worker.formats.parser import Chain, Parser, ReasoningMode
+from heylook_llm.worker.formats.reasoning import THINK, Marks, Reasoning
+
+
+class Format(Protocol):
+    """What a model writes around reasoning and calls."""
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Of the calls' syntax, and of what opens reasoning."""
+        ...
+
+    @property
+    def markup(self) -> frozenset[str]:
+        """Marks that must come as text, even where a vocabulary has them as control tokens."""
+        ...
+
+    @property
+    def marks(self) -> Marks:
+        """Around reasoning."""
+        ...
+
+    def parser(self, mode: ReasoningMode, tools: Sequence[core.Tool], *, parallel: bool = True) -> Parser | None:
+        """Reads one answer; None: it is all text. `tools`: those whose calls are recognized."""
+        ...
+
+    def conclusions(self, *, tools: bool) -> tuple[str, ...]:
+        """What ends reasoning that was broken off: the first time, the second, and ever after."""
+        ...
+
+    def continued(self, rendered: str, last: core.Message) -> tuple[str, ReasoningMode]:
+        """An assistant's turn that is to go on, behind a prompt that ends where it begins; and what comes next."""
+        ...
+
+
+class Marked(msgspec.Struct, frozen=True):
+    """Reasoning between marks, then text with calls in it."""
+
+    tools: ToolFormat = HERMES
+    marks: Marks = THINK
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Of the calls' syntax, and of what opens reasoning."""
+        return self.tools.name, self.marks.start
+
+    @property
+    def markup(self) -> frozenset[str]:
+        """Marks that must come as text."""
+        return frozenset((self.marks.start, self.marks.end, *self.tools.markup))
+
+    def parser(self, mode: ReasoningMode, tools: Sequence[core.Tool], *, parallel: bool = True) -> Parser | None:
+        """Reads one answer."""
+        reasoning = Reasoning(self.marks, opened=mode == "open") if mode != "none" else None
+        calls = Calls(self.tools, tools, parallel=parallel) if tools or self.tools.dropped else None
+        if reasoning is not None and calls is not None:
+            return Chain(reasoning, calls)
+        return reasoning or calls
+
+    def conclusions(self, *, tools: bool) -> tuple[str, ...]:
+        """The closing mark."""
+        return (self.marks.conclusion or self.marks.end,)
+
+    def continued(self, rendered: str, last: core.Message) -> tuple[str, ReasoningMode]:
+        """Text, behind the reasoning that there was."""
+        start, end = self.marks.start, self.marks.end
+        if opens_reasoning(rendered, self.marks):
+            return last.reasoning + (f"\n{end}\n\n{last.text}" if last.text else ""), "none" if last.text else "open"
+        reasoning = f"{start}\n{last.reasoning}\n{end}\n\n" if last.reasoning else ""
+        return reasoning + last.text, "none" if last.text else "auto"
+
+
+class HarmonyFormat(msgspec.Struct, frozen=True):
+    """Messages on channels."""
+
+    names: tuple[str, str] = ("harmony", harmony.ANALYSIS)
+    markup: frozenset[str] = frozenset(harmony.MARKUP)
+    marks: Marks = Marks(harmony.ANALYSIS, harmony.END)
+
+    def parser(self, mode: ReasoningMode, tools: Sequence[core.Tool], *, parallel: bool = True) -> Parser | None:
+        """Reads one answer."""
+        return harmony.Harmony(mode, tools, parallel=parallel)
+
+    def conclusions(self, *, tools: bool) -> tuple[str, ...]:
+        """Another message; where there are tools the model chooses once whether it is a call."""
+        final = harmony.NEXT + harmony.FINAL
+        return (harmony.NEXT, final) if tools else (final,)
+
+    def continued(self, rendered: str, last: core.Message) -> tuple[str, ReasoningMode]:
+        """A message of its own for the reasoning."""
+        reasoning = harmony.ANALYSIS + last.reasoning if last.reasoning else ""
+        if last.text:
+            return (reasoning + harmony.NEXT if reasoning else "") + harmony.FINAL + last.text, "none"
+        return reasoning, "open" if reasoning else "auto"
+
+
+def opens_reasoning(rendered: str, marks: Marks) -> bool:
+    """Whether a rendered prompt ends inside reasoning that it began."""
+    return rendered.rfind(marks.start) > rendered.rfind(marks.end) and rendered.rstrip().endswith(marks.start)
