@@ -18,7 +18,7 @@ from heylook_llm.commands import chat, models, service, state
 from heylook_llm.errors import ConfigError
 from tests.commands_at_work import MODELS, Home
 
-COMMANDS = ["serve", "run", "list", "ps", "stop", "show", "rm", "logs", "service", "doctor"]
+COMMANDS = ["serve", "import", "pull", "run", "list", "ps", "stop", "show", "rm", "logs", "service", "doctor"]
 DEFAULTS: dict[str, Any] = {
     "api": "both",
     "host": None,
@@ -63,13 +63,13 @@ def test_version_and_help_name_every_command_and_serve_option(home: Home) -> Non
     assert all(f"\n  {name} " in shown for name in COMMANDS)
     for option in ("--api", "--host", "--port", "--log-level", "--model-id", "--ollama-port", "--config"):
         assert option in shown
-    for name in ("pull", "bench", "agent", "hub"):
+    for name in ("bench", "agent", "hub"):
         assert f"\n  {name} " not in shown
 
 
 @pytest.mark.integration
-def test_who_would_pull_a_model_hears_where_models_come_from(home: Home) -> None:
-    result = home.run("pull", "llama3")
+def test_who_would_create_a_model_hears_where_models_come_from(home: Home) -> None:
+    result = home.run("create", "mine")
     assert result.returncode == 2
     assert "models.yaml" in result.stderr
 

@@ -267,12 +267,17 @@ def test_show(home: Home, server: Server) -> None:
     assert home.run("show", "nobody").returncode == 1
 
 
-def test_rm_says_how_a_model_is_removed(home: Home, server: Server) -> None:
-    refused = home.run("rm", "fake")
-    assert refused.returncode == 1
-    assert refused.stderr.count("\n") == 1
-    assert f"'fake' is listed in {home.models}" in refused.stderr
-    assert "not found" in home.run("rm", "nobody").stderr
+def test_rm_takes_a_model_out_and_leaves_the_file_alone(own_home: Home) -> None:
+    before = own_home.models.read_text()
+    with own_home.serving("--port", "0"):
+        assert "fake" in own_home.run("list").stdout
+        assert own_home.run("rm", "slow").stdout == "deleted 'slow'\n"
+        assert "slow" not in own_home.run("list").stdout
+        assert own_home.models.read_text() == before
+        assert "not found" in own_home.run("rm", "nobody").stderr
+        refused = own_home.run("rm", "fake")
+        assert "default_model" in refused.stderr
+        assert refused.stderr.count("\n") == 1
 
 
 def test_run_answers_a_prompt_and_what_is_piped_in(home: Home, server: Server) -> None:

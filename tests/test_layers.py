@@ -29,7 +29,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "config": ("core", "errors"),
     "registry": ("config", "core", "errors"),
     "pipe": ("core", "errors"),
-    "catalog": ("catalog", "config", "core", "errors"),
+    "catalog": ("catalog", "config", "registry", "core", "errors"),
     "helper": ("errors",),
     "tiny": (),
     "server.wire": ("server.wire", "core", "errors"),

@@ -71,10 +71,10 @@ class _ServeByDefault(click.Group):
     def resolve_command(
         self, context: click.Context, arguments: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if arguments[0] in ("pull", "push", "create", "cp"):
+        if arguments[0] in ("push", "create", "cp"):
             raise click.UsageError(
-                f"there is no '{arguments[0]}': models are files that `heylookllm import` finds, or that you name in "
-                "models.yaml; `heylookllm doctor` says where it stands"
+                f"there is no '{arguments[0]}': models are files that `heylookllm import` finds and `heylookllm pull` "
+                "fetches, or that you name in models.yaml; `heylookllm doctor` says where it stands"
             )
         return super().resolve_command(context, arguments)
 
@@ -300,12 +300,16 @@ def _composed(
     """The app over the router, which lives as long as the app does."""
     from heylook_llm.server.app import create_app  # noqa: PLC0415
     from heylook_llm.server.endpoint import Options  # noqa: PLC0415
+    from heylook_llm.server.pulls import Pulls  # noqa: PLC0415
+
+    pulls = Pulls(watch.path, watch.read_anew)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
         router.start()
         async with watch.following():
             yield
+        await pulls.close()
         await router.close(0)
 
     served = Options(
@@ -313,6 +317,7 @@ def _composed(
         guard=guard_options(options, api_key, os.environ),
         limits=settings.limits,
         registry=watch,
+        pulls=pulls,
     )
     return create_app(router, served, lifespan=lifespan)
 
@@ -494,6 +499,26 @@ def stop(model: str, url: str | None, api_key: str | None) -> None:
     from heylook_llm.commands import models  # noqa: PLC0415
 
     models.stop(_client(url, api_key), model)
+
+
+@heylookllm.command()
+@click.argument("model")
+@click.option("--insecure", is_flag=True, hidden=True, help="Ollama's; the hub is $HF_ENDPOINT.")
+@_of_server
+def pull(model: str, insecure: bool, url: str | None, api_key: str | None) -> None:
+    """Fetch MODEL from Hugging Face and serve it: org/repo, hf.co/org/repo:Q4_K_M, or a short name such as qwen3:0.6b.
+
+    The running server fetches it; without one this command does. An interrupted pull goes on where it ended.
+    """
+    from heylook_llm.commands import pulling  # noqa: PLC0415
+
+    pulling.pull(_client(url, api_key) if url or _server_runs() else None, model)
+
+
+def _server_runs() -> bool:
+    from heylook_llm.commands.state import running_server  # noqa: PLC0415
+
+    return running_server() is not None
 
 
 @heylookllm.command()

@@ -14,6 +14,8 @@
     ├── MethodNotAllowed          the path exists with another verb                                405
     ├── Conflict                  the state forbids it now                                         409
     ├── TooLarge                  a body, header or frame beyond its limit                         413
+    ├── InsufficientStorage       the disk has no room for what is to be written                   507
+    ├── PullFailed                a model can't be fetched; the code says why                      502
     ├── Cancelled                 the request was cancelled by an operator or its client           499
     ├── EngineError               the engine failed in a way that will repeat                      500
     │   ├── LoadFailed            a model can't be loaded                                          500
@@ -171,6 +173,20 @@ class TooLarge(HeylookError):
 
     status = 413
     default_code = "request_too_large"
+
+
+class InsufficientStorage(HeylookError):
+    """The disk has no room for what is to be written."""
+
+    status = 507
+    default_code = "insufficient_storage"
+
+
+class PullFailed(HeylookError):
+    """A model can't be fetched from its hub; the code says why."""
+
+    status = 502
+    default_code = "pull_failed"
 
 
 class Cancelled(HeylookError):

@@ -131,6 +131,13 @@ def with_models(over: Mapping[str, Any], entries: Iterable[Mapping[str, Any]]) -
     return {**kept, "models": [*models, *added.values()]}
 
 
+def without_model(over: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """An overlay that neither adds the model nor lets the file below serve it."""
+    models = [entry for entry in over.get("models") or () if canonical(entry["id"]) != canonical(model)]
+    removed = [name for name in over.get(REMOVED) or () if canonical(name) != canonical(model)]
+    return {**over, "models": models, REMOVED: [*removed, model]}
+
+
 def write(path: Path, text: str) -> None:
     """Replace a file in one piece, or leave it as it was. Raises ConfigError."""
     try:

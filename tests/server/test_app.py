@@ -72,11 +72,9 @@ REFUSED = [
     ("POST", "/v1/responses", "use POST /v1/chat/completions"),
     ("POST", "/v1/messages", "use POST /v1/chat/completions"),
     ("POST", "/v1/messages/count_tokens", "use POST /tokenize"),
-    ("POST", "/api/pull", "models.yaml"),
     ("POST", "/api/push", "copy the model's file"),
     ("POST", "/api/create", "models.yaml"),
     ("POST", "/api/copy", "aliases"),
-    ("DELETE", "/api/delete", "remove the model's entry from models.yaml"),
     ("POST", "/api/blobs/sha256:" + 64 * "0", "models.yaml"),
 ]
 

@@ -122,6 +122,14 @@ def tags(found: Found) -> Iterable[str]:
         yield "draft"
 
 
+def parts_of(path: Path) -> list[Path]:
+    """The files of a GGUF model: itself, or all parts of a split one."""
+    match = re.fullmatch(r"(.*)-00001-of-(\d{5})\.gguf", path.name)
+    if match is None:
+        return [path]
+    return [path.with_name(f"{match[1]}-{part:05}-of-{match[2]}.gguf") for part in range(1, int(match[2]) + 1)]
+
+
 # ---- from files to names ---------------------------------------------------------------------------------------------
 
 

@@ -47,9 +47,10 @@ class Client:
             self._headers["Authorization"] = f"Bearer {key}"
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """The answer's JSON. Raises Refused."""
+        """The answer's JSON; None where it is empty. Raises Refused."""
         with self._send(method, path, body) as response:
-            return _decoded(response.read())
+            data = response.read()
+            return _decoded(data) if data else None
 
     def lines(self, path: str, body: dict[str, Any]) -> Generator[dict[str, Any]]:
         """The objects of a streamed answer as they come. Raises Refused, also for an error inside the stream."""

@@ -9,12 +9,10 @@ from typing import Any, Final
 import click
 
 from heylook_llm.commands.client import Client, Refused
-from heylook_llm.commands.state import running_server
 
 _FOREVER_SECONDS: Final = 20 * 365 * 86400.0
 _AGES: Final = ((365 * 86400, "year"), (30 * 86400, "month"), (7 * 86400, "week"), (86400, "day"), (3600, "hour"))
 _SIZES: Final = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB"))
-_NO_REMOVAL: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 _NO_ROUTE: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
 
 
@@ -112,26 +110,13 @@ def stop(client: Client, model: str) -> None:
 
 
 def remove(client: Client, models: Sequence[str]) -> None:
-    """Delete models, where the server does that; else say how it is done."""
+    """Delete models: files that a pull brought go with them, others stay."""
     for model in models:
         try:
-            client.ask("DELETE", "/api/delete", {"model": model, "name": model})
+            client.ask("DELETE", "/api/delete", {"model": model})
         except Refused as error:
-            if error.status not in _NO_REMOVAL:
-                raise
-            _explain_removal(client, model)
+            raise without_ollama(error) from error
         click.echo(f"deleted '{model}'")
-
-
-def _explain_removal(client: Client, model: str) -> None:
-    """Raises Refused: the model is unknown, or it stands in models.yaml, which the server never writes."""
-    client.ask("POST", "/api/show", {"model": model})
-    server = running_server()
-    place = server.config if server is not None and server.url == client.url else "its models.yaml"
-    raise Refused(
-        f"this server doesn't delete models: '{model}' is listed in {place}. "
-        "Remove its entry there (and its file, if you want the space) and start the server again."
-    )
 
 
 # ---- words -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 
 from heylook_llm.errors import BadRequest, EngineError, HeylookError, MethodNotAllowed, NotFound
-from heylook_llm.server import admin, ollama_routes, openai_routes, openapi, pages, refused, token_routes
+from heylook_llm.server import admin, ollama_routes, openai_routes, openapi, pages, pull_routes, refused, token_routes
 from heylook_llm.server.backend import Backend
 from heylook_llm.server.cards import Cards
 from heylook_llm.server.endpoint import Endpoint, Options, Server, respond
@@ -157,6 +157,16 @@ OLLAMA: Final = (
         {"model": _TINY, "prompt": "Hello, world"},
     ),
     Endpoint("POST", "/api/rerank", ollama_routes.ollama_rerank, "use", "Rank documents", "OpenAI.RerankBody"),
+    Endpoint(
+        "POST",
+        "/api/pull",
+        pull_routes.ollama_pull,
+        "admin",
+        "Fetch a model",
+        "Ollama.PullBody",
+        media_type="application/x-ndjson",
+    ),
+    Endpoint("DELETE", "/api/delete", pull_routes.ollama_delete, "admin", "Delete a model", "Ollama.DeleteBody"),
     *refused.OLLAMA,
 )
 ADMIN: Final = (

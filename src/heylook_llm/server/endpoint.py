@@ -17,6 +17,7 @@ from heylook_llm.server.backend import Backend
 from heylook_llm.server.cards import Cards
 from heylook_llm.server.generate import Generation, Pace, Place
 from heylook_llm.server.guard import REQUEST_ID, Access, GuardOptions
+from heylook_llm.server.pulls import Pulls
 from heylook_llm.server.reload import RegistryWatch
 from heylook_llm.server.wire import jsontext
 from heylook_llm.server.wire.exchange import Arrival, Bounds, Exchange, Reply
@@ -40,6 +41,8 @@ class Options:
     pace: Pace = field(default_factory=Pace)
     registry: RegistryWatch | None = None
     """What follows models.yaml; None: it is read once."""
+    pulls: Pulls | None = None
+    """What fetches and deletes models; None: they neither come nor go."""
 
 
 @dataclass(frozen=True, slots=True)

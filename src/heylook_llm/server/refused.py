@@ -9,7 +9,7 @@ from heylook_llm.errors import HeylookError, NotFound, UnsupportedFeature
 from heylook_llm.server.endpoint import Endpoint, Handler, Server
 from heylook_llm.server.guard import Access
 
-_REGISTRY: Final = "add its file to models.yaml and start the server again."
+_REGISTRY: Final = "add its file to models.yaml."
 
 
 def _row(route: str, operation: str, access: Access, message: str, error: type[HeylookError] | None = None) -> Endpoint:
@@ -53,7 +53,6 @@ OPENAI: Final = (
     ),
 )
 OLLAMA: Final = (
-    _row("POST /api/pull", "ollama_pull", "admin", f"This server doesn't download models: get the model, {_REGISTRY}"),
     _row(
         "POST /api/push", "ollama_push", "admin", "This server doesn't upload models: copy the model's file yourself."
     ),
@@ -64,15 +63,7 @@ OLLAMA: Final = (
         "POST /api/copy",
         "ollama_copy",
         "admin",
-        "This server doesn't copy models: give the model another name in models.yaml (aliases) "
-        "and start the server again.",
-    ),
-    _row(
-        "DELETE /api/delete",
-        "ollama_delete",
-        "admin",
-        "This server doesn't delete models: remove the model's entry from models.yaml (and its file) "
-        "and start the server again.",
+        "This server doesn't copy models: give the model another name in models.yaml (aliases).",
     ),
     _row(
         "POST /api/blobs/{digest}",

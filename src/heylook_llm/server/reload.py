@@ -51,9 +51,12 @@ class RegistryWatch:
         """Look once; a change that is as it was at the last look is read and takes effect."""
         now = await asyncio.to_thread(self._signature)
         rests, self._seen = now == self._seen, now
-        if not rests or now == self._applied:
-            return
-        self._applied = now
+        if rests and now != self._applied:
+            await self.read_anew()
+
+    async def read_anew(self) -> None:
+        """Read the files as they are now; for who has just written one in one piece."""
+        self._applied = await asyncio.to_thread(self._signature)
         try:
             settings = await asyncio.to_thread(self._read)
         except ConfigError as error:

@@ -23,10 +23,12 @@ from heylook_llm.server.wire.exchange import Arrival, Asked, Reply, retry_header
 from heylook_llm.server.wire.ollama_body import (
     ChatBody,
     CommonFields,
+    DeleteBody,
     EmbedBody,
     EmbeddingsBody,
     GenerateBody,
     Options,
+    PullBody,
     ShowBody,
 )
 
@@ -36,6 +38,8 @@ BODIES: Final[dict[str, type[table.Body]]] = {
     "POST /api/embed": EmbedBody,
     "POST /api/embeddings": EmbeddingsBody,
     "POST /api/show": ShowBody,
+    "POST /api/pull": PullBody,
+    "DELETE /api/delete": DeleteBody,
 }
 OPTIONS: Final = Options
 VERSION: Final = "0.13.3"
@@ -189,6 +193,30 @@ def parse_show(body: bytes) -> ShowBody:
         raise BadRequest("model is required", param="model")
     check_name(fields.model or fields.name)
     return fields
+
+
+def parse_pull(body: bytes) -> PullBody:
+    """A pull body that names a model. Raises BadRequest."""
+    fields = table.validate(PullBody, document(body))
+    if not (fields.model or fields.name).strip():
+        raise BadRequest("model is required", param="model")
+    return fields
+
+
+def parse_delete(body: bytes) -> str:
+    """The name of the model to delete. Raises BadRequest."""
+    fields = table.validate(DeleteBody, document(body))
+    name = fields.model or fields.name
+    if not name.strip():
+        raise BadRequest("model is required", param="model")
+    check_name(name)
+    return name
+
+
+def pull_line(status: str, digest: str = "", total: int = 0, completed: int = 0) -> bytes:
+    """One line of a pull's progress; bytes only where they are known."""
+    known = {"digest": digest, "total": total, "completed": completed} if digest else {}
+    return jsontext.encode({"status": status} | known) + b"\n"
 
 
 def _generate_prompt(fields: GenerateBody) -> core.Prompt:

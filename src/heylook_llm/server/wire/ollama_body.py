@@ -196,3 +196,21 @@ class ShowBody(Body):
     system: Annotated[Text, Honoured("overlays the modelfile text")] = ""
     template: Annotated[Text, Honoured("overlays the modelfile text")] = ""
     options: Annotated[dict[str, Any], Ignored(), Field(default_factory=dict)]
+
+
+class PullBody(Body):
+    """POST /api/pull."""
+
+    model: Annotated[Text, Honoured("a Hugging Face repository, hf.co/org/repo:Q4_K_M, or a short name")] = ""
+    name: Annotated[Text, Honoured("deprecated name of model")] = ""
+    stream: Annotated[Flag, Honoured("absent: true")] = True
+    insecure: Annotated[Flag, Ignored("the hub is $HF_ENDPOINT")] = False
+    username: Annotated[Any, Ignored()] = None
+    password: Annotated[Any, Ignored()] = None
+
+
+class DeleteBody(Body):
+    """DELETE /api/delete."""
+
+    model: Annotated[Text, Honoured()] = ""
+    name: Annotated[Text, Honoured("deprecated name of model")] = ""
