@@ -11,6 +11,8 @@ with least and greatest, ours / theirs round by round, and which goals that meet
 import argparse
 import asyncio
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +123,7 @@ def servers_of(subject: Subject, options: argparse.Namespace) -> list[Server]:
 def main() -> None:
     """See the module's docstring."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers end with it
     began = time.monotonic()
     contests = [
         contest(subject, servers_of(subject, options), options)

@@ -122,9 +122,8 @@ class Reply(asyncio.Protocol):
         self._parser.feed_data(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The end, if it wasn't reached."""
-        if not self.ended.done():
-            self.ended.set_exception(Failed(f"the connection was lost in the middle of a reply ({exc})"))
+        """The end of a reply that has no length, or one cut short: what came says which."""
+        self._end()
 
     # ---- httptools ---------------------------------------------------------------------------------------------------
 
@@ -136,8 +135,11 @@ class Reply(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The whole reply is here."""
-        self.status = self._parser.get_status_code()
+        self._end()
+
+    def _end(self) -> None:
         if not self.ended.done():
+            self.status = self._parser.get_status_code()
             self.ended.set_result(None)
         if self._transport is not None:
             self._transport.close()

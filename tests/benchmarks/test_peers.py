@@ -162,6 +162,25 @@ def test_no_prompt_begins_like_another() -> None:
     assert len(Author("a").text(2500).split()) == 2500
 
 
+@pytest.mark.integration
+async def test_a_reply_without_length_ends_with_its_connection() -> None:
+    body = MLX_LM_SERVER.encode()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + body)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        target = Running(Server("mlx_lm.server", "1", (), "m", {}), port)
+        played = await play(Plan([Chat("hello", 3)]), target)
+        assert played.samples[0].prompt_tokens == 26
+        body = body[: body.index(b'"length"')]
+        with pytest.raises(Failed, match=r"mlx_lm.server: the answer ended with None"):
+            await play(Plan([Chat("hello", 3)]), target)
+
+
 @pytest.fixture(scope="module")
 def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """Ours over a fake model that talks on and on."""
