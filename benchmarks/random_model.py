@@ -71,7 +71,7 @@ def write(path: Path, shape: Shape, seed: int = 1, *, whole: bool = False) -> No
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_rope_freq_base(1_000_000.0)
     writer.add_file_type(0 if whole else 1)
-    _add_vocabulary(writer, shape.vocabulary)
+    add_vocabulary(writer, shape.vocabulary)
     _add_tensors(writer, shape, np.random.default_rng(seed), np.dtype(np.float32 if whole else np.float16))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -79,7 +79,8 @@ def write(path: Path, shape: Shape, seed: int = 1, *, whole: bool = False) -> No
     writer.close()
 
 
-def _add_vocabulary(writer: gguf.GGUFWriter, size: int) -> None:
+def add_vocabulary(writer: gguf.GGUFWriter, size: int) -> None:
+    """The bundled model's vocabulary, or all bytes, padded to this size."""
     vocabulary = bundled_vocabulary()
     if size < len(vocabulary.tokens):
         vocabulary = byte_vocabulary()
