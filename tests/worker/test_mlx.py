@@ -12,6 +12,7 @@ import pytest
 from heylook_llm import core
 from heylook_llm.errors import EngineError, LoadFailed, UnsupportedFeature
 from heylook_llm.worker.providers.base import Feed, OutOfCells
+from heylook_llm.worker.retention import Fixed
 from heylook_llm.worker.scheduler import Scheduler
 from heylook_llm.worker.sequence import Sequence
 from tests.worker import random_mlx
@@ -94,7 +95,7 @@ def scheduled(provider: Any, **options: Any) -> Scheduler:
     info = provider.info
     for slot in range(info.n_parallel):
         provider.remove(slot)
-    given = {"slots": info.n_parallel, "kv_tokens": info.kv_tokens, "prefill_tokens": 32, "retained_tokens": 4096}
+    given = {"slots": info.n_parallel, "kv_tokens": info.kv_tokens, "prefill_tokens": 32, "retention": Fixed(4096)}
     return Scheduler(provider, **(given | options))
 
 

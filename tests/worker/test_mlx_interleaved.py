@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from heylook_llm import core
 from heylook_llm.worker.providers.base import OutOfCells
+from heylook_llm.worker.retention import Fixed
 from heylook_llm.worker.scheduler import Scheduler
 from heylook_llm.worker.sequence import Sequence
 from tests.worker import random_mlx
@@ -72,7 +73,7 @@ class Bench:
         for slot in range(4):
             provider.remove(slot)
         scheduler = Scheduler(
-            provider, slots=4, kv_tokens=kv_tokens, prefill_tokens=prefill_tokens, retained_tokens=200
+            provider, slots=4, kv_tokens=kv_tokens, prefill_tokens=prefill_tokens, retention=Fixed(200)
         )
         sequences = [self._sequence(at, visit) for at, visit in enumerate(wanted)]
         step = 0

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from heylook_llm import core
 from heylook_llm.worker.chunks import ALONE_NS, BESIDE_NS
 from heylook_llm.worker.providers.base import Feed, OutOfCells, Sharing
+from heylook_llm.worker.retention import Fixed
 from heylook_llm.worker.scheduler import Outcome, Planned, Scheduler
 from heylook_llm.worker.sequence import Sequence, State
 from tests.worker.simulated import END, Simulated, endless, next_token, run, simulated
@@ -100,7 +101,7 @@ class Batching(RuleBasedStateMachine):
             kv_tokens=kv_tokens,
             n_batch=64,
             prefill_tokens=prefill,
-            retained_tokens=retained,
+            retention=Fixed(retained),
             speculation=Guessing(guessed) if guessed else None,
         )
         self.stopping: set[Sequence] = set()
@@ -372,7 +373,7 @@ def test_prompt_chunks_grow_to_the_limit_on_a_fast_engine() -> None:
 
 
 def test_retained_cells_are_trimmed_while_others_run() -> None:
-    scheduler, provider = simulated(retained_tokens=30)
+    scheduler, provider = simulated(retention=Fixed(30))
     for request in (1, 2):
         scheduler.submit(endless(request, [request] * 20), 0)
         run(scheduler, provider)

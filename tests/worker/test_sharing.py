@@ -3,6 +3,7 @@
 import pytest
 
 from heylook_llm import core
+from heylook_llm.worker.retention import Fixed
 from heylook_llm.worker.scheduler import Scheduler
 from heylook_llm.worker.sequence import Sequence, State
 from tests.worker.simulated import Simulated, endless, run, simulated
@@ -115,7 +116,7 @@ def test_what_a_cancelled_prompt_had_computed_is_used() -> None:
 
 def test_two_conversations_keep_their_own_ends() -> None:
     """A conversation that begins like another doesn't take its cells over while there are slots."""
-    scheduler, provider = simulated(retained_tokens=1000)
+    scheduler, provider = simulated(retention=Fixed(1000))
     first, second = together(scheduler, provider, [*SYSTEM, *[2] * 40], [*SYSTEM, *[3] * 40])
     [again] = together(scheduler, provider, [*first.tokens, 5], first=3)
     assert again.cached_tokens == len(first.tokens) - 1
@@ -158,7 +159,7 @@ def test_behind_a_window_a_prefix_is_shared_while_its_cells_are_there() -> None:
 
 
 def test_retained_prefixes_that_are_shared_cost_their_cells_once() -> None:
-    scheduler, provider = simulated(slots=8, retained_tokens=330)
+    scheduler, provider = simulated(slots=8, retention=Fixed(330))
     together(scheduler, provider, *([*SYSTEM, at] for at in range(5, 9)))
     scheduler.submit(endless(9, [9] * 20), 0)
     step(scheduler, provider)

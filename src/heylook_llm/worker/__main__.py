@@ -32,9 +32,9 @@ import psutil
 from heylook_llm import core, errors, pipe
 from heylook_llm.errors import EngineError, HeylookError
 from heylook_llm.worker import embedding, embedding_texts
-from heylook_llm.worker.prefix import retained_budget
 from heylook_llm.worker.prepare import Choice, Model
 from heylook_llm.worker.providers.base import OutOfCells, Provider
+from heylook_llm.worker.retention import Fixed, Retention, estimated_budget
 from heylook_llm.worker.scheduler import Outcome, Scheduler
 from heylook_llm.worker.sequence import Sequence
 from heylook_llm.worker.speculate import Speculator
@@ -134,14 +134,15 @@ class Engine:
         self._open: dict[Sequence, Choice] = {}
         self.busy_ns = 0
         info = model.info
+        kv_tokens = info.kv_tokens or info.n_ctx * info.n_parallel
         self.scheduler = Scheduler(
             model.provider,
             slots=model.provider.slots,
             parallel=info.n_parallel,
-            kv_tokens=info.kv_tokens or info.n_ctx * info.n_parallel,
+            kv_tokens=kv_tokens,
             n_batch=min(_number(options, "n_batch", 2048), info.kv_tokens or info.n_ctx),
             prefill_tokens=_number(options, "prefill_tokens", 512),
-            retained_tokens=retained_budget(info),
+            retention=Retention(estimated_budget(info)) if model.provider.spans_pool else Fixed(kv_tokens),
             speculation=_speculator(model, options),
         )
         self.embedder = embedding.Embedder(model.provider.embedding, info.pooling)

@@ -1,26 +1,6 @@
-"""Which token prefixes lie computed in the pool, in slots in use and in retained ones, and what keeping them costs."""
+"""Which token prefixes lie computed in the pool: in the slots of running sequences, and in retained ones."""
 
-from typing import Final
-
-from heylook_llm import core
 from heylook_llm.worker.tree import Tree
-
-SLOWDOWN: Final = 0.10
-"""How much slower a decoded token may become by retained cells, as a part of its own cost."""
-LEAST_BUDGET_TOKENS: Final = 512
-"""Retained cells below this are within what the engine pads the attended span to, twice over."""
-
-
-def retained_budget(info: core.ModelInfo) -> int:
-    """Cells that may be retained while other sequences run.
-
-    Attention spans every used cell: per token and cell about 4 * embedding * layers operations, against 2 * parameters
-    for the rest of a token. The budget is where that reaches SLOWDOWN.
-    """
-    if not info.n_parameters or not info.n_embedding or not info.n_layers:
-        return LEAST_BUDGET_TOKENS
-    cells = SLOWDOWN * 2 * info.n_parameters / (4 * info.n_embedding * info.n_layers)
-    return max(LEAST_BUDGET_TOKENS, int(cells))
 
 
 class Prefixes:

@@ -23,6 +23,7 @@ from heylook_llm.worker.chunks import Chunks
 from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.prefix import Prefixes
 from heylook_llm.worker.providers.base import Drawn, Feed, Sharing
+from heylook_llm.worker.retention import Fixed
 from heylook_llm.worker.sequence import End, Sequence, State
 
 LEAST_SHARED_TOKENS: Final = 32
@@ -106,6 +107,18 @@ class Speculation(Protocol):
         ...
 
 
+class Retaining(Protocol):
+    """Knows what retained cells cost."""
+
+    def learn(self, batch: int, own: int, used: int, duration_ns: int) -> None:
+        """A step that only decoded: sequences in it, cells of these, cells in use."""
+        ...
+
+    def budget(self, batch: int) -> int:
+        """Cells that only ended sequences may hold while so many run."""
+        ...
+
+
 class Scheduler:
     """Waiting and running sequences over `slots` sequence ids and a pool of `kv_tokens` cells."""
 
@@ -118,12 +131,13 @@ class Scheduler:
         parallel: int | None = None,
         n_batch: int = 2048,
         prefill_tokens: int = 512,
-        retained_tokens: int = 0,
+        retention: Retaining | None = None,
         speculation: Speculation | None = None,
     ) -> None:
         """`parallel`: sequences that may run at once; the other slots only keep prefixes.
 
-        `retained_tokens`: cells that only ended sequences hold and may keep while others run; what idles keeps all.
+        `retention`: how many cells only ended sequences may hold while others run, by default none; an idle pool keeps
+        all.
         """
         self.running: list[Sequence] = []
         self.waiting: list[Sequence] = []
@@ -144,7 +158,7 @@ class Scheduler:
         self._parallel = min(slots, parallel or slots)
         self._n_batch = max(n_batch, self._parallel)
         self._prefill_tokens = max(1, min(prefill_tokens, self._n_batch))
-        self._retained_tokens = retained_tokens
+        self._retention = retention or Fixed(0)
         self._in_slot: list[Sequence | None] = [None] * slots
         self._requests: dict[int, list[Sequence]] = {}
         self._arrivals = 0
@@ -289,6 +303,9 @@ class Scheduler:
         self._chunks.measure(self.composition.prompt_tokens, now_ns - start_ns)
         computed, self._planned = self._planned, []
         self._book(computed, start_ns, now_ns)
+        if self.composition == Composition(len(computed), 0):
+            own = sum(planned.sequence.computed for planned in computed)
+            self._retention.learn(len(computed), own, self.ledger.used, now_ns - start_ns)
         outcomes: list[Outcome] = []
         drawing = [self._in_slot[one.slot] for one in drawn]  # who ends leaves its slot
         for sequence, one in zip(drawing, drawn, strict=True):
@@ -425,8 +442,9 @@ class Scheduler:
 
     def _trim(self) -> None:
         """While sequences run, retained cells slow them down: keep the latest within the budget."""
+        allowed = self._retention.budget(len(self.running))
         for slot in self.prefixes.slots():
-            if self.ledger.freed(self.prefixes.slots()) <= self._retained_tokens:
+            if self.ledger.freed(self.prefixes.slots()) <= allowed:
                 return
             self._drop(slot)
 

@@ -81,6 +81,8 @@ class Provider(Protocol):
     slots: int
     """Sequence ids: at least `info.n_parallel`; those beyond only keep prefixes."""
     sharing: Sharing
+    spans_pool: bool
+    """Whether a token's attention spans every used cell of the pool, so that those of others cost it time too."""
     defaults: core.Sampling
     """What a request that says nothing gets: the configuration's, else the model file's."""
     engine_defaults: core.Sampling

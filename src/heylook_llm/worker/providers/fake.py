@@ -128,6 +128,7 @@ class Fake:
     """See the module's docstring."""
 
     sharing: Sharing = "any"
+    spans_pool = False
     engine_defaults = core.Sampling()
     unsupported: frozenset[str] = frozenset()
     max_drafts = 64

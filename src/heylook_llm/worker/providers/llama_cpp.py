@@ -83,6 +83,7 @@ class LlamaCpp:
         self._window = int(native.llama_model_n_swa(self._model))
         """How far the layers of a sliding window look back; 0: there are none."""
         self.sharing: Sharing = "whole" if self._recurrent or self._window else "any"
+        self.spans_pool = not native.llama_model_is_recurrent(self._model)
         narrow = self._window > 0 and not options.get("swa_full", True)
         self.slots = opening.slots(recurrent=self._recurrent, narrow=narrow)
         self.max_drafts = 0 if self._recurrent or narrow else self._n_parallel + DRAFTS

@@ -95,6 +95,7 @@ class Mlx:
         self._ledger = Ledger(self.slots)
         self._memory = Memory(self._model, new, self.slots, quantization)
         self.sharing = self._memory.sharing
+        self.spans_pool = False
         self._prefills_together = not self._on_processor
         self._choosers: dict[int, Chooser] = {}
         self._ahead: dict[int, int] = {}
