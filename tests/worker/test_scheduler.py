@@ -372,6 +372,34 @@ def test_prompt_chunks_grow_to_the_limit_on_a_fast_engine() -> None:
     assert [chunk.tokens for chunk in live.chunks] == [64, 512, 512, 112]
 
 
+def test_a_short_prompt_does_not_wait_for_the_end_of_a_long_one() -> None:
+    scheduler, provider = simulated(slots=5, kv_tokens=9000, prefill_tokens=100)
+    long = endless(1, [1] * 3000, limit=4000)
+    scheduler.submit(long, 0)
+    for now in range(4):
+        scheduler.commit(provider.step(scheduler.plan(now)), now, now + 1)
+    before = long.computed
+    short, shorter, other = endless(2, [2] * 30), endless(3, [3] * 20), endless(4, [4] * 10)
+    for newcomer in (short, shorter, other):
+        scheduler.submit(newcomer, 4)
+    scheduler.commit(provider.step(scheduler.plan(4)), 4, 5)
+    assert (short.output_tokens, shorter.output_tokens) == (1, 1), "half of the step finishes them"
+    assert long.computed == before + 50
+    assert other.computed == 0, "the long one gets the other half"
+
+
+def test_a_short_prompt_of_lower_priority_waits() -> None:
+    scheduler, provider = simulated(kv_tokens=9000, prefill_tokens=100)
+    long = endless(1, [1] * 3000, limit=4000, priority=1)
+    scheduler.submit(long, 0)
+    scheduler.commit(provider.step(scheduler.plan(0)), 0, 1)
+    short = endless(2, [2] * 10)
+    scheduler.submit(short, 1)
+    while not long.output_tokens:
+        assert short.output_tokens == 0
+        scheduler.commit(provider.step(scheduler.plan(1)), 1, 2)
+
+
 def test_retained_cells_are_trimmed_while_others_run() -> None:
     scheduler, provider = simulated(retention=Fixed(30))
     for request in (1, 2):

@@ -278,8 +278,7 @@ class Scheduler:
         return min(self._chunks.limit(beside=decoding > 0), self._n_batch - decoding)
 
     def _plan_prompts(self, prefilling: list[Sequence], feeds: list[Feed], budget: int) -> None:
-        """Prompt tokens in the order of arrival: whoever waits for another's prompt loses nothing to later ones."""
-        for sequence in sorted(prefilling, key=_order):
+        for sequence in _in_turn(prefilling, budget):
             if budget <= 0:
                 return
             start = sequence.computed
@@ -635,6 +634,22 @@ class Scheduler:
         slot = self._empty_slot(spared=-1)
         if slot is not None and self._share(sequence.slot, slot, sequence.computed):
             self.prefixes.retain(slot, tokens)
+
+
+def _in_turn(prefilling: list[Sequence], budget: int) -> list[Sequence]:
+    """In the order of arrival; but before a prompt of several steps go those that half of this one finishes.
+
+    So a short prompt doesn't wait for the end of a long one, and the long one takes twice its time at most.
+    """
+    ordered = sorted(prefilling, key=_order)
+    oldest = ordered[0]
+    room = budget // 2 if oldest.pending_tokens > budget else 0
+    quick: list[Sequence] = []
+    for sequence in ordered[1:]:
+        if sequence.pending_tokens <= room and sequence.priority == oldest.priority:
+            room -= sequence.pending_tokens
+            quick.append(sequence)
+    return [*quick, *(sequence for sequence in ordered if sequence not in quick)] if quick else ordered
 
 
 def _order(sequence: Sequence) -> tuple[int, int]:
