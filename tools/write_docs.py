@@ -15,7 +15,7 @@ import click
 import pydantic
 from pydantic.fields import FieldInfo
 
-from heylook_llm import cli, config
+from heylook_llm import cli, config, support
 from heylook_llm.server import refused
 from heylook_llm.server.wire import ollama, openai, table
 from heylook_llm.worker.formats import families
@@ -142,6 +142,7 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "num_draft_tokens": "Tokens that it guesses at a time.",
         "vision": "Images. Not offered yet: `true` is an error.",
         "n_ctx": "As for llama_cpp.",
+        "kv_tokens": "As for llama_cpp.",
         "n_parallel": "As for llama_cpp.",
         "prefill_tokens": "As for llama_cpp.",
         "cache_type": "How context memory is kept. `quantized` is batched; `rotating` computes one request at a time.",
@@ -329,6 +330,19 @@ def call_formats() -> str:
     return grid(("Family", "Models", "What opens a call"), told)
 
 
+def engines() -> str:
+    """What each provider supports."""
+    heads = ("Feature", *(f"`{name}`" for name in support.PROVIDERS))
+    return grid(heads, [(row.what, *(_support(row, name) for name in support.PROVIDERS)) for row in support.FEATURES])
+
+
+def _support(row: support.Feature, provider: str) -> str:
+    if (reason := row.lacking.get(provider)) is not None:
+        return f"refused: {reason}"
+    note = row.notes.get(provider)
+    return f"yes; {note}" if note else "yes"
+
+
 def grid(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     """A Markdown table."""
     lines = [heads, tuple("---" for _ in heads), *rows]
@@ -351,6 +365,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "openai": lambda: routes(openai.BODIES),
     "ollama": lambda: routes(ollama.BODIES),
     "refused": refusals,
+    "engines": engines,
     "ollama-options": lambda: fields(ollama.OPTIONS),
 }
 

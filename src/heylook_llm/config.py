@@ -179,6 +179,7 @@ class MlxConfig(SamplingDefaults):
     num_draft_tokens: int = pydantic.Field(6, ge=1, le=64)
     vision: bool = False
     n_ctx: int = pydantic.Field(0, ge=0)
+    kv_tokens: int = pydantic.Field(0, ge=0)
     n_parallel: int = pydantic.Field(8, ge=1, le=256)
     prefill_tokens: int = pydantic.Field(512, ge=1, le=65536)
     cache_type: Literal["standard", "rotating", "quantized"] = "standard"

@@ -119,3 +119,23 @@ def test_the_row_itself_stays_for_its_log_probabilities(arrays: Any) -> None:
     value, ranked = logprobs(row, 0, 2)
     assert [token for token, _ in ranked] == [2, 1]
     assert value == pytest.approx(1 - math.log(sum(map(math.exp, (1, 2, 3)))))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("target", [2.0, 4.0])
+def test_mirostat_brings_the_surprise_near_its_target(version: int, target: float) -> None:
+    """Over many draws from a distribution that falls as words' do."""
+    row = -1.1 * np.log(np.arange(1, 2001, dtype=np.float32))
+    one = chooser(core.Sampling(temperature=1.0, seed=3, mirostat=version, mirostat_tau=target, mirostat_eta=0.1), ())
+    drawn = [from_whole(row, one, position) for position in range(1500)]
+    chances = np.exp(row - np.log(np.exp(row).sum()))
+    counts = Counter(drawn[500:])
+    mean = sum(count * -math.log2(chances[token] / chances[: max(counts) + 1].sum()) for token, count in counts.items())
+    assert mean / 1000 == pytest.approx(target, abs=0.5)
+
+
+def test_mirostat_takes_whole_rows_and_is_off_where_nothing_is_drawn() -> None:
+    wild = chooser(core.Sampling(temperature=1.0, mirostat=2, top_k=1, seed=1))
+    assert not wild.covered(np.array([1.0, 0.5]), 2.0)
+    greedy = chooser(core.Sampling(temperature=0.0, mirostat=2))
+    assert greedy.takes_likeliest

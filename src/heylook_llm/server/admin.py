@@ -6,7 +6,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from heylook_llm import __version__
+from heylook_llm import __version__, support
 from heylook_llm.errors import BadRequest
 from heylook_llm.server.backend import ModelStatus
 from heylook_llm.server.endpoint import Server, json_response, off_loop, read_body
@@ -175,9 +175,23 @@ async def capabilities(server: Server, request: Request) -> Response:
                 "max_tools": limits.max_tools,
                 "max_inputs": limits.max_inputs,
             },
+            "providers": {name: _provider(name) for name in support.PROVIDERS},
             "models": [_capable(status) for status in server.backend.models()],
         }
     )
+
+
+def _provider(name: str) -> dict[str, Any]:
+    """What a provider supports, and why it doesn't support the rest."""
+    return {
+        row.name: {
+            "supported": name not in row.lacking,
+            "what": row.what,
+            **({"reason": row.lacking[name]} if name in row.lacking else {}),
+            **({"note": row.notes[name]} if name in row.notes else {}),
+        }
+        for row in support.FEATURES
+    }
 
 
 def _table(body: type[table.Body]) -> dict[str, Any]:

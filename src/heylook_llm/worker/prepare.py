@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from heylook_llm import core
+from heylook_llm import core, support
 from heylook_llm.errors import BadRequest, ContextLengthExceeded, UnsupportedFeature
 from heylook_llm.worker.constrain import Constraints
 from heylook_llm.worker.formats.formats import Format, Marked
@@ -136,9 +136,9 @@ class Model:
         sampling = request.sampling
         for defaults in (self.provider.defaults, request.fallback, self.provider.engine_defaults):
             sampling = merged(sampling, defaults)
-        for name in self.provider.unsupported:
+        for name, reason in support.refused_fields(self.info.provider):
             if getattr(sampling, name):
-                raise UnsupportedFeature(f'"{self.name}" does not support {name}', param=name)
+                raise UnsupportedFeature(f'"{self.name}" does not support {name}: {reason}', param=name)
         self.provider.warm(sampling)
         if request.shift and sampling.max_tokens is None:
             return msgspec.structs.replace(sampling, max_tokens=SHIFTING_CONTEXTS * self._limit(request))

@@ -87,8 +87,6 @@ class Provider(Protocol):
     """What a request that says nothing gets: the configuration's, else the model file's."""
     engine_defaults: core.Sampling
     """What is taken where neither the request, nor the model, nor the request's dialect says anything."""
-    unsupported: frozenset[str]
-    """Fields of Sampling that it can't honour; who sets one is refused before it is queued."""
     embedding: EmbeddingBounds | None
     """None: it computes neither vectors nor scores. How they are pooled is in `info.pooling`; empty: their mean."""
     max_drafts: int

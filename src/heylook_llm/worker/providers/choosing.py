@@ -21,6 +21,7 @@ import numpy as np
 from heylook_llm import core
 from heylook_llm.worker.guidance import Mask
 from heylook_llm.worker.guide import Guide
+from heylook_llm.worker.providers.mirostat import Mirostat
 
 DEFAULT_WINDOW_TOKENS: Final = 64
 LEAST_LOGPROB: Final = -9999.0
@@ -61,6 +62,7 @@ class Chooser:
         self._forced = 0 if sampling.ignore_eos else sampling.min_tokens
         self._bias = {token: bias for token, bias in sampling.logit_bias.items() if 0 <= token < n_vocab}
         self._penalties = Penalties.of(sampling, prompt)
+        self._mirostat = _mirostat(sampling)
         self._guide = guide
 
     # ---- the whole row, where it is ----------------------------------------------------------------------------------
@@ -131,6 +133,8 @@ class Chooser:
 
     def covered(self, values: Floats, total: float) -> bool:
         """Whether the cuts leave none but these candidates; likeliest first, `total` the row's logsumexp."""
+        if self._mirostat is not None:
+            return False
         if self.top_k:
             return self.top_k <= len(values)
         if self.typical_p < 1:
@@ -144,6 +148,8 @@ class Chooser:
 
         `position` is the token's place in the sequence.
         """
+        if self._mirostat is not None:
+            return self._by_surprise(self._mirostat, values, position)
         if 0 < self.top_k < len(values):
             values = values[: self.top_k]
         kept = np.ones(len(values), dtype=bool)
@@ -156,9 +162,21 @@ class Chooser:
         if self.min_p > 0:
             kept &= values >= values[kept].max() + math.log(self.min_p)
         weights = np.where(kept, np.exp((values - values[kept].max()) / self.temperature), 0.0)
+        return min(self._place(weights, position), int(np.flatnonzero(kept)[-1]))
+
+    def _by_surprise(self, mirostat: Mirostat, values: Floats, position: int) -> int:
+        """As `pick`, with mirostat's cut in place of all others."""
+        scaled = values / self.temperature
+        chances = np.exp(scaled - _logsumexp(scaled))
+        kept = chances[: mirostat.kept(chances)]
+        place = min(self._place(kept, position), len(kept) - 1)
+        mirostat.accept(float(kept[place] / kept.sum()))
+        return place
+
+    def _place(self, weights: Floats, position: int) -> int:
+        """The place where the draw's number falls among the weights."""
         reached = np.cumsum(weights)
-        place = int(np.searchsorted(reached, self._number(position) * reached[-1], side="right"))
-        return min(place, int(np.flatnonzero(kept)[-1]))
+        return int(np.searchsorted(reached, self._number(position) * reached[-1], side="right"))
 
     def _number(self, position: int) -> float:
         """Uniform in [0, 1), by seed and position alone."""
@@ -207,6 +225,14 @@ class Penalties:
             found = arrays.where(found > 0, found / self._repeat, found * self._repeat)
         taken = [self._presence + self._frequency * count for count in self.counts.values()]
         return _with(arrays, row, tokens, found - arrays.array(taken, arrays.float32))
+
+
+def _mirostat(sampling: core.Sampling) -> Mirostat | None:
+    if not sampling.mirostat or (sampling.temperature or 0) <= 0:
+        return None
+    target = 5.0 if sampling.mirostat_tau is None else sampling.mirostat_tau
+    rate = 0.1 if sampling.mirostat_eta is None else sampling.mirostat_eta
+    return Mirostat(sampling.mirostat, target, rate)
 
 
 def from_whole(row: Any, chooser: Chooser, position: int) -> int:

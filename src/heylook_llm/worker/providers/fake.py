@@ -130,7 +130,6 @@ class Fake:
     sharing: Sharing = "any"
     spans_pool = False
     engine_defaults = core.Sampling()
-    unsupported: frozenset[str] = frozenset()
     max_drafts = 64
 
     def __init__(self, options: dict[str, Any]) -> None:

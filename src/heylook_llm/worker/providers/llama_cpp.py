@@ -58,7 +58,6 @@ class LlamaCpp:
     """See the module's docstring."""
 
     engine_defaults = defaults.ENGINE_DEFAULTS
-    unsupported: frozenset[str] = frozenset()
     embedding: EmbeddingBounds | None = None
 
     def __init__(self, native: Any, load: core.Load, progress: Callable[[float], None]) -> None:

@@ -63,9 +63,6 @@ class Mlx:
     """See the module's docstring."""
 
     engine_defaults = defaults.ENGINE_DEFAULTS
-    unsupported = frozenset(
-        {"mirostat", "top_n_sigma", "xtc_probability", "dynatemp_range", "dry_multiplier", "adaptive_target"}
-    )
     embedding: EmbeddingBounds | None = None
     max_drafts = 0
 
@@ -117,10 +114,12 @@ class Mlx:
         n_ctx = int(options.get("n_ctx") or trained)
         if options.get("max_kv_size") and options.get("cache_type", "standard") != "rotating":
             n_ctx = min(n_ctx, int(options["max_kv_size"]))
-        fitting = int(self._free_bytes() * KV_MEMORY_SHARE / max(1.0, cell))
-        cells = max(LEAST_CELLS, min(n_ctx * self._n_parallel, fitting))
-        if options.get("n_ctx"):
-            cells = max(cells, n_ctx)
+        cells = int(options.get("kv_tokens") or 0)
+        if not cells:
+            fitting = int(self._free_bytes() * KV_MEMORY_SHARE / max(1.0, cell))
+            cells = max(LEAST_CELLS, min(n_ctx * self._n_parallel, fitting))
+            if options.get("n_ctx"):
+                cells = max(cells, n_ctx)
         return min(n_ctx, cells), cells
 
     def _free_bytes(self) -> int:

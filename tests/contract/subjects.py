@@ -1,0 +1,170 @@
+"""A provider as a client meets it: a model behind the running server, asked over HTTP in all dialects."""
+
+import importlib.util
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from heylook_llm import support, tiny
+from tests.serving import Running
+
+TINY = Path(tiny.__file__).parent
+LIBRARIES = {"llama_cpp": "llama_cpp", "mlx": "mlx_lm", "fake": "heylook_llm"}
+ANSWERS = {
+    "What is the capital of France?": "The capital of France is Paris.",
+    "What is 3 + 4?": "3 + 4 = 7",
+    "Count from 1 to 20.": ", ".join(map(str, range(1, 21))),
+    "Repeat after me: blue horse": "blue horse",
+}
+"""What the bundled model was trained to say, greedily; the fake one is told to."""
+COUNT = "Count from 1 to 20."
+CAPITAL = "What is the capital of France?"
+WAIT_SECONDS = 100.0
+PARALLEL = 4
+"""Requests that a subject computes together."""
+CONTEXT = 512
+SMALL_POOL = 256
+"""Cells of a subject's small sibling, which has a context of as many: less than PARALLEL long answers need."""
+
+Answer = TypeVar("Answer")
+
+
+class Refused(Exception):
+    """The server answered with an error."""
+
+    def __init__(self, status: int, error: Any) -> None:
+        super().__init__(f"{status}: {error}")
+        self.status = status
+        self.message = str(error["message"] if isinstance(error, dict) else error)
+        self.error = error
+
+
+def installed(provider: str) -> bool:
+    """Whether the provider's engine is installed."""
+    return importlib.util.find_spec(LIBRARIES[provider]) is not None
+
+
+def models() -> str:
+    """models.yaml of every provider: a subject, and a sibling with a small pool."""
+    paths = {"llama_cpp": TINY / "heylook-tiny.gguf", "mlx": TINY / "heylook-tiny-mlx", "fake": ""}
+    more = {"llama_cpp": ", n_threads: 1", "mlx": "", "fake": ""}
+    lines = ["max_loaded_models: 6", "prewarm: false", "limits: {stall_seconds: 300}", "models:"]
+    for provider in filter(installed, support.PROVIDERS):
+        for name, n_ctx, pool in ((provider, CONTEXT, PARALLEL * CONTEXT), (f"{provider}-small", 256, SMALL_POOL)):
+            config = f"n_ctx: {n_ctx}, n_parallel: {PARALLEL}, kv_tokens: {pool}, model_path: '{paths[provider]}'"
+            lines.append(f"  - {{id: {name}, provider: {provider}, config: {{{config}{more[provider]}}}}}")
+    return "\n".join(lines)
+
+
+class Subject:
+    """One provider's model."""
+
+    def __init__(self, provider: str, server: Running, model: str = "") -> None:
+        self.provider = provider
+        self.server = server
+        self.model = model or provider
+        self.http = httpx.Client(base_url=server.url, timeout=WAIT_SECONDS)
+
+    @property
+    def small(self) -> "Subject":
+        """The same provider with a small pool of context memory."""
+        return Subject(self.provider, self.server, f"{self.provider}-small")
+
+    def said(self, text: str) -> str:
+        """A text that the model answers with what ANSWERS has for it."""
+        return f"{text}[[say:{ANSWERS[text]}]]" if self.provider == "fake" and text in ANSWERS else text
+
+    def told(self, text: str, commands: str) -> str:
+        """A text with what makes the fake model do what the bundled one was trained to."""
+        return text + commands if self.provider == "fake" else text
+
+    # ---- asking ------------------------------------------------------------------------------------------------------
+
+    def post(self, path: str, **body: Any) -> Any:
+        """The reply's JSON. Raises Refused."""
+        reply = self.http.post(path, json={"model": self.model, **body})
+        found = reply.json()
+        if reply.status_code != 200:
+            raise Refused(reply.status_code, found.get("error", found))
+        return found
+
+    def lines(self, path: str, **body: Any) -> Iterator[Any]:
+        """The JSON of each event or line of a stream. Raises Refused, also for an error in mid-stream."""
+        with self.http.stream("POST", path, json={"model": self.model, "stream": True, **body}) as reply:
+            if reply.status_code != 200:
+                raise Refused(reply.status_code, json.loads(reply.read()).get("error"))
+            for line in reply.iter_lines():
+                data = line.removeprefix("data: ")
+                if not data or data.startswith(":") or data == "[DONE]":
+                    continue
+                found = json.loads(data)
+                if "error" in found:
+                    raise Refused(200, found["error"])
+                yield found
+
+    def chat(self, text: str = COUNT, /, **fields: Any) -> Any:
+        """A whole chat completion; greedy unless said otherwise."""
+        return self.post("/v1/chat/completions", **self._chat(text, fields))
+
+    def chat_lines(self, text: str = COUNT, /, **fields: Any) -> Iterator[Any]:
+        """A streamed one."""
+        return self.lines("/v1/chat/completions", **self._chat(text, fields))
+
+    def text(self, text: str = COUNT, /, **fields: Any) -> str:
+        """The text of a whole chat completion."""
+        return str(self.chat(text, **fields)["choices"][0]["message"]["content"])
+
+    def _chat(self, text: str, fields: dict[str, Any]) -> dict[str, Any]:
+        messages = fields.pop("messages", None) or [{"role": "user", "content": self.said(text)}]
+        return {"messages": messages, "temperature": 0, "max_tokens": 200, **fields}
+
+    def complete(self, prompt: Any, /, **fields: Any) -> Any:
+        """A whole raw completion; greedy unless said otherwise."""
+        return self.post("/v1/completions", prompt=prompt, **{"temperature": 0, "max_tokens": 40, **fields})
+
+    def ollama(self, path: str, /, *, options: dict[str, Any] | None = None, **body: Any) -> Any:
+        """A whole reply of Ollama's API; greedy unless said otherwise."""
+        return self.post(path, stream=False, options={"temperature": 0, "num_predict": 200, **(options or {})}, **body)
+
+    def tokens(self, text: str) -> list[int]:
+        """The ids of a text's tokens."""
+        return list(self.post("/tokenize", content=text)["tokens"])
+
+    # ---- what is so --------------------------------------------------------------------------------------------------
+
+    def in_flight(self) -> list[Any]:
+        """The requests that are being answered by this model."""
+        return [one for one in self.http.get("/v1/requests").json()["data"] if one["model"] == self.model]
+
+    def flush(self) -> None:
+        """Forget every retained prefix."""
+        self.http.delete(f"/v1/models/{self.model}/cache").raise_for_status()
+
+
+def at_once(*calls: Callable[[], Answer]) -> list[Answer]:
+    """What the calls give, made at the same time from a thread each."""
+    start = threading.Barrier(len(calls))
+
+    def begun(call: Callable[[], Answer]) -> Answer:
+        start.wait(WAIT_SECONDS)
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(begun, calls))
+
+
+@contextmanager
+def open_stream(subject: Subject, text: str = COUNT, **fields: Any) -> Iterator[Iterator[Any]]:
+    """A stream of which some was read; leaving closes its connection, in the midst of it."""
+    lines = subject.chat_lines(text, **fields)
+    try:
+        next(lines)
+        yield lines
+    finally:
+        lines.close()  # type: ignore[attr-defined]  # a generator
