@@ -15,7 +15,7 @@ def test_this_machine() -> None:
     assert cpu.name
     assert 0 < cpu.available_cores <= cpu.logical_cores
     assert 0 < memory.available_bytes <= memory.total_bytes
-    assert hardware.loadable_bytes() > 0
+    assert (hardware.gpu_free_bytes() is None) == (not hardware.gpus())
     assert all(gpu.free_bytes <= gpu.total_bytes for gpu in hardware.gpus())
 
 

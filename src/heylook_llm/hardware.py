@@ -82,12 +82,10 @@ def gpus() -> tuple[Gpu, ...]:
         return ()
 
 
-def loadable_bytes() -> int:
-    """What models may take now: available main memory, and the free memory of GPUs.
-
-    nvml comes with the extra that one installs for an engine that uses the GPU, so what it lists counts.
-    """
-    return memory().available_bytes + sum(gpu.free_bytes for gpu in gpus())
+def gpu_free_bytes() -> int | None:
+    """The free memory of the GPUs that have their own; None: there is none, or nvml can't tell."""
+    found = gpus()
+    return sum(gpu.free_bytes for gpu in found) if found else None
 
 
 def process_memory(pid: int) -> ProcessMemory | None:

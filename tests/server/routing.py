@@ -10,6 +10,7 @@ import psutil
 
 from heylook_llm import config, core
 from heylook_llm.server.backend import Lease
+from heylook_llm.server.fit import Bytes
 from heylook_llm.server.router import ModelRouter
 
 THREE = """
@@ -24,7 +25,7 @@ models:
 
 @contextlib.asynccontextmanager
 async def routing(
-    models: str = THREE, free_memory: Callable[[], int | None] = lambda: None, **limits: float
+    models: str = THREE, free_memory: Callable[[], Bytes | None] = lambda: None, **limits: float
 ) -> AsyncIterator[ModelRouter]:
     """A started router over models.yaml's text with these limits; closed at the end, and every worker gone."""
     settings = config.parse(models, Path("/nowhere/models.yaml"))

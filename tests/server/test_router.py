@@ -20,6 +20,7 @@ from heylook_llm.errors import (
     ShuttingDown,
     Unavailable,
 )
+from heylook_llm.server.fit import Bytes
 from heylook_llm.server.router import ModelRouter
 from tests.server.routing import THREE, answer, ask, chat, idle, routing, stats, until
 
@@ -140,7 +141,7 @@ models:
 
 async def test_too_little_memory_is_refused_with_the_numbers() -> None:
     models = "models: [{id: big, provider: fake, config: {resident_bytes: 8589934592}}]"
-    async with routing(models, lambda: 1 << 30) as router:
+    async with routing(models, lambda: Bytes(1 << 30)) as router:
         with pytest.raises(InsufficientMemory, match=r"8,192 MiB.*1,024 MiB"):
             await ask(router, "big")
 
@@ -151,8 +152,9 @@ async def test_idle_models_make_room_in_memory() -> None:
     models = f"max_loaded_models: 3\n{limits}\nmodels: [{{id: a, {one}}}, {{id: b, {one}}}]"
     started: list[ModelRouter] = []
 
-    def free_memory() -> int:
-        return 1_000_000_000 - 600_000_000 * sum(s.pid is not None for router in started for s in router.models())
+    def free_memory() -> Bytes:
+        loaded = sum(s.pid is not None for router in started for s in router.models())
+        return Bytes(1_000_000_000 - 600_000_000 * loaded)
 
     async with routing(models, free_memory) as router:
         started.append(router)

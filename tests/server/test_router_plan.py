@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from heylook_llm.errors import InsufficientMemory, Unavailable
 from heylook_llm.server import plan as p
+from heylook_llm.server.fit import Bytes, Need, Placement
 
 pytestmark = pytest.mark.unit
 
@@ -23,21 +24,35 @@ STEPS_PER_RUN = 50
 MODELS = ("a", "b", "c", "d")
 CONFIGURED = {"a": 2048, "b": 2048, "c": 2048, "d": 0}
 AGE = 10.0
+MAIN = Placement()
+GPU = Placement(1.0, 1.0)
+HALF = Placement(0.5, 0.5)
+SPILLS = Placement(1.0, 1.0, spills=True, layers=9)
+SPILLS_WEIGHTS = Placement(1.0, 0.0, spills=True, layers=9)
 
 
 class World:
     """A State, a clock, and what the router would hold: leases, and what is under way. Checks each action."""
 
     def __init__(
-        self, *, max_loaded: int = 2, ttl: float = math.inf, need: int = 0, memory: int | None = None, parallel: int = 2
+        self,
+        *,
+        max_loaded: int = 2,
+        ttl: float = math.inf,
+        need: int = 0,
+        memory: int | None = None,
+        gpu: int | None = None,
+        placement: Placement = MAIN,
+        parallel: int = 2,
     ) -> None:
         models = {
             m: p.Model(m, n_parallel=parallel, n_ctx_configured=CONFIGURED[m], idle_ttl=ttl, keep_alive=ttl)
             for m in MODELS
         }
-        self.state = p.State(models, max_loaded=max_loaded, age_seconds=AGE, available_bytes=memory)
+        available = None if memory is None else Bytes(memory, gpu)
+        self.state = p.State(models, max_loaded=max_loaded, age_seconds=AGE, available=available)
         self.now = 1000.0
-        self.needs = dict.fromkeys(MODELS, p.Need(need, 1 if need else 0, 8192))
+        self.needs = dict.fromkeys(MODELS, Need(need, 1 if need else 0, 8192, placement=placement))
         self.leases: list[tuple[str, int]] = []
         self.epoch = dict.fromkeys(MODELS, 0)
         self.ended: dict[int, str] = {}
@@ -91,10 +106,12 @@ class World:
                 self.state = p.stopping(self.state, action.model, self.now)
 
     def check_memory(self, action: p.Load) -> None:
-        need, free = self.model(action.model).need, self.state.available_bytes
+        need, free = self.model(action.model).need, self.state.available
         assert need is not None, "loaded unmeasured"
-        if free is not None:
-            assert need.total_bytes(action.n_ctx) <= free - self.state.reserve_bytes
+        if free is None:
+            return
+        assert need.fits(action.n_ctx, free)
+        assert need.total_bytes(action.n_ctx) <= free.total
 
     def grant(self, waiter: p.Waiter) -> None:
         model = self.model(waiter.model)
@@ -137,23 +154,20 @@ class World:
         asked = self.model(model).n_ctx
         need = self.needs[model]
         self.epoch[model] += 1
-        if self.state.available_bytes is not None:
-            self.free(-need.total_bytes(asked))
-        self.state = p.ready(
-            self.state, model, self.now, n_ctx=asked, n_parallel=2, loaded_bytes=need.total_bytes(asked)
-        )
+        taken = need.divided(asked, self.state.available or Bytes())
+        self.free(Bytes(-taken.main, -(taken.gpu or 0)))
+        self.state = p.ready(self.state, model, self.now, n_ctx=asked, n_parallel=2, loaded=taken)
         self.settle()
 
-    def free(self, change: int) -> None:
-        have = self.state.available_bytes
-        if have is not None:
-            self.state = msgspec.structs.replace(self.state, available_bytes=have + change)
+    def free(self, change: Bytes) -> None:
+        if self.state.available is not None:
+            self.state = msgspec.structs.replace(self.state, available=self.state.available.plus(change))
 
     def gone(self, model: str, how: str) -> None:
         """A load failed, a worker died, or one has stopped."""
         failed = self.model(model).phase == "loading" or self.model(model).measuring
         if self.model(model).phase in ("ready", "stopping"):
-            self.free(self.model(model).loaded_bytes)
+            self.free(self.model(model).loaded)
         transition = p.crashed(self.state, model, self.now) if how == "crash" else p.stopped(self.state, model)
         self.state = transition
         if failed:
@@ -190,9 +204,11 @@ class PlanMachine(RuleBasedStateMachine):
         max_loaded=st.integers(1, 3),
         ttl=st.sampled_from([math.inf, 5.0]),
         memory=st.sampled_from([None, 30_000, 12_000, 7_000]),
+        gpu=st.sampled_from([None, None, 20_000, 5_000]),
+        placement=st.sampled_from([MAIN, GPU, HALF, SPILLS, SPILLS_WEIGHTS]),
     )
-    def begin(self, max_loaded: int, ttl: float, memory: int | None) -> None:
-        self.world = World(max_loaded=max_loaded, ttl=ttl, need=3_000, memory=memory)
+    def begin(self, max_loaded: int, ttl: float, memory: int | None, gpu: int | None, placement: Placement) -> None:
+        self.world = World(max_loaded=max_loaded, ttl=ttl, need=3_000, memory=memory, gpu=gpu, placement=placement)
 
     @rule(
         model=st.sampled_from(MODELS),
@@ -428,7 +444,7 @@ def test_too_little_memory_refuses_with_the_numbers_and_evicts_nobody() -> None:
     world = World(need=100 << 20, memory=150 << 20)
     run_load(world, "a")
     world.release(0)
-    world.needs["b"] = p.Need(400 << 20, 1)
+    world.needs["b"] = Need(400 << 20, 1)
     waiter = world.arrive("b")
     assert waiter is not None
     world.measured("b")
@@ -688,7 +704,7 @@ def test_a_context_cut_to_the_memory_is_served_and_not_reloaded_for_a_little_mor
     run_load(world, "a", n_ctx=8000)
     assert world.model("a").n_ctx == 6000
     world.release(0)
-    world.free(100)
+    world.free(Bytes(100))
     world.arrive("a", n_ctx=8000)
     assert len(world.leases) == 1
 
@@ -697,7 +713,7 @@ def test_an_engine_that_gives_less_than_asked_is_not_reloaded_for_more() -> None
     world = World()
     world.arrive("a", n_ctx=8000)
     world.measured("a")
-    world.state = p.ready(world.state, "a", world.now, n_ctx=5000, n_parallel=2, loaded_bytes=0)
+    world.state = p.ready(world.state, "a", world.now, n_ctx=5000, n_parallel=2, loaded=Bytes())
     world.settle()
     assert len(world.leases) == 1
     assert world.model("a").n_ctx == 5000
@@ -727,17 +743,17 @@ def test_the_plan_is_asked_again_when_time_alone_changes_it() -> None:
 
 def test_a_configured_pool_counts_whole() -> None:
     world = World(memory=10_000)
-    world.needs["a"] = p.Need(1000, 1, 8192, pool_tokens=9_001)
+    world.needs["a"] = Need(1000, 1, 8192, pool_tokens=9_001)
     refused = world.arrive("a")
     assert refused is not None
     world.measured("a")
     assert world.ended[refused.number] == "refused"
-    world.needs["a"] = p.Need(1000, 1, 8192, pool_tokens=9_000)
+    world.needs["a"] = Need(1000, 1, 8192, pool_tokens=9_000)
     run_load(world, "a")
-    assert world.model("a").loaded_bytes == 10_000
+    assert world.model("a").loaded == Bytes(10_000)
 
 
-def untold(world: World, model: str, need: p.Need) -> None:
+def untold(world: World, model: str, need: Need) -> None:
     """A model whose configuration sets no context."""
     entry = msgspec.structs.replace(world.model(model), n_ctx_configured=0)
     world.state = msgspec.structs.replace(world.state, models={**world.state.models, model: entry})
@@ -747,7 +763,7 @@ def untold(world: World, model: str, need: p.Need) -> None:
 def test_a_context_that_nobody_set_leaves_room_for_the_next_model() -> None:
     world = World(memory=101_000)
     for model in ("a", "b"):
-        untold(world, model, p.Need(1000, 1, 1 << 20))
+        untold(world, model, Need(1000, 1, 1 << 20))
     run_load(world, "a")
     assert world.model("a").n_ctx == 50_000
     world.release(0)
@@ -758,11 +774,11 @@ def test_a_context_that_nobody_set_leaves_room_for_the_next_model() -> None:
 
 def test_a_context_that_nobody_set_is_at_most_as_trained_and_at_least_a_floor() -> None:
     world = World(memory=101_000)
-    untold(world, "a", p.Need(1000, 1, 8192))
+    untold(world, "a", Need(1000, 1, 8192))
     run_load(world, "a")
     assert world.model("a").n_ctx == 8192
     world.release(0)
-    untold(world, "b", p.Need(88_000, 1, 1 << 20))
+    untold(world, "b", Need(88_000, 1, 1 << 20))
     run_load(world, "b")
     assert world.under_way("ready") == ["b"], "its floor is worth an idle model's place"
     assert world.model("b").n_ctx == 6500
@@ -770,10 +786,57 @@ def test_a_context_that_nobody_set_is_at_most_as_trained_and_at_least_a_floor() 
 
 def test_a_request_gets_a_larger_context_than_the_automatic_one() -> None:
     world = World(memory=101_000)
-    untold(world, "a", p.Need(1000, 1, 1 << 20))
+    untold(world, "a", Need(1000, 1, 1 << 20))
     run_load(world, "a")
     world.release(0)
     world.now += p.RELOAD_SECONDS
     world.arrive("a", n_ctx=80_000)
     world.finish_everything()
     assert world.model("a").n_ctx == 80_000
+
+
+# ---- two budgets -----------------------------------------------------------------------------------------------------
+
+
+def test_a_model_on_the_gpu_is_refused_though_main_memory_would_hold_it() -> None:
+    world = World(need=100 << 20, memory=900 << 20, gpu=90 << 20, placement=GPU)
+    waiter = world.arrive("a")
+    assert waiter is not None
+    world.measured("a")
+    refusal = world.log[-1]
+    assert isinstance(refusal, p.Refuse)
+    assert "900 MiB and on the GPU 90 MiB can be had" in refusal.error.message
+
+
+def test_who_goes_for_memory_gives_back_what_it_held_where_it_held_it() -> None:
+    world = World(max_loaded=3, need=100 << 20, memory=900 << 20, gpu=150 << 20, placement=GPU)
+    run_load(world, "a")
+    world.release(0)
+    assert world.model("a").loaded == Bytes(0, (100 << 20) + 2048)
+    run_load(world, "b")
+    assert [(a.model, a.reason) for a in world.log if isinstance(a, p.Evict)] == [("a", "memory")]
+
+
+def test_models_in_different_memories_stay_side_by_side() -> None:
+    world = World(need=100 << 20, memory=150 << 20, gpu=150 << 20)
+    world.needs["b"] = Need(100 << 20, 1, 8192, placement=GPU)
+    run_load(world, "a")
+    world.release(0)
+    run_load(world, "b")
+    assert world.under_way("ready") == ["a", "b"]
+
+
+def test_what_the_gpu_holds_is_main_memory_where_it_has_none_of_its_own() -> None:
+    world = World(need=100 << 20, memory=150 << 20, placement=GPU)
+    run_load(world, "a")
+    assert world.model("a").loaded == Bytes((100 << 20) + 2048)
+    assert world.state.available == Bytes((50 << 20) - 2048)
+
+
+def test_an_automatic_context_is_half_of_what_both_memories_hold() -> None:
+    world = World(memory=10_000, gpu=91_000, placement=SPILLS)
+    untold(world, "a", Need(1000, 1, 1 << 20, placement=SPILLS))
+    run_load(world, "a")
+    most = Need(1000, 1, 1 << 20, placement=SPILLS).most_tokens(Bytes(10_000, 91_000))
+    assert most is not None
+    assert world.model("a").n_ctx == most // 2 > 45_000

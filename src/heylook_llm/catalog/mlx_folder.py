@@ -54,6 +54,20 @@ class Folder:
                     return value
         return None
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of texts in config.json, also where a vision model nests it; empty: there is none."""
+        nested = self.config.get("text_config")
+        for place in (self.config, nested if isinstance(nested, dict) else {}):
+            value = place.get(name)
+            if isinstance(value, list) and all(isinstance(item, str) for item in value):
+                return tuple(value)
+        return ()
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens that the model was trained for."""
+        return self.number("max_position_embeddings", "max_seq_len", "n_positions", "seq_length")
+
     def quantization(self) -> str | None:
         """ "4bit", or the dtype of most weights: "F16"."""
         settings = self.config.get("quantization") or self.config.get("quantization_config")

@@ -13,6 +13,7 @@ The rules:
 - three crashes within a minute open the circuit: no load for half a minute, then one attempt.
 """
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Set
@@ -21,6 +22,7 @@ from typing import Final, Literal
 import msgspec
 
 from heylook_llm.errors import HeylookError, InsufficientMemory, Unavailable
+from heylook_llm.server.fit import Bytes, Need
 
 RELOAD_SECONDS: Final = 5.0
 CRASHES: Final = 3
@@ -33,20 +35,6 @@ AUTOMATIC_SHARE: Final = 0.5
 FOREVER: Final = math.inf
 
 Phase = Literal["unloaded", "loading", "ready", "stopping"]
-
-
-class Need(msgspec.Struct, frozen=True):
-    """What a model takes in memory, from its file: weights, and cache per token of one sequence."""
-
-    weights_bytes: int
-    kv_bytes_per_token: int = 0
-    n_ctx_trained: int | None = None
-    pool_tokens: int = 0
-    """The shared pool's size where the configuration sets it; 0: the engine takes what is free."""
-
-    def total_bytes(self, n_ctx: int) -> int:
-        """Weights and the pool: at least one full sequence; the engine cuts what it takes beyond to what is free."""
-        return self.weights_bytes + self.kv_bytes_per_token * max(n_ctx, self.pool_tokens)
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -68,7 +56,7 @@ class Model(msgspec.Struct, frozen=True):
     """Of what is loaded or loading."""
     n_ctx_most: int | None = None
     """No reload can give more than this: what the last one asked for was cut to it."""
-    loaded_bytes: int = 0
+    loaded: Bytes = Bytes()
     """What its end would give back."""
     leases: int = 0
     granted_at: float = 0.0
@@ -109,8 +97,9 @@ class State(msgspec.Struct, frozen=True):
     max_loaded: int = 2
     age_seconds: float = 10.0
     max_queue: int = 512
-    reserve_bytes: int = 0
-    available_bytes: int | None = None
+    reserve: Bytes = Bytes()
+    """What loading a model must leave free."""
+    available: Bytes | None = None
     """Memory free now; None: unknown, everything is let through."""
     waiters: tuple[Waiter, ...] = ()
     next_number: int = 0
@@ -234,7 +223,7 @@ def loading(state: State, action: Load) -> State:
     return _change(state, action.model, phase="loading", n_ctx=action.n_ctx, n_ctx_most=most, unload_mark=None)
 
 
-def ready(state: State, model: str, now: float, *, n_ctx: int, n_parallel: int, loaded_bytes: int) -> State:
+def ready(state: State, model: str, now: float, *, n_ctx: int, n_parallel: int, loaded: Bytes) -> State:
     """Its load ended well; the engine says what it gave."""
     was = state.models[model]
     most = min(n_ctx, was.n_ctx_most or n_ctx) if n_ctx < was.n_ctx else was.n_ctx_most
@@ -245,7 +234,7 @@ def ready(state: State, model: str, now: float, *, n_ctx: int, n_parallel: int, 
         n_ctx=n_ctx,
         n_ctx_most=most,
         n_parallel=n_parallel,
-        loaded_bytes=loaded_bytes,
+        loaded=loaded,
         leases=0,
         granted_at=now,
         idle_since=now,
@@ -263,7 +252,7 @@ def stopping(state: State, model: str, now: float, *, reload: bool = False) -> S
 def stopped(state: State, model: str) -> State:
     """Its worker is gone, or its load failed."""
     return _change(
-        state, model, phase="unloaded", leases=0, need=None, measuring=False, loaded_bytes=0, n_ctx=0, unload_mark=None
+        state, model, phase="unloaded", leases=0, need=None, measuring=False, loaded=Bytes(), n_ctx=0, unload_mark=None
     )
 
 
@@ -440,10 +429,7 @@ def _wanted_ctx(state: State, model: Model, waiter: Waiter) -> int:
         wanted = min(wanted, model.n_ctx_most)
     if model.need is not None and model.need.n_ctx_trained is not None:
         wanted = min(wanted, model.need.n_ctx_trained)
-    if (
-        model.phase == "ready"
-        and (fits := _fitting_ctx(state, model, _returnable_bytes(state, model.id, True))) is not None
-    ):
+    if model.phase == "ready" and (fits := _fitting_ctx(state, model, _returnable(state, model.id, True))) is not None:
         wanted = min(wanted, fits)
     return wanted
 
@@ -505,11 +491,11 @@ def _make_room(state: State, model: Model) -> Action | tuple[Action, ...] | None
     if len(held) >= state.max_loaded and all(other.pinned for other in held):
         return _refuse_all(state, model, lambda: _all_pinned(model, len(held)))
     floor, target = _floor_and_target(state, model)
-    most = _fitting_ctx(state, model, _returnable_bytes(state, model.id, False))
+    most = _fitting_ctx(state, model, _returnable(state, model.id, False))
     if most is not None and most < floor:
         return _refuse_all(state, model, lambda: _too_large(state, model, floor))
     n_ctx = target if most is None else min(target, most)
-    now_fits = _fitting_ctx(state, model, 0)
+    now_fits = _fitting_ctx(state, model, Bytes())
     fits = now_fits is None or now_fits >= n_ctx
     if len(held) < state.max_loaded and fits:
         return Load(model.id, n_ctx, cut=n_ctx < target)
@@ -531,35 +517,42 @@ def _floor_and_target(state: State, model: Model) -> tuple[int, int]:
 
 def _automatic_ctx(state: State, model: Model, trained: int) -> int:
     """As trained, as far as AUTOMATIC_SHARE of what is free now holds it; a pool of a set size holds what it does."""
-    need = model.need
-    if need is None or state.available_bytes is None or not need.kv_bytes_per_token:
-        return trained
-    if need.pool_tokens:
-        return min(trained, need.pool_tokens)
-    spare_bytes = max(0, state.available_bytes - state.reserve_bytes - need.weights_bytes)
-    return min(trained, int(spare_bytes * AUTOMATIC_SHARE) // need.kv_bytes_per_token)
+    if model.need is not None and model.need.pool_tokens:
+        return min(trained, model.need.pool_tokens)
+    most = _fitting_ctx(state, model, Bytes())
+    return trained if most is None else min(trained, max(0, int(most * AUTOMATIC_SHARE)))
 
 
-def _fitting_ctx(state: State, model: Model, returned_bytes: int) -> int | None:
-    """The largest n_ctx with which the model fits into what is free and `returned_bytes`; -1: not at all; None: any."""
-    if state.available_bytes is None or model.need is None:
+def _fitting_ctx(state: State, model: Model, returned: Bytes) -> int | None:
+    """The largest n_ctx with which the model fits into what is free and `returned`; NOWHERE: not at all; None: any."""
+    if state.available is None or model.need is None:
         return None
-    left_bytes = state.available_bytes + returned_bytes - state.reserve_bytes - model.need.weights_bytes
-    if left_bytes < 0:
-        return -1
-    if not model.need.kv_bytes_per_token:
-        return None
-    tokens = left_bytes // model.need.kv_bytes_per_token
-    return tokens if tokens >= model.need.pool_tokens else -1
+    return model.need.most_tokens(_spendable(state, returned))
 
 
-def _returnable_bytes(state: State, model: str, itself: bool) -> int:
+def _spendable(state: State, returned: Bytes) -> Bytes:
+    """What models may take once `returned` has come back."""
+    assert state.available is not None
+    reserve = _reserve(state)
+    gpu = None if state.available.gpu is None else state.available.gpu - (reserve.gpu or 0)
+    return Bytes(state.available.main - reserve.main, gpu).plus(returned)
+
+
+def _reserve(state: State) -> Bytes:
+    """What stays free; the GPU's part where there is one with memory of its own."""
+    apart = state.available is not None and state.available.gpu is not None
+    return Bytes(state.reserve.main, state.reserve.gpu if apart else None)
+
+
+def _returnable(state: State, model: str, itself: bool) -> Bytes:
     """What comes back once every other unpinned model has ended, and the model itself if it is to be loaded again."""
-    return sum(
-        other.loaded_bytes
+    ending = (
+        other.loaded
         for other in state.models.values()
         if other.phase == "ready" and (itself if other.id == model else not other.pinned)
     )
+    apart = state.available is not None and state.available.gpu is not None
+    return functools.reduce(Bytes.plus, ending, Bytes(0, 0 if apart else None))
 
 
 def _victim(state: State, model: str) -> str | None:
@@ -570,7 +563,7 @@ def _victim(state: State, model: str) -> str | None:
     entry = state.models[model]
     held = [other for other in state.models.values() if other.holds_place]
     floor, _ = _floor_and_target(state, entry)
-    fits = _fitting_ctx(state, entry, 0)
+    fits = _fitting_ctx(state, entry, Bytes())
     if len(held) < state.max_loaded and (fits is None or fits >= floor):
         return None
     evictable = [other for other in held if other.phase == "ready" and not other.pinned]
@@ -598,15 +591,22 @@ def _all_pinned(model: Model, places: int) -> HeylookError:
 
 
 def _too_large(state: State, model: Model, n_ctx: int) -> HeylookError:
-    need, available = model.need or Need(0), state.available_bytes or 0
-    returned = _returnable_bytes(state, model.id, False)
+    need, available = model.need or Need(0), state.available or Bytes()
+    returned = _returnable(state, model.id, False)
+    spendable = _spendable(state, returned)
+    cache = need.total_bytes(n_ctx) - need.weights_bytes
     return InsufficientMemory(
-        f"'{model.id}' needs {_mib(need.total_bytes(n_ctx))} ({_mib(need.weights_bytes)} weights, the rest context "
-        f"memory for {n_ctx} tokens), but only {_mib(max(0, available + returned - state.reserve_bytes))} can be had: "
-        f"{_mib(available)} are free, unloading others returns {_mib(returned)}, "
-        f"{_mib(state.reserve_bytes)} stay reserved.",
+        f"'{model.id}' needs {_mib(need.total_bytes(n_ctx))} ({_mib(need.weights_bytes)} weights, {_mib(cache)} "
+        f"context memory for {n_ctx} tokens), but only {_amount(spendable)} can be had: {_amount(available)} are free, "
+        f"unloading others returns {_amount(returned)}, {_amount(_reserve(state))} stay reserved.",
         retry_after_seconds=30.0,
     )
+
+
+def _amount(amount: Bytes) -> str:
+    """In words; that of a GPU with memory of its own apart."""
+    main = _mib(max(0, amount.main))
+    return main if amount.gpu is None else f"{main} and on the GPU {_mib(max(0, amount.gpu))}"
 
 
 def _mib(count: int) -> str:

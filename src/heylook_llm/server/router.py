@@ -17,9 +17,8 @@ from typing import Any, Final, assert_never
 
 import msgspec
 
-from heylook_llm import core, hardware
-from heylook_llm.catalog import gguf_header
-from heylook_llm.config import FOREVER, FakeConfig, LlamaCppConfig, MlxConfig, ModelSpec, Settings, canonical
+from heylook_llm import core
+from heylook_llm.config import FOREVER, ModelSpec, Settings, canonical
 from heylook_llm.errors import (
     Cancelled,
     Conflict,
@@ -29,9 +28,11 @@ from heylook_llm.errors import (
     Overloaded,
     ShuttingDown,
 )
+from heylook_llm.server import measure
 from heylook_llm.server import plan as planning
 from heylook_llm.server.backend import Lease, ModelState, ModelStatus
-from heylook_llm.server.plan import Evict, Grant, Load, Measure, Need, Refuse, State, StopLoad, Waiter
+from heylook_llm.server.fit import Bytes
+from heylook_llm.server.plan import Evict, Grant, Load, Measure, Refuse, State, StopLoad, Waiter
 from heylook_llm.server.process import WorkerProcess, remove_left_folders
 
 log = logging.getLogger(__name__)
@@ -96,9 +97,9 @@ class _Lease:
 
 
 class ModelRouter:
-    """See backend.Backend. `free_memory` says how many bytes are available now; None: unknown, load anything."""
+    """See backend.Backend. `free_memory` says what is available now; None: unknown, load anything."""
 
-    def __init__(self, settings: Settings, free_memory: Callable[[], int | None] = hardware.loadable_bytes) -> None:
+    def __init__(self, settings: Settings, free_memory: Callable[[], Bytes | None] = measure.available) -> None:
         self._settings = settings
         self._free_memory = free_memory
         self._entries = {spec.id: _Entry(spec) for spec in settings.enabled}
@@ -108,7 +109,7 @@ class ModelRouter:
             max_loaded=settings.max_loaded_models,
             age_seconds=settings.limits.same_model_age_seconds,
             max_queue=settings.limits.max_queue,
-            reserve_bytes=settings.limits.memory_reserve_bytes,
+            reserve=Bytes(settings.limits.memory_reserve_bytes, measure.GPU_RESERVE_BYTES),
         )
         self._waiting: dict[int, asyncio.Future[_Worker | None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -157,7 +158,7 @@ class ModelRouter:
             max_loaded=settings.max_loaded_models,
             age_seconds=limits.same_model_age_seconds,
             max_queue=limits.max_queue,
-            reserve_bytes=limits.memory_reserve_bytes,
+            reserve=Bytes(limits.memory_reserve_bytes, measure.GPU_RESERVE_BYTES),
         )
         entries = {name: self._entries.get(name) or _Entry(spec) for name, spec in wanted.items()}
         for name, spec in wanted.items():
@@ -286,7 +287,7 @@ class ModelRouter:
         """The State, with the memory that is free now if somebody's load depends on it."""
         models = self._state.models
         if any(models[w.model].phase != "ready" or w.n_ctx is not None for w in self._state.waiters):
-            self._state = msgspec.structs.replace(self._state, available_bytes=self._free_memory())
+            self._state = msgspec.structs.replace(self._state, available=self._free_memory())
         return self._state
 
     def _set_timer(self) -> None:
@@ -348,7 +349,7 @@ class ModelRouter:
     async def _measure(self, model: str) -> None:
         spec = self._entries[model].spec
         try:
-            need = await asyncio.to_thread(measure, spec)
+            need = await asyncio.to_thread(measure.need, spec)
         except HeylookError as error:
             self._fail_load(model, error)
         except Exception:  # whatever it is: a model that is being measured for ever would keep all others from loading
@@ -398,7 +399,7 @@ class ModelRouter:
             time.monotonic(),
             n_ctx=info.n_ctx,
             n_parallel=info.n_parallel,
-            loaded_bytes=_loaded_bytes(entry.spec, worker.process),
+            loaded=measure.loaded(entry.spec, worker.process.pid, info),
         )
         if entry.spec.id not in self._names.values():  # it left the registry while it waited for its load
             self._state = planning.unload_asked(self._state, entry.spec.id)
@@ -641,44 +642,8 @@ def _as_planned(spec: ModelSpec) -> planning.Model:
 
 
 def _load_frame(spec: ModelSpec, n_ctx: int, state: State) -> core.Load:
-    """The Load frame; `limits.memory_bytes` is what the model may take in all, so that the engine can size its pool."""
+    """The Load frame; its limits are what the model may take in all, so that the engine can size its pool."""
     options = spec.config.model_dump(mode="json")
     options["n_ctx"] = n_ctx or options["n_ctx"]
-    available = state.available_bytes
-    limits = {} if available is None else {"memory_bytes": max(0, available - state.reserve_bytes)}
+    limits = measure.granted(state.available, state.reserve)
     return core.Load(spec.id, spec.provider, spec.config.model_path, options, limits)
-
-
-def _loaded_bytes(spec: ModelSpec, process: WorkerProcess) -> int:
-    """What ending the worker would give back: its private memory; pages of a mapped file count as free already."""
-    if isinstance(spec.config, FakeConfig):
-        return spec.config.resident_bytes
-    held = hardware.process_memory(process.pid) if process.pid is not None else None
-    return held.private_bytes if held is not None else 0
-
-
-def measure(spec: ModelSpec) -> Need:
-    """What the model will need, from its files alone. Raises LoadFailed if they are missing or damaged. Reads files."""
-    match spec.config:
-        case LlamaCppConfig():
-            header = gguf_header.read(spec.path, spec.id)
-            cache = header.kv_bytes_per_token(spec.config.type_k, spec.config.type_v)
-            return Need(header.weights_bytes, cache, header.context_length, spec.config.kv_tokens)
-        case MlxConfig():
-            return Need(_folder_bytes(spec))
-        case FakeConfig():
-            return Need(spec.config.resident_bytes)
-        case _:
-            assert_never(spec.config)
-
-
-def _folder_bytes(spec: ModelSpec) -> int:
-    files = list(spec.path.glob("*.safetensors"))
-    if not files:
-        raise LoadFailed(f"Model '{spec.id}' can't be loaded: its folder holds no .safetensors file.")
-    try:
-        return sum(file.stat().st_size for file in files)
-    except OSError as error:  # a link of a download's cache to a file that is gone
-        raise LoadFailed(
-            f"Model '{spec.id}' can't be loaded: a file of it can't be read ({error.strerror})."
-        ) from error
