@@ -39,7 +39,14 @@ FEATURES: Final = (
     Feature("n", "Several answers to a prompt that is computed once"),
     Feature("stop", "Stop strings and stop tokens"),
     Feature("length", "`max_tokens`, `min_tokens`, `ignore_eos`"),
-    Feature("seed", "The same seed gives the same text, alone and in a batch"),
+    Feature(
+        "seed",
+        "The same seed gives the same text, alone and in a batch",
+        notes={
+            "llama_cpp": "alone always; in a batch it rounds otherwise (weights of 16 bits or less, flash attention), "
+            "so what was a near thing may be drawn differently there",
+        },
+    ),
     Feature("cuts", "temperature, top_k, top_p, min_p, typical_p"),
     Feature("penalties", "Repetition, presence and frequency penalties"),
     Feature("logit_bias", "Bias of single tokens"),

@@ -6,14 +6,16 @@ from typing import Any
 import pytest
 
 from heylook_llm import support
-from tests.contract.subjects import Refused, Subject, installed, models
+from tests.contract.subjects import TINY, Refused, Subject, installed, models
+from tests.contract.widened import widened
 from tests.serving import Running, running
 
 
 @pytest.fixture(scope="session")
 def contract_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server over every provider whose engine is installed."""
-    with running(models(), tmp_path_factory.mktemp("contract")) as server:
+    folder = tmp_path_factory.mktemp("contract")
+    with running(models(widened(TINY / "heylook-tiny.gguf", folder / "heylook-tiny.gguf")), folder) as server:
         yield server
 
 

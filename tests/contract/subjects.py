@@ -50,10 +50,10 @@ def installed(provider: str) -> bool:
     return importlib.util.find_spec(LIBRARIES[provider]) is not None
 
 
-def models() -> str:
-    """models.yaml of every provider: a subject, and a sibling with a small pool."""
-    paths = {"llama_cpp": TINY / "heylook-tiny.gguf", "mlx": TINY / "heylook-tiny-mlx", "fake": ""}
-    more = {"llama_cpp": ", n_threads: 1", "mlx": "", "fake": ""}
+def models(gguf: Path) -> str:
+    """models.yaml of every provider: a subject, and a sibling with a small pool. `gguf`: the bundled model's file."""
+    paths = {"llama_cpp": gguf, "mlx": TINY / "heylook-tiny-mlx", "fake": ""}
+    more = {"llama_cpp": ", n_threads: 1, type_k: f32, type_v: f32, flash_attn: false", "mlx": "", "fake": ""}
     lines = ["max_loaded_models: 6", "prewarm: false", "limits: {stall_seconds: 300}", "models:"]
     for provider in filter(installed, support.PROVIDERS):
         for name, n_ctx, pool in ((provider, CONTEXT, PARALLEL * CONTEXT), (f"{provider}-small", 256, SMALL_POOL)):

@@ -69,6 +69,39 @@ def test_mirostat_holds_the_surprise(subject: Subject, version: int) -> None:
     assert not calm & lively
 
 
+def repeated(subject: Subject, **fields: Any) -> str:
+    """What comes, greedily, after a line that was said four times: itself a repetition."""
+    line = "One, two, three, four, five, six. "
+    return str(subject.complete(line * 4, max_tokens=70, ignore_eos=True, **fields)["choices"][0]["text"])
+
+
+@pytest.mark.asks("dry")
+def test_dry_breaks_a_repetition(subject: Subject) -> None:
+    assert repeated(subject, dry_multiplier=50, dry_allowed_length=2) != repeated(subject)
+
+
+@pytest.mark.asks("xtc")
+def test_xtc_leaves_out_the_likeliest(subject: Subject) -> None:
+    fields: dict[str, Any] = {"temperature": 0.5, "seed": 1, "max_tokens": 30}
+    sure = wild(subject, **fields)
+    assert wild(subject, **fields, xtc_probability=1, xtc_threshold=0.01) != sure
+
+
+@pytest.mark.asks("top_n_sigma")
+def test_a_narrow_sigma_is_greedy(subject: Subject) -> None:
+    assert wild(subject, top_n_sigma=0.001) == wild(subject, temperature=0)
+
+
+@pytest.mark.asks("dynatemp")
+def test_the_temperature_moves_with_the_entropy(subject: Subject) -> None:
+    assert wild(subject, seed=4, dynatemp_range=1.9) != wild(subject, seed=4)
+
+
+@pytest.mark.asks("adaptive_p")
+def test_tokens_near_a_probability_are_drawn(subject: Subject) -> None:
+    assert wild(subject, seed=4, temperature=1, adaptive_target=0.3) != wild(subject, seed=4, temperature=1)
+
+
 @pytest.mark.asks("penalties")
 @pytest.mark.parametrize("penalty", [{"frequency_penalty": 2}, {"presence_penalty": 2}, {"repeat_penalty": 2}])
 def test_a_penalty_makes_the_text_less_repetitive(subject: Subject, penalty: dict[str, float]) -> None:

@@ -21,6 +21,7 @@ from heylook_llm.worker.providers.base import Floats
 RANDOM_SEED: Final = 0xFFFFFFFF
 ENDLESS: Final = 1 << 60
 MIROSTAT_TOKENS: Final = 100
+ALL_BUT_NEVER: Final = -64.0
 XTC_THRESHOLD: Final = 0.1
 ADAPTIVE_DECAY: Final = 0.9
 DRY_BASE: Final = 1.75
@@ -151,7 +152,7 @@ class Samplers:
     def _samplers(self, sampling: core.Sampling) -> Iterator[Any]:
         native = self._native
         if sampling.ignore_eos or sampling.min_tokens:
-            yield self._bias(dict.fromkeys(self._ends, -math.inf))
+            yield self._bias(dict.fromkeys(self._ends, _never(sampling)))
         if sampling.logit_bias:
             yield self._bias({t: bias for t, bias in sampling.logit_bias.items() if 0 <= t < self._n_vocab})
         if _has_penalties(sampling):
@@ -274,6 +275,11 @@ N = TypeVar("N", int, float)
 
 def _or(value: N | None, default: N) -> N:
     return default if value is None else value
+
+
+def _never(sampling: core.Sampling) -> float:
+    """The bias of what may not come: llama.cpp's typical cut needs an entropy, which a chance of 0 makes no number."""
+    return ALL_BUT_NEVER if (sampling.typical_p or 1.0) < 1 else -math.inf
 
 
 def _has_penalties(sampling: core.Sampling) -> bool:
