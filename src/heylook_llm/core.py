@@ -97,6 +97,13 @@ class ChatPrompt(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
     """The last message is an assistant's and is to be continued, not answered."""
     template: str = ""
     """A template instead of the model's own; only from the operator's configuration, never from a request."""
+    thinking_budget: int | None = None
+    """Tokens that the reasoning may have before it is ended; None: any number."""
+
+    @property
+    def reasoning_budget(self) -> int | None:
+        """Tokens that the reasoning may have: none where it is off."""
+        return 0 if self.thinking is False else self.thinking_budget
 
 
 class TextPrompt(msgspec.Struct, frozen=True, array_like=True, tag="raw_text"):
@@ -237,7 +244,7 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PrefillChunk(msgspec.Struct, frozen=True, array_like=True):
-    """Prompt tokens of this choice that one engine step computed."""
+    """Tokens of this choice that one engine step computed together: of its prompt, or set to follow in its answer."""
 
     start_ns: int
     end_ns: int

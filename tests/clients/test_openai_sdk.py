@@ -87,6 +87,18 @@ def test_reasoning_comes_apart(client: openai.OpenAI) -> None:
     assert "let me see" in (message.model_extra or {})["reasoning_content"]
 
 
+def test_reasoning_has_a_budget(client: openai.OpenAI) -> None:
+    reply = client.chat.completions.create(
+        model="fake", messages=user("[[think:0123456789]][[say:yes]]"), extra_body={"reasoning_budget": 6}
+    )
+    message, usage = reply.choices[0].message, reply.usage
+    assert message.content == "yes"
+    assert (message.model_extra or {})["reasoning_content"] == "0123"
+    assert usage is not None
+    assert usage.completion_tokens_details is not None
+    assert usage.completion_tokens_details.reasoning_tokens == 6 + len("\n</think>")
+
+
 def test_length_and_stop(client: openai.OpenAI) -> None:
     messages = user("[[say:one two three]]")
     cut = client.chat.completions.create(model="fake", messages=messages, max_completion_tokens=3).choices[0]

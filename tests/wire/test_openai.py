@@ -128,6 +128,10 @@ REFUSED: list[tuple[dict[str, Any], str | None, str]] = [
     ({"tools": [{"function": {"name": f"f{at}"}} for at in range(129)]}, "tools", "invalid_value"),
     ({"reasoning_effort": "extreme"}, "reasoning_effort", "invalid_value"),
     ({"reasoning": {"effort": 5}}, "reasoning.effort", "invalid_value"),
+    ({"reasoning": {"max_tokens": "5"}}, "reasoning.max_tokens", "invalid_type"),
+    ({"reasoning_budget": -2}, "reasoning_budget", "invalid_value"),
+    ({"thinking_budget_tokens": 1.5}, "thinking_budget_tokens", "invalid_type"),
+    ({"chat_template_kwargs": {"thinking_budget": True}}, "chat_template_kwargs.thinking_budget", "invalid_type"),
     ({"chat_template_kwargs": {"tokenize": True}}, "chat_template_kwargs.tokenize", "unsupported_value"),
     ({"chat_template_kwargs": {"tools": []}}, "chat_template_kwargs.tools", "unsupported_value"),
     ({"chat_template_kwargs": {"enable_thinking": {}}}, "chat_template_kwargs.enable_thinking", "invalid_type"),
@@ -354,12 +358,32 @@ def test_tools_and_their_deprecated_form() -> None:
         ({"think": True}, True),
         ({"think": False}, False),
         ({"think": "low"}, "low"),
+        ({"reasoning": {"enabled": False}}, False),
         ({"chat_template_kwargs": {"enable_thinking": False}}, False),
         ({"chat_template_kwargs": {"enable_thinking": True}, "reasoning_effort": "none"}, False),
     ],
 )
 def test_thinking(fields: dict[str, Any], thinking: bool | str | None) -> None:
     assert prompt(**fields).thinking == thinking
+
+
+@pytest.mark.parametrize(
+    ("fields", "budget"),
+    [
+        ({}, None),
+        ({"reasoning_budget": 64}, 64),
+        ({"reasoning_budget": -1}, None),
+        ({"reasoning_budget_tokens": 64}, 64),
+        ({"thinking_budget_tokens": 0}, 0),
+        ({"thinking_token_budget": 64}, 64),
+        ({"reasoning": {"max_tokens": 64}}, 64),
+        ({"chat_template_kwargs": {"thinking_budget": 64}}, 64),
+        ({"reasoning_effort": "none", "reasoning_budget": 64}, 0),
+        ({"think": False}, 0),
+    ],
+)
+def test_reasoning_budget(fields: dict[str, Any], budget: int | None) -> None:
+    assert prompt(**fields).reasoning_budget == budget
 
 
 def test_a_model_without_a_need_is_refused() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from heylook_llm import core, pipe
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 90.0
 
 
 class WorkerGone(Exception):

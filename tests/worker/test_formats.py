@@ -119,6 +119,35 @@ def test_what_a_template_writes_is_read_back(family: str, data: st.DataObject) -
     assert Output(answer.events[:first]).text.strip() in ("", "</think>", "[INST] Hi[/INST]")
 
 
+# ---- any text at all -------------------------------------------------------------------------------------------------
+
+SCRAPS = [
+    "weather", "note", "wea", "city", '{"name": "weather", "arguments": {"city": "Köln"}}', '{"city": "a\\"}"}',
+    '{"tool_name": "weather", "parameters": {}}', "weather(city='x')", "functions.", ":0", "function", "```json", "```",
+    "call:", "to=functions.weather", "analysis", "final", "commentary", "assistant", "text", "{", "}", '"', "[", "]",
+    ",", ";", ":", "(", ")", "=", "1", "null", "True", "'x'", '"x"', " ", "\n", "\n\n", "é🎉", "<", "</", "<|",
+]  # fmt: skip
+FORMATS: dict[str, Format] = {"harmony": HarmonyFormat()} | {form.name: Marked(form) for form in TOOL_FORMATS}
+
+
+@pytest.mark.parametrize("family", FORMATS)
+@settings(max_examples=2000 if LONG else 20, deadline=None)
+@given(data=st.data())
+def test_cuts_change_nothing_whatever_the_text(family: str, data: st.DataObject) -> None:
+    form = FORMATS[family]
+    scraps = st.sampled_from([*sorted(form.markup), *SCRAPS])
+    text = data.draw(st.lists(scraps, max_size=16).map("".join))
+    mode: ReasoningMode = data.draw(st.sampled_from(["none", "auto", "open"]))
+    tools = TOOLS if data.draw(st.booleans()) else ()
+    data_bytes = text.encode()
+    whole = output_of(data_bytes, [], form.parser(mode, tools))
+    cuts = data.draw(st.lists(st.integers(0, len(data_bytes)), max_size=8))
+    assert output_of(data_bytes, cuts, form.parser(mode, tools)).parts == whole.parts
+    assert output_of(data_bytes, None, form.parser(mode, tools)).parts == whole.parts
+    if mode == "none" and not whole.calls and family not in ("harmony", "command-r", "llama"):
+        assert whole.text == text, "nothing is lost where nothing is a call"
+
+
 # ---- golden transcripts ----------------------------------------------------------------------------------------------
 
 

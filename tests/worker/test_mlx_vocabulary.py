@@ -110,6 +110,17 @@ def test_a_beginning_is_added_and_an_end_is_not(tmp_path: Path) -> None:
     assert vocabulary.infill("a", "b") is None
 
 
+def test_the_end_of_a_message_is_none_of_an_answer_where_there_are_several(tmp_path: Path) -> None:
+    def ends_with(*marks: str) -> set[str]:
+        tokenizer = sentencepiece()
+        tokenizer.add_special_tokens(list(marks))
+        vocabulary = Vocabulary(folder_of(tmp_path / str(len(marks)), tokenizer), "m", frozenset())
+        return {vocabulary.control(token) for token in vocabulary.ends}
+
+    assert "<|end|>" in ends_with("<|end|>")
+    assert "<|end|>" not in ends_with("<|end|>", "<|return|>", "<|call|>")
+
+
 def test_infill(tmp_path: Path) -> None:
     tokenizer = sentencepiece()
     marks = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]

@@ -22,6 +22,9 @@ STOP = 5
 """What ends the text of some sequences, as a stop string does: seen by the caller, not by the scheduler."""
 OPENINGS = ((), (1,) * 40, (1,) * 40 + (2,) * 35, (1,) * 20 + (3,) * 45)
 """What prompts begin with: none, one, and two that go on from the middle and from the end of it."""
+CUE = 6
+FORCED = (11, 12, 13)
+"""What the caller lets follow the first CUE of some sequences, instead of what would be drawn."""
 
 
 class Guessing:
@@ -48,14 +51,17 @@ class Guessing:
         self.learned += sum(one.drafts for one in planned)
 
 
-def alone(prompt: Seq[int], sampling: core.Sampling, limit: int) -> list[int]:
+def alone(prompt: Seq[int], sampling: core.Sampling, limit: int, *, forces: bool = False) -> list[int]:
     """What a sequence yields without any company."""
     tokens = list(prompt)
     output: list[int] = []
+    forced: list[int] = []
     while True:
-        token = next_token(tokens)
+        token = forced.pop(0) if forced else next_token(tokens)
         tokens.append(token)
         output.append(token)
+        if forces and token == CUE:
+            forces, forced = False, list(FORCED)
         ends = token == END and not sampling.ignore_eos and len(output) > sampling.min_tokens
         full = len(output) == sampling.max_tokens or len(tokens) == limit
         if ends or full:
@@ -105,6 +111,7 @@ class Batching(RuleBasedStateMachine):
             speculation=Guessing(guessed) if guessed else None,
         )
         self.stopping: set[Sequence] = set()
+        self.forcing: set[Sequence] = set()
         self.kv_tokens = kv_tokens
         self.now = 0
         self.requests = 0
@@ -122,6 +129,7 @@ class Batching(RuleBasedStateMachine):
         ignore_eos=st.booleans(),
         shift=st.booleans(),
         stops=st.booleans(),
+        forces=st.booleans(),
     )
     def submit(  # noqa: PLR0917  # hypothesis passes them by name
         self,
@@ -134,6 +142,7 @@ class Batching(RuleBasedStateMachine):
         ignore_eos: bool,
         shift: bool,
         stops: bool,
+        forces: bool,
     ) -> None:
         """A request of n choices."""
         limit = min(limit, self.kv_tokens)
@@ -144,7 +153,9 @@ class Batching(RuleBasedStateMachine):
             sequence = Sequence(
                 self.requests, choice, prompt, sampling, limit_tokens=limit, priority=priority, shift=shift
             )
-            self.expected[sequence] = None if shift else alone(prompt, sampling, limit)
+            self.expected[sequence] = None if shift else alone(prompt, sampling, limit, forces=forces)
+            if forces:
+                self.forcing.add(sequence)
             if stops:
                 self.stopping.add(sequence)
             self.output[sequence] = []
@@ -218,6 +229,9 @@ class Batching(RuleBasedStateMachine):
             self.scheduler.finish(sequence)
             self.ended[sequence] = "stop"
             assert expected is None or output == expected[: len(output)]
+        elif sequence in self.forcing and outcome.token == CUE:
+            self.forcing.remove(sequence)
+            self.scheduler.force(sequence, FORCED)
 
     @invariant()
     def pool_is_kept(self) -> None:

@@ -272,6 +272,8 @@ class Engine:
         if not end and decoder.ended:
             self.scheduler.finish(sequence)
             end = "stop"
+        if not end and (conclusion := decoder.conclusion()):
+            self.scheduler.force(sequence, conclusion)
         if end:
             self._close(choice, end, events)
 

@@ -1,6 +1,7 @@
 """A Request to the sequences that answer it: refusals, rendering, tokens, truncation. Runs beside the step loop."""
 
 import datetime
+import functools
 import string
 from collections.abc import Callable
 from random import Random
@@ -12,11 +13,11 @@ from heylook_llm import core, support
 from heylook_llm.errors import BadRequest, ContextLengthExceeded, UnsupportedFeature
 from heylook_llm.worker.constrain import Constraints
 from heylook_llm.worker.formats.formats import Format, Marked
-from heylook_llm.worker.formats.parser import ReasoningMode
+from heylook_llm.worker.formats.parser import Parser, ReasoningMode
 from heylook_llm.worker.prompt import CHATML, CHATML_TOKENS, ChatTemplate, offered
 from heylook_llm.worker.providers.base import Provider
 from heylook_llm.worker.sequence import Sequence, Stamps, merged
-from heylook_llm.worker.text import Decoder, Pieces
+from heylook_llm.worker.text import Budget, Decoder, Pieces
 
 SHIFTING_CONTEXTS: Final = 10
 """A request that shifts its context and sets no limit ends after so many contexts of output, as Ollama's do."""
@@ -116,7 +117,7 @@ class Model:
                     priority=request.priority,
                     shift=request.shift,
                     stamps=_stamps(request, tokenized, tokenized_ns),
-                    draft_limit=request.draft_limit,
+                    draft_limit=_draft_limit(request),
                     prediction=prediction,
                     guide=self._constraints.guide(request.constraint) if request.constraint is not None else None,
                 )
@@ -145,16 +146,27 @@ class Model:
         return sampling
 
     def _decoder(self, sequence: Sequence, prompt: core.Prompt, reasoning: ReasoningMode) -> Decoder:
-        sampling = sequence.sampling
-        chat = prompt if isinstance(prompt, core.ChatPrompt) else core.ChatPrompt(())
+        parser: Parser | None = None
+        budget: Budget | None = None
+        if isinstance(prompt, core.ChatPrompt):
+            parser = self.format.parser(reasoning, offered(prompt), parallel=prompt.tool_choice.parallel)
+            budget = self._budget(prompt)
         return Decoder(
             sequence.choice,
             self.pieces,
-            stop=sampling.stop,
-            include_stop=sampling.include_stop,
-            parser=self.format.parser(reasoning, offered(chat), parallel=chat.tool_choice.parallel),
+            stop=sequence.sampling.stop,
+            include_stop=sequence.sampling.include_stop,
+            parser=parser,
+            budget=budget,
             new_id=self._new_call_id,
         )
+
+    def _budget(self, prompt: core.ChatPrompt) -> Budget | None:
+        if prompt.reasoning_budget is None:
+            return None
+        conclusions = self.format.conclusions(tools=bool(offered(prompt)))
+        encode = functools.partial(self.provider.encode, add_special=False, parse_special=True)
+        return Budget(prompt.reasoning_budget, tuple(tuple(encode(text)) for text in conclusions))
 
     def _new_call_id(self) -> str:
         return "call_" + "".join(self._random.choices(_ID_CHARACTERS, k=24))
@@ -309,6 +321,12 @@ def _reseeded(sampling: core.Sampling, j: int) -> core.Sampling:
     if sampling.seed is None or j == 0:
         return sampling
     return msgspec.structs.replace(sampling, seed=sampling.seed + j)
+
+
+def _draft_limit(request: core.Request) -> int | None:
+    """No guesses where a budget may put other tokens in the place of guessed ones that a guide was told of."""
+    budgets = any(isinstance(p, core.ChatPrompt) and p.reasoning_budget is not None for p in request.prompts)
+    return 0 if budgets and request.constraint is not None else request.draft_limit
 
 
 def _stamps(request: core.Request, tokenized: _Tokenized, tokenized_ns: int) -> Stamps:

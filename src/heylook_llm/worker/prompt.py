@@ -27,7 +27,7 @@ from heylook_llm.errors import BadRequest, EngineError, UnsupportedFeature
 from heylook_llm.worker.formats.formats import opens_reasoning
 from heylook_llm.worker.formats.parser import ReasoningMode
 from heylook_llm.worker.formats.recognition import PROBE, PROBE_ARGUMENTS, CallStyle, Render, common_start, recognize
-from heylook_llm.worker.turns import with_named_calls, with_single_calls
+from heylook_llm.worker.turns import with_named_calls, with_single_calls, with_text_as_reasoning
 
 log = logging.getLogger(__name__)
 
@@ -306,7 +306,8 @@ class ChatTemplate:
         self.takes_tools = self._probe_tools("probe")
         self._needs_description = self.takes_tools and not self._probe_tools(None)
         self.format, self._calls = recognize(source, self._probe_calls())
-        self.can_think = any(mark in source for mark in self.format.marks if mark) or self._probe_thinking()
+        marks = self.format.marks
+        self.can_think = marks.start in source or marks.end in source or self._probe_thinking()
         self._knows_developer = "developer" in source and self._probe_developer()
 
     def capabilities(self) -> tuple[str, ...]:
@@ -330,10 +331,13 @@ class ChatTemplate:
             last = messages.pop()
         self._environment.start()
         text = self._run(self._variables(prompt, messages, now))
+        mode: ReasoningMode = "open" if opens_reasoning(text, self.format.marks) else "auto"
         if last is not None:
             continued, mode = self.format.continued(text, last)
-            return Rendering(text + continued, mode)
-        return Rendering(text, "open" if opens_reasoning(text, self.format.marks) else "auto")
+            text += continued
+        if mode == "open" and prompt.reasoning_budget == 0:
+            return Rendering(text + self.format.conclusions(tools=False)[-1], "none")
+        return Rendering(text, mode if self.can_think else "none")
 
     def _check(self, prompt: core.ChatPrompt) -> None:
         if offered(prompt) and not self.takes_tools:
@@ -357,12 +361,20 @@ class ChatTemplate:
         if prompt.thinking is not None:
             variables["enable_thinking"] = variables["thinking"] = prompt.thinking is not False
         if isinstance(prompt.thinking, str):
-            variables["reasoning_effort"] = prompt.thinking
+            variables["reasoning_effort"] = self._level(prompt.thinking)
+        if prompt.thinking_budget is not None:
+            variables["thinking_budget"] = prompt.thinking_budget
         return {**variables, **prompt.template_arguments}
+
+    def _level(self, level: str) -> str:
+        """A level of reasoning as the template knows it: most go no higher than "high"."""
+        return level if level != "max" or any(f"{quote}max{quote}" in self._source for quote in "'\"") else "high"
 
     def _turns(self, messages: list[core.Message]) -> list[core.Message]:
         """Earlier turns as the template wants them."""
         turns = with_named_calls(self._roles(messages), self._calls)
+        if not self._calls.text_beside:
+            turns = with_text_as_reasoning(turns)
         return turns if self._calls.several else with_single_calls(turns)
 
     def _roles(self, messages: list[core.Message]) -> list[core.Message]:

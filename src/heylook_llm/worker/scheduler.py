@@ -13,7 +13,7 @@ sequence may take several draws of it. Guesses fill only what the step and the p
 """
 
 import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from typing import Final, NamedTuple, Protocol
 
@@ -295,8 +295,8 @@ class Scheduler:
     ) -> list[Outcome]:
         """Book a computed step: cells, drawn tokens, ends. `start_ns` and `now_ns` enclose the step.
 
-        `give` is told of each outcome as it is booked, and may finish its sequence: what was drawn of it after that is
-        as if it never was.
+        `give` is told of each outcome as it is booked, and may finish its sequence or force its next tokens: what was
+        drawn of it after that is as if it never was.
         """
         self.steps += 1
         self._chunks.measure(self.composition.prompt_tokens, now_ns - start_ns)
@@ -309,7 +309,7 @@ class Scheduler:
         drawing = [self._in_slot[one.slot] for one in drawn]  # who ends leaves its slot
         for sequence, one in zip(drawing, drawn, strict=True):
             assert sequence is not None, "a token was drawn for a free slot"
-            if sequence.state is State.RUNNING:
+            if sequence.state is State.RUNNING and not sequence.forced:
                 outcome = self._take(sequence, one, now_ns)
                 outcomes.append(outcome)
                 if give is not None:
@@ -317,6 +317,8 @@ class Scheduler:
         for planned in computed:
             if planned.drafts and planned.sequence.state is State.RUNNING:
                 self._take_back(planned.sequence)
+        for sequence in [sequence for sequence in self.running if sequence.forced]:
+            outcomes.extend(self._follow(sequence, now_ns, give))
         if self._speculation is not None:
             self._speculation.learn(computed, self.composition.prompt_tokens, now_ns - start_ns)
         return outcomes
@@ -339,12 +341,33 @@ class Scheduler:
             sequence.draft_tokens += drafts
             sequence.stamps.steps += 1
 
+    def force(self, sequence: Sequence, tokens: Seq[int]) -> None:
+        """Let these tokens follow the one just booked instead of what would be drawn; they are booked in its step."""
+        sequence.forced = tuple(tokens)
+
+    def _follow(self, sequence: Sequence, now_ns: int, give: Callable[[Outcome], None] | None) -> Iterator[Outcome]:
+        """Book the tokens that were set to follow, up to an end; the next step computes them together."""
+        tokens, sequence.forced = sequence.forced, ()
+        for token in tokens:
+            if sequence.state is not State.RUNNING:
+                return
+            if sequence.guide is not None:
+                sequence.guide.accept(token)
+            outcome = self._append(sequence, Drawn(sequence.slot, token), now_ns, ended=False)
+            if give is not None:
+                give(outcome)
+            yield outcome
+
     def _take(self, sequence: Sequence, drawn: Drawn, now_ns: int) -> Outcome:
         """Append a drawn token to its sequence and see whether it ends."""
-        token = drawn.token
         if sequence.computed < len(sequence.tokens):  # drawn behind a draft that was right
             sequence.computed += 1
             sequence.accepted_tokens += 1
+        return self._append(sequence, drawn, now_ns, ended=None)
+
+    def _append(self, sequence: Sequence, drawn: Drawn, now_ns: int, *, ended: bool | None) -> Outcome:
+        """Append a token; `ended`: whether it ends the text, None: by what it is."""
+        token = drawn.token
         sequence.tokens.append(token)
         sequence.output_tokens += 1
         self.output_tokens += 1
@@ -352,7 +375,7 @@ class Scheduler:
         stamps.last_token_ns = now_ns
         if stamps.first_token_ns is None:
             stamps.first_token_ns = now_ns
-        ended = self._ends(sequence, token)
+        ended = self._ends(sequence, token) if ended is None else ended
         end: End | None = "stop" if ended or drawn.complete else None
         if end is None and sequence.output_tokens >= sequence.max_tokens:
             end = "length"

@@ -55,6 +55,7 @@ class Sequence:
         "draft_limit",
         "draft_tokens",
         "drawing",
+        "forced",
         "guessing",
         "guide",
         "keep_tokens",
@@ -126,6 +127,8 @@ class Sequence:
         self.output_tokens = 0
         self.draft_limit = draft_limit
         self.prediction = prediction
+        self.forced: tuple[int, ...] = ()
+        """Tokens that are set to follow the last one."""
         self.guessing: object = None
         """What the speculation remembers of it."""
         self.draft_tokens = 0

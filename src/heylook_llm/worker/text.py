@@ -9,6 +9,7 @@ Plain text passes through none of them but a table of token texts.
 
 import codecs
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from heylook_llm import core
 from heylook_llm.worker.formats.parser import Item, Parser
@@ -50,6 +51,13 @@ def _whole(piece: bytes) -> str | None:
         return None
 
 
+class Budget(NamedTuple):
+    """How many tokens an answer may think, and what ends its thinking then: the first time, the second, ever after."""
+
+    tokens: int
+    conclusions: tuple[tuple[int, ...], ...]
+
+
 class Decoder:
     """The text side of one choice. `stop` is the stop string that ended it; `ended`: no more tokens are wanted."""
 
@@ -61,17 +69,23 @@ class Decoder:
         stop: tuple[str, ...] = (),
         include_stop: bool = False,
         parser: Parser | None = None,
+        budget: Budget | None = None,
         new_id: Callable[[], str] = str,
     ) -> None:
         """`parser` splits reasoning and calls off; None: all is text. `new_id` gives the id of each call."""
         self.choice = choice
         self.reasoning_tokens = 0
+        """Tokens of the reasoning, with what ends it."""
         self.calls = 0
         self._pieces = pieces
         self._text_of = pieces.text
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._stops = StopStrings(stop, include_stop) if any(stop) else None
         self._parser = parser
+        self._budget = budget
+        self._concluded = 0
+        """How often a conclusion was asked for, and how many of its tokens are still to be fed."""
+        self._concluding = 0
         self._new_id = new_id
         self._fed = 0
         self._pending: list[tuple[int, int, int, core.TokenLogprob | None]] = []
@@ -96,14 +110,34 @@ class Decoder:
         return self._feed(token, logprob)
 
     def _feed(self, token: int, logprob: core.TokenLogprob | None) -> list[core.Event]:
+        thinking = self.thinking
         text = self._utf8.decode(self._pieces.of(token))
         start = self._pending[-1][2] if self._pending else self._fed
         self._fed += len(text)
         incomplete = 1 if self._utf8.getstate()[0] else 0
         self._pending.append((token, start, self._fed + incomplete, logprob))
         events = self._events(self._decode(text), at_end=False)
+        self.reasoning_tokens += thinking or self.thinking
+        self._concluding -= self._concluding > 0
         self._plain = self._is_plain() and not self._pending and not incomplete
         return events
+
+    @property
+    def thinking(self) -> bool:
+        """Whether the text is within reasoning."""
+        return self._parser is not None and self._parser.thinking
+
+    def conclusion(self) -> tuple[int, ...]:
+        """The tokens that must be fed next, because the budget is used up; none: whatever is drawn."""
+        budget = self._budget
+        if budget is None or self._concluding or not self.thinking or self.reasoning_tokens < budget.tokens:
+            return ()
+        if self._utf8.getstate()[0]:  # a character isn't complete
+            return ()
+        tokens = budget.conclusions[min(self._concluded, len(budget.conclusions) - 1)]
+        self._concluded += 1
+        self._concluding = len(tokens)
+        return tokens
 
     def flush(self) -> list[core.Event]:
         """The last events. Every token fed is now in some event, but those of a stop string that was cut off."""
@@ -172,7 +206,6 @@ class Decoder:
             case "text":
                 return core.Text(self.choice, item.text, tokens, logprobs)
             case "reasoning":
-                self.reasoning_tokens += len(tokens)
                 return core.Reasoning(self.choice, item.text, tokens, logprobs)
             case "call":
                 self.calls += 1

@@ -42,6 +42,16 @@ def _nine(identity: str) -> str:
     return "".join(_LETTERS[number // 62**at % 62] for at in range(9))
 
 
+def with_text_as_reasoning(messages: Iterable[core.Message]) -> list[core.Message]:
+    """The turns whose text stands before a call as the end of their reasoning, for there is no other place for it."""
+    return [_reasoned(message) if message.tool_calls and message.text else message for message in messages]
+
+
+def _reasoned(message: core.Message) -> core.Message:
+    reasoning = "\n\n".join(filter(None, (message.reasoning, message.text)))
+    return msgspec.structs.replace(message, parts=(), reasoning=reasoning)
+
+
 def with_single_calls(messages: Sequence[core.Message]) -> list[core.Message]:
     """The turns with one call each: a turn of several becomes several, each with its answer behind it."""
     turns: list[core.Message] = []

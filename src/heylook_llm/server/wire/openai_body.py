@@ -9,6 +9,7 @@ from heylook_llm.server.wire.table import Body, Flag, Honoured, Ignored, Integer
 
 NO_CONSTRAINTS: Final = "This version does not offer constrained output: leave `{}` out, or use plain text."
 EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "ultra")
+BUDGET_NOTE: Final = "tokens of reasoning, after which it is ended and the answer begins; 0: none, -1: any number"
 TEMPLATE_ARGUMENTS: Final = ("enable_thinking", "thinking", "reasoning_effort", "thinking_budget")
 """What `chat_template_kwargs` may hold: names that change what a template writes, and nothing that changes its call."""
 
@@ -229,7 +230,11 @@ class ChatBody(SamplingFields):
     functions: Annotated[list[FunctionSpec] | None, Honoured("deprecated form of tools")] = None
     function_call: Annotated[Text | dict[str, Any] | None, Honoured("deprecated form of tool_choice")] = None
     reasoning_effort: Annotated[Text | None, Honoured(", ".join(EFFORTS))] = None
-    reasoning: Annotated[dict[str, Any] | None, Honoured("{effort}")] = None
+    reasoning: Annotated[dict[str, Any] | None, Honoured("{effort, max_tokens, enabled}")] = None
+    reasoning_budget: Annotated[Integer | None, Honoured(BUDGET_NOTE), Field(ge=-1)] = None
+    reasoning_budget_tokens: Annotated[Integer | None, Honoured("synonym of reasoning_budget"), Field(ge=-1)] = None
+    thinking_budget_tokens: Annotated[Integer | None, Honoured("synonym of reasoning_budget"), Field(ge=-1)] = None
+    thinking_token_budget: Annotated[Integer | None, Honoured("synonym of reasoning_budget"), Field(ge=-1)] = None
     think: Annotated[Flag | Text | None, Honoured("as at Ollama")] = None
     chat_template_kwargs: Annotated[dict[str, Any] | None, Honoured("only " + ", ".join(TEMPLATE_ARGUMENTS))] = None
     continue_final_message: Annotated[Flag, Honoured("the last message is the assistant's, to be continued")] = False

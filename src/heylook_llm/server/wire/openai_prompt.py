@@ -46,6 +46,7 @@ def chat(fields: body.ChatBody, model: str, bounds: Bounds) -> core.ChatPrompt:
         tools=declared,
         tool_choice=_tool_choice(fields, declared),
         thinking=_thinking(fields, arguments),
+        thinking_budget=_thinking_budget(fields, arguments),
         template_arguments=arguments,
         continue_last=fields.continue_final_message,
     )
@@ -241,8 +242,27 @@ def _thinking(fields: body.ChatBody, arguments: dict[str, Any]) -> bool | str | 
         return _level(effort, param)
     if isinstance(fields.think, bool):
         return fields.think
+    enabled = (fields.reasoning or {}).get("enabled")
+    if isinstance(enabled, bool):
+        return enabled
     switch = arguments.get("enable_thinking", arguments.get("thinking"))
     return switch if isinstance(switch, bool) else None
+
+
+def _thinking_budget(fields: body.ChatBody, arguments: dict[str, Any]) -> int | None:
+    """The first budget that is given; below 0 it has none. Raises BadRequest for another kind of value."""
+    named = {
+        "reasoning_budget": fields.reasoning_budget,
+        "reasoning_budget_tokens": fields.reasoning_budget_tokens,
+        "thinking_budget_tokens": fields.thinking_budget_tokens,
+        "thinking_token_budget": fields.thinking_token_budget,
+        "reasoning.max_tokens": (fields.reasoning or {}).get("max_tokens"),
+        "chat_template_kwargs.thinking_budget": arguments.get("thinking_budget"),
+    }
+    place, budget = next(((place, value) for place, value in named.items() if value is not None), ("", None))
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int)):
+        raise BadRequest(f"Invalid type for '{place}': it is {kind_of(budget)}.", code="invalid_type", param=place)
+    return budget if budget is not None and budget >= 0 else None
 
 
 def _level(effort: object, param: str) -> bool | str:

@@ -24,6 +24,8 @@ class CallStyle(NamedTuple):
     """As they came; nine letters and digits; or `functions.NAME:NUMBER`."""
     several: bool = True
     """One turn may hold several calls."""
+    text_beside: bool = True
+    """One turn may hold reasoning and text beside calls."""
 
 
 STYLES: Final = tuple(CallStyle(as_text, ids) for ids in ("given", "nine", "numbered") for as_text in (False, True))
@@ -42,7 +44,8 @@ def recognize(source: str, render: Render | None) -> tuple[Format, CallStyle]:
             continue
         form = _reader_of(written, marks)
         if form is not None:
-            return form, style._replace(several=_left_over(form, render(style, 2) or "", 2) is not None)
+            several = _left_over(form, render(style, 2) or "", 2) is not None
+            return form, style._replace(several=several, text_beside=not isinstance(form, HarmonyFormat))
         accepted = accepted or style
     return _by_source(source, marks), accepted or CallStyle()
 

@@ -32,7 +32,7 @@ from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.providers import defaults, fake_embedding, fake_script
 from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, Sharing, shown
 from heylook_llm.worker.providers.choosing import Chooser, from_whole, logprobs
-from heylook_llm.worker.providers.fake_script import END_OF_TEXT, IM_END, N_VOCAB, Script, script_of
+from heylook_llm.worker.providers.fake_script import END_OF_TEXT, IM_END, N_VOCAB, THINK_END, Script, script_of
 
 LIKELY: Final = 20.0
 """The logit of the answer's next token. The others' are about 0: at temperature 1 one in a million is drawn."""
@@ -283,6 +283,7 @@ class Fake:
                 raise EngineError(f"Slot {feed.slot} holds {len(slot.tokens)} tokens, but was fed at {feed.start}.")
             slot.tokens.extend(feed.tokens)
             self._ledger.extend(feed.slot, len(feed.tokens))
+            _follow(slot, feed)
         self._wait(feeds)
         return [drawn for feed in feeds if feed.sample for drawn in self._draws(feed)]
 
@@ -359,3 +360,14 @@ def _chosen(row: Floats, chooser: Chooser, position: int) -> int:
     token = int(changed.argmax()) if chooser.greedy else from_whole(changed, chooser, position)
     chooser.accept(token)
     return token
+
+
+def _follow(slot: _Slot, feed: Feed) -> None:
+    """A reasoning's end that was put into its mouth: the script goes on behind its own."""
+    forced = bytes(token for token in feed.tokens[1 : len(feed.tokens) - feed.drafts] if token < 256)
+    drawing = slot.drawing
+    if THINK_END not in forced or drawing is None or drawing.script is None:
+        return
+    at = drawing.script.answer.find(forced, drawing.position)
+    if at >= 0:
+        slot.drawing = drawing._replace(position=at + len(forced))

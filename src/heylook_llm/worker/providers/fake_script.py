@@ -75,6 +75,7 @@ TEMPLATE: Final = """\
 _CONTROL_TEXT: Final = re.compile("|".join(map(re.escape, CONTROL)))
 _COMMAND: Final = re.compile(r"\[\[(\w+)(?::(.*?))?\]\]", re.DOTALL)
 _ASSISTANT: Final = b"assistant\n"
+THINK_END: Final = b"</think>\n\n"
 _ALPHABET: Final = b"abcdefghijklmnopqrstuvwxyz "
 
 
@@ -128,9 +129,11 @@ def script_of(tokens: Seq[int], reply: str | None) -> tuple[Script, int]:
     if given.startswith(b"<think>\n"):
         given = given.removeprefix(b"<think>\n")
         if not script.answer.startswith(b"<think>"):
-            script.answer = b"Someone wrote: " + text[:20].encode() + b"\n</think>\n\n" + script.answer
+            script.answer = b"Someone wrote: " + text[:20].encode() + b"\n" + THINK_END + script.answer
         else:
             script.answer = script.answer.removeprefix(b"<think>\n")
+        if THINK_END in given:
+            script.answer = script.answer.partition(THINK_END)[2]
     return script, _answered(given, script.answer)
 
 
@@ -159,7 +162,7 @@ def parse_script(text: str, reply: str | None = None) -> Script:
             case "emit":
                 said.append(bytes.fromhex(argument))
             case "think":
-                thought = b"<think>\n" + argument.encode("utf-8", "replace") + b"\n</think>\n\n"
+                thought = b"<think>\n" + argument.encode("utf-8", "replace") + b"\n" + THINK_END
             case "call":
                 tool, _, arguments = argument.partition(" ")
                 body = f'{{"name": "{tool}", "arguments": {arguments or "{}"}}}'

@@ -46,6 +46,8 @@ class Vocabulary:
         self._begin = self._leading()
         self._specials = folder.special_tokens()
         named = {ids[name] for name in (*_END_NAMES, self.special("eos")) if _is_special(name, ids, added)}
+        if {"<|return|>", "<|call|>"} <= ids.keys():  # gpt-oss: one message ends, of several in an answer
+            named.discard(ids.get("<|end|>", -1))
         self.ends = ends | named
         self._infill = next((tuple(ids[name] for name in names) for names in _INFILL if set(names) <= ids.keys()), None)
 
