@@ -3,6 +3,7 @@
 import contextlib
 import queue
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,8 @@ from heylook_llm.errors import (
 from tests.worker.client import Client, WorkerGone, chat
 
 pytestmark = pytest.mark.integration
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,18 @@ def test_reasoning_and_tool_calls(client: Client) -> None:
     assert choice.tool_calls[0].id.startswith("call_")
     assert len(choice.tool_calls[0].id) == len("call_") + 24
     assert choice.done.reason == "tool_calls"
+
+
+def test_calls_in_the_syntax_of_the_models_family() -> None:
+    template = (GOLDEN / "templates" / "qwen-coder.jinja").read_text(encoding="utf-8")
+    tool = core.Tool("add", "Adds.", {"type": "object", "properties": {"a": {"type": "integer"}}})
+    said = "[[say:One moment.\n<tool_call>\n<function=add>\n<parameter=a>\n3\n</parameter>\n</function>\n</tool_call>]]"
+    with Client(chat_template=template) as one:
+        [choice] = one.run(chat(said, tools=(tool,))).choices
+        assert one.info is not None
+        assert "tools" in one.info.capabilities
+    assert (choice.text, choice.done.reason) == ("One moment.", "tool_calls")
+    assert [(call.name, call.arguments) for call in choice.tool_calls] == [("add", '{"a": 3}')]
 
 
 def test_thinking_is_asked_for_by_the_template(client: Client) -> None:

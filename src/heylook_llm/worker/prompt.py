@@ -306,7 +306,7 @@ class ChatTemplate:
         self.takes_tools = self._probe_tools("probe")
         self._needs_description = self.takes_tools and not self._probe_tools(None)
         self.format, self._calls = recognize(source, self._probe_calls())
-        marks = self.format.marks
+        marks = self.format.reasoning
         self.can_think = marks.start in source or marks.end in source or self._probe_thinking()
         self._knows_developer = "developer" in source and self._probe_developer()
 
@@ -331,7 +331,7 @@ class ChatTemplate:
             last = messages.pop()
         self._environment.start()
         text = self._run(self._variables(prompt, messages, now))
-        mode: ReasoningMode = "open" if opens_reasoning(text, self.format.marks) else "auto"
+        mode: ReasoningMode = "open" if opens_reasoning(text, self.format.reasoning) else "auto"
         if last is not None:
             continued, mode = self.format.continued(text, last)
             text += continued

@@ -27,8 +27,13 @@ class Format(Protocol):
         ...
 
     @property
-    def marks(self) -> Marks:
-        """Around reasoning."""
+    def reasoning(self) -> Marks:
+        """What stands around reasoning."""
+        ...
+
+    @property
+    def tools(self) -> ToolFormat | None:
+        """How calls are written; None: they are messages, as all of an answer."""
         ...
 
     def parser(self, mode: ReasoningMode, tools: Sequence[core.Tool], *, parallel: bool = True) -> Parser | None:
@@ -48,34 +53,34 @@ class Marked(msgspec.Struct, frozen=True):
     """Reasoning between marks, then text with calls in it."""
 
     tools: ToolFormat = HERMES
-    marks: Marks = THINK
+    reasoning: Marks = THINK
 
     @property
     def names(self) -> tuple[str, str]:
         """Of the calls' syntax, and of what opens reasoning."""
-        return self.tools.name, self.marks.start
+        return self.tools.name, self.reasoning.start
 
     @property
     def markup(self) -> frozenset[str]:
         """Marks that must come as text."""
-        return frozenset((self.marks.start, self.marks.end, *self.tools.markup))
+        return frozenset((self.reasoning.start, self.reasoning.end, *self.tools.markup))
 
     def parser(self, mode: ReasoningMode, tools: Sequence[core.Tool], *, parallel: bool = True) -> Parser | None:
         """Reads one answer."""
-        reasoning = Reasoning(self.marks, opened=mode == "open") if mode != "none" else None
+        thinking = Reasoning(self.reasoning, opened=mode == "open") if mode != "none" else None
         calls = Calls(self.tools, tools, parallel=parallel) if tools or self.tools.dropped else None
-        if reasoning is not None and calls is not None:
-            return Chain(reasoning, calls)
-        return reasoning or calls
+        if thinking is not None and calls is not None:
+            return Chain(thinking, calls)
+        return thinking or calls
 
     def conclusions(self, *, tools: bool) -> tuple[str, ...]:
         """The closing mark."""
-        return (self.marks.conclusion or self.marks.end,)
+        return (self.reasoning.conclusion or self.reasoning.end,)
 
     def continued(self, rendered: str, last: core.Message) -> tuple[str, ReasoningMode]:
         """Text, behind the reasoning that there was."""
-        start, end = self.marks.start, self.marks.end
-        if opens_reasoning(rendered, self.marks):
+        start, end = self.reasoning.start, self.reasoning.end
+        if opens_reasoning(rendered, self.reasoning):
             return last.reasoning + (f"\n{end}\n\n{last.text}" if last.text else ""), "none" if last.text else "open"
         reasoning = f"{start}\n{last.reasoning}\n{end}\n\n" if last.reasoning else ""
         return reasoning + last.text, "none" if last.text else "auto"
@@ -85,8 +90,9 @@ class HarmonyFormat(msgspec.Struct, frozen=True):
     """Messages on channels."""
 
     names: tuple[str, str] = ("harmony", harmony.ANALYSIS)
+    tools: ToolFormat | None = None
     markup: frozenset[str] = frozenset(harmony.MARKUP)
-    marks: Marks = Marks(harmony.ANALYSIS, harmony.END)
+    reasoning: Marks = Marks(harmony.ANALYSIS, harmony.END)
 
     def parser(self, mode: ReasoningMode, tools: Sequence[core.Tool], *, parallel: bool = True) -> Parser | None:
         """Reads one answer."""
