@@ -101,6 +101,7 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "yarn_orig_ctx": "YaRN: tokens of the original context.",
         "override_kv": "Metadata instead of the file's own: key -> number, text, `true` or `false`.",
         "lora": "LoRA adapters as GGUF files, always in force: a list of paths, or of `{path, scale}`.",
+        "draft_model_path": "A smaller GGUF with the same vocabulary, which guesses ahead: see below.",
         "numa": "Place threads on NUMA nodes; `true` is `distribute`.",
     },
     config.Speculating: {

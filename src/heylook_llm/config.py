@@ -168,6 +168,7 @@ class LlamaCppConfig(SamplingDefaults, Speculating):
     yarn_orig_ctx: int | None = pydantic.Field(None, ge=1)
     override_kv: dict[MetadataKey, MetadataValue] = {}
     lora: tuple[Lora, ...] = ()
+    draft_model_path: str | None = None
     numa: bool | Literal["distribute", "isolate", "numactl"] = False
 
 

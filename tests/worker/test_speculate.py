@@ -5,10 +5,10 @@ from collections.abc import Sequence as Seq
 import pytest
 
 from heylook_llm import core
-from heylook_llm.worker.providers.base import Drawn, Feed
+from heylook_llm.worker.providers.base import Drafter, Drawn, Feed, Wanted
 from heylook_llm.worker.scheduler import Scheduler
 from heylook_llm.worker.sequence import Sequence
-from heylook_llm.worker.speculate import Costs, Drafter, Speculator, Wanted
+from heylook_llm.worker.speculate import Costs, Speculator
 from tests.worker.simulated import Simulated
 
 pytestmark = pytest.mark.unit
@@ -160,7 +160,7 @@ class Knowing:
         self.engine = engine
         self.asked: list[Wanted] = []
 
-    def draft(self, wanted: Seq[Wanted]) -> list[tuple[int, ...]]:
+    def draft(self, wanted: Seq[Wanted]) -> list[tuple[int, ...] | None]:
         """The script's next tokens."""
         self.asked += wanted
         return [self.next(one) for one in wanted]

@@ -169,6 +169,66 @@ def truth(provider: LlamaCpp, prompt: tuple[int, ...], count: int) -> list[int]:
     return tokens[len(prompt) :]
 
 
+@pytest.mark.parametrize("fields", [{}, {"temperature": 0.7, "seed": 4}])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_small_model_guesses_and_changes_nothing(
+    plain: Client, file: Path, tmp_path: Path, seed: int, fields: dict[str, Any]
+) -> None:
+    """One that says what the large one says, and one that has other words."""
+    small = tmp_path / "small.gguf"
+    random_model.write(small, random_model.SHAPES["tiny"], seed, whole=True)
+    prompt = core.TextPrompt("A text in which nothing stands twice, as far as it goes.")
+    expected = answer(plain, prompt, **fields)
+    with Client("llama_cpp", str(file), **WHOLE, draft_model_path=str(small)) as client:
+        found = answer(client, prompt, **fields)
+        off = answer(client, prompt, **fields, draft_limit=0)
+        stats = client.ping()
+    assert found.tokens == expected.tokens == off.tokens
+    assert off.done.usage.draft_tokens == 0
+    assert stats.kv_used_tokens > 0
+    assert found.done.usage.accepted_tokens > 0 or seed != 1
+
+
+def test_a_small_model_guesses_for_many_at_once(file: Path) -> None:
+    prompts = [core.TextPrompt(f"{n} texts " + "of words " * n) for n in range(5)]
+    drawing = {"ignore_eos": True, "max_tokens": 60, "temperature": 0.0}
+    with Client("llama_cpp", str(file), **WHOLE, draft_model_path=str(file), n_parallel=5) as client:
+        alone = [answer(client, prompt, **drawing, draft_limit=0).tokens for prompt in prompts]
+        numbers = [client.submit(prompt, **drawing) for prompt in prompts]
+        found = client.events(numbers)
+    for number, expected in zip(numbers, alone, strict=True):
+        assert tuple(t for event in found[number] if isinstance(event, core.Text) for t in event.tokens) == expected
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "reason"),
+    [(700, "another vocabulary: 700 tokens instead of 512"), (600, None), (0, "its file is missing")],
+)
+def test_a_small_model_must_have_the_same_vocabulary(
+    file: Path, tmp_path: Path, vocabulary: int, reason: str | None
+) -> None:
+    small = tmp_path / "small.gguf"
+    if vocabulary:
+        random_model.write(small, random_model.SHAPES["tiny"]._replace(vocabulary=vocabulary), whole=True)
+    with Client(load=False) as client:
+        client.load("llama_cpp", str(file), **WHOLE, draft_model_path=str(small))
+        ready = client.ready()
+    if reason is None:
+        assert isinstance(ready, core.Ready)
+        return
+    assert isinstance(ready, core.Refused)
+    assert reason in ready.error.message
+
+
+def test_the_bundled_model_has_another_vocabulary(file: Path) -> None:
+    bundled = Path(tiny.__file__).parent / "heylook-tiny.gguf"
+    with Client(load=False) as client:
+        client.load("llama_cpp", str(file), **WHOLE, draft_model_path=str(bundled))
+        refused = client.ready()
+    assert isinstance(refused, core.Refused)
+    assert "`draft_model_path` has another vocabulary" in refused.error.message
+
+
 def test_the_fake_provider_guesses_too() -> None:
     with Client(prompt_lookup=True) as client:
         result = client.run(chat("one two three one two three one two three"))

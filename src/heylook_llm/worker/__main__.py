@@ -552,7 +552,8 @@ def _speculator(model: Model, options: dict[str, object]) -> Speculator | None:
     lookup = bool(options.get("prompt_lookup"))
     if model.provider.max_drafts:
         most = _number(options, "num_draft_tokens", DRAFT_TOKENS)
-        return Speculator(most=most, max_drafts=model.provider.max_drafts, lookup=lookup)
+        provider = model.provider
+        return Speculator(most=most, max_drafts=provider.max_drafts, lookup=lookup, drafter=provider.drafter)
     if lookup:
         raise errors.LoadFailed(
             f"Model '{model.name}' can't guess ahead: its context memory can't take back single tokens, as that of a "

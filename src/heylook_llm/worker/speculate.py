@@ -10,9 +10,10 @@ in slow start. Where that says none, one is still tried now and then, for at mos
 """
 
 from collections.abc import Sequence as Seq
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple
 
 from heylook_llm.worker.lookup import Lookup
+from heylook_llm.worker.providers.base import Drafter, Wanted
 from heylook_llm.worker.scheduler import Planned
 from heylook_llm.worker.sequence import Sequence, State
 
@@ -39,22 +40,6 @@ _FIRST_RATES: Final[dict[Kind, float]] = {
     "drafted": 0.6,
 }
 """How often a guessed token is right, before any was tried; "repeated 3" is behind 3 or 4 tokens that stood before."""
-
-
-class Wanted(NamedTuple):
-    """What a drafter is asked: the sequence's tokens so far, in its slot, and how many to guess at most."""
-
-    slot: int
-    tokens: Seq[int]
-    most: int
-
-
-class Drafter(Protocol):
-    """A smaller model with the same vocabulary."""
-
-    def draft(self, wanted: Seq[Wanted]) -> list[tuple[int, ...]]:
-        """Guesses for each; fewer or none where it isn't sure, or hasn't read the tokens yet."""
-        ...
 
 
 class Rate:
@@ -114,7 +99,7 @@ class _Guessing:
     """What is remembered of one sequence."""
 
     def __init__(self, sequence: Sequence) -> None:
-        self.rates: dict[Kind, Rate] = {}
+        self._rates: dict[Kind, Rate] = {}
         self.cap = FIRST_CAP
         self.kind: Kind = "drafted"
         """Of the guess in the step that is computed."""
@@ -124,6 +109,10 @@ class _Guessing:
         self.predicted = Lookup(sequence.prediction) if sequence.prediction else None
         self.text = Lookup()
         self._dropped_tokens = sequence.stamps.dropped_tokens
+
+    def rate(self, kind: Kind) -> Rate:
+        """How often its guesses of a kind were right."""
+        return self._rates.setdefault(kind, Rate(RATE_DECAY))
 
     def follow(self, sequence: Sequence) -> None:
         """Take in what was drawn since."""
@@ -146,6 +135,8 @@ class Speculator:
         self._common: dict[Kind, Rate] = {}
         self._credit = 0.0
         """Time that may be spent on trying, in steps."""
+        self._telling = True
+        """Whether the step's time says what its tokens cost: not where the drafter read, or asking it brought none."""
 
     # ---- guessing ----------------------------------------------------------------------------------------------------
 
@@ -163,9 +154,13 @@ class Speculator:
                 room -= guess.most
                 if guess.tokens is None:
                     asked[len(guesses) - 1] = Wanted(sequence.slot, sequence.tokens, guess.most)
+        self._telling = True
         if asked and self._drafter is not None:
             for at, drafted in zip(asked, self._drafter.draft(list(asked.values())), strict=True):
-                guesses[at] = drafted
+                guesses[at] = drafted or ()
+                self._telling &= bool(drafted)
+                if drafted is not None and not drafted:  # asking took its time, too
+                    _guessing(sequences[at]).rate("drafted").learn(0, 1)
         return guesses
 
     def _guess(self, sequence: Sequence, room: int, beside: int, share: float) -> _Guess | None:
@@ -174,9 +169,7 @@ class Speculator:
             most = min(most, sequence.draft_limit)
         if most <= 0 or not (self._lookup or self._drafter or sequence.prediction):
             return None
-        guessing = sequence.guessing
-        if not isinstance(guessing, _Guessing):
-            guessing = sequence.guessing = _Guessing(sequence)
+        guessing = _guessing(sequence)
         found = self._found(sequence, guessing, most)
         if found is None and self._drafter is None:
             return None
@@ -205,7 +198,7 @@ class Speculator:
     def _worth(self, guessing: _Guessing, kind: Kind, beside: int, share: float) -> int:
         """How many tokens of this kind make the batch's tokens come fastest; else one to try, where that is due."""
         common = self._common.setdefault(kind, Rate(COMMON_DECAY)).over(_FIRST_RATES[kind])
-        rate = guessing.rates.setdefault(kind, Rate(RATE_DECAY)).over(common)
+        rate = guessing.rate(kind).over(common)
         best, least = 0, LEAST_GAIN
         chance, gained = 1.0, 0.0
         for count in range(1, min(guessing.cap, self._most) + 1):
@@ -223,7 +216,7 @@ class Speculator:
 
     def learn(self, planned: Seq[Planned], prompt_tokens: int, duration_ns: int) -> None:
         """See scheduler.Speculation."""
-        if not prompt_tokens:
+        if not prompt_tokens and self._telling:
             self._costs.learn(sum(one.tokens for one in planned), duration_ns)
         for one in planned:
             if one.drafts:
@@ -231,17 +224,23 @@ class Speculator:
 
     def _judge(self, planned: Planned) -> None:
         """Note how many guesses were right; of a sequence that ended among them nothing more is known."""
-        sequence, guessing = planned.sequence, planned.sequence.guessing
-        if not isinstance(guessing, _Guessing):
-            return
+        sequence = planned.sequence
+        guessing = _guessing(sequence)
         right = sequence.accepted_tokens - guessing.accepted_before
         wrong = int(right < planned.drafts and sequence.state is State.RUNNING)
-        for rates in (guessing.rates, self._common):
-            rates[guessing.kind].learn(right, wrong)
+        for rate in (guessing.rate(guessing.kind), self._common[guessing.kind]):
+            rate.learn(right, wrong)
         if wrong:
             guessing.cap = max(1, min(guessing.cap, right + 1))
         elif right == planned.drafts:
             guessing.cap = min(2 * guessing.cap, self._most)
+
+
+def _guessing(sequence: Sequence) -> _Guessing:
+    known = sequence.guessing
+    if not isinstance(known, _Guessing):
+        known = sequence.guessing = _Guessing(sequence)
+    return known
 
 
 def _repeated(matched: int) -> Kind:

@@ -9,7 +9,7 @@ each slot and what one step computes; the provider computes it.
 """
 
 from collections.abc import Sequence as Seq
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -63,6 +63,22 @@ class EmbeddingBounds(msgspec.Struct, frozen=True):
     whole: bool = False
 
 
+class Wanted(NamedTuple):
+    """What a drafter is asked: the sequence's tokens so far, in its slot, and how many to guess at most."""
+
+    slot: int
+    tokens: Seq[int]
+    most: int
+
+
+class Drafter(Protocol):
+    """A smaller model with the same vocabulary, which guesses what a provider's sequences say next."""
+
+    def draft(self, wanted: Seq[Wanted]) -> list[tuple[int, ...] | None]:
+        """Guesses for each; fewer or none where it isn't sure, None where it hasn't read the tokens yet."""
+        ...
+
+
 class OutOfCells(Exception):
     """The pool has no room for this step's tokens; nothing was computed. The scheduler makes room and tries again."""
 
@@ -91,6 +107,8 @@ class Provider(Protocol):
     """None: it computes neither vectors nor scores. How they are pooled is in `info.pooling`; empty: their mean."""
     max_drafts: int
     """Most guessed tokens of one step, of all slots together; 0: a slot's newest cells can't be removed."""
+    drafter: Drafter | None
+    """None: no smaller model was loaded beside it."""
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Text to token ids."""

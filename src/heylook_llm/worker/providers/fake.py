@@ -30,7 +30,7 @@ from heylook_llm.errors import EngineError, LoadFailed
 from heylook_llm.worker.cells import Ledger
 from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.providers import defaults, fake_embedding, fake_script
-from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, Sharing, shown
+from heylook_llm.worker.providers.base import Drafter, Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, Sharing, shown
 from heylook_llm.worker.providers.choosing import Chooser, from_whole, logprobs
 from heylook_llm.worker.providers.fake_script import END_OF_TEXT, IM_END, N_VOCAB, THINK_END, Script, script_of
 
@@ -131,6 +131,7 @@ class Fake:
     spans_pool = False
     engine_defaults = core.Sampling()
     max_drafts = 64
+    drafter: Drafter | None = None
 
     def __init__(self, options: dict[str, Any]) -> None:
         n_ctx = int(options.get("n_ctx") or 4096)

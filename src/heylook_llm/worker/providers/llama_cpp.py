@@ -17,10 +17,11 @@ from typing import Any, Final
 import numpy as np
 
 from heylook_llm import core
-from heylook_llm.errors import EngineError, UnsupportedFeature
+from heylook_llm.errors import EngineError, LoadFailed, UnsupportedFeature
 from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.providers import defaults, llama_cpp_lora
-from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, Sharing, shown
+from heylook_llm.worker.providers.base import Drafter, Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, Sharing, shown
+from heylook_llm.worker.providers.llama_cpp_draft import DraftModel
 from heylook_llm.worker.providers.llama_cpp_load import Opening, start_backend
 from heylook_llm.worker.providers.llama_cpp_native import Batch, Log, Logits, metadata_of
 from heylook_llm.worker.providers.llama_cpp_sampling import Samplers, Slot
@@ -98,6 +99,15 @@ class LlamaCpp:
         in_file = {field: self._metadata[key] for key, field in _FILE_KEYS.items() if key in self._metadata}
         self.defaults = defaults.of_model(options, in_file)
         self.info = self._describe(options)
+        self._draft = self._draft_model(load)
+        self.drafter: Drafter | None = self._draft.drafts if self._draft is not None else None
+
+    def _draft_model(self, load: core.Load) -> DraftModel | None:
+        if not load.options.get("draft_model_path"):
+            return None
+        if not self.max_drafts:
+            raise LoadFailed(f"Model '{load.model}' can't take guesses back, so `draft_model_path` has no use for it.")
+        return DraftModel(self._native, self._vocab, load, self.info, self._n_parallel, self._log)
 
     def _describe(self, options: dict[str, Any]) -> core.ModelInfo:
         native, model, metadata = self._native, self._model, self._metadata
@@ -263,6 +273,9 @@ class LlamaCpp:
         """Free everything."""
         self._mask_thread.close()
         self._slots.clear()
+        if self._draft is not None:
+            self._draft.close()
+            self._draft = self.drafter = None
         if self._context:
             self._native.llama_free(self._context)
         if self._model:

@@ -32,7 +32,7 @@ from heylook_llm.errors import EngineError, UnsupportedFeature
 from heylook_llm.worker.cells import Ledger
 from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.providers import defaults, mlx_loading, mlx_states
-from heylook_llm.worker.providers.base import Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, shown
+from heylook_llm.worker.providers.base import Drafter, Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, shown
 from heylook_llm.worker.providers.choosing import Chooser, logprobs
 from heylook_llm.worker.providers.mlx_memory import Memory, picked
 from heylook_llm.worker.providers.mlx_sampling import choose
@@ -65,6 +65,7 @@ class Mlx:
     engine_defaults = defaults.ENGINE_DEFAULTS
     embedding: EmbeddingBounds | None = None
     max_drafts = 0
+    drafter: Drafter | None = None
 
     def __init__(self, load: core.Load, progress: Callable[[float], None]) -> None:
         options = load.options
