@@ -208,6 +208,8 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     """The dialect's own defaults: taken where neither `sampling` nor the model itself says anything."""
     draft_limit: int | None = None
     """Most tokens guessed ahead at a time; 0: none; None: as configured."""
+    keep_tokens: int | None = None
+    """Tokens of the prompt's beginning that a shift keeps; negative: the whole prompt; None: a few."""
     prediction: str = ""
     """What the client expects as answer: guessed from, and without effect on what is answered."""
 
@@ -290,6 +292,8 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
     processed_tokens: int
     total_tokens: int
     cached_tokens: int = 0
+    dropped_tokens: int = 0
+    """Of the prompt as it was asked: left out, so that the rest fits."""
 
 
 class Text(msgspec.Struct, frozen=True, array_like=True, tag="content"):

@@ -176,6 +176,7 @@ def test_every_option_arrives() -> None:
         "dry_sequence_breakers": ["."],
         "xtc_probability": 0.1,
         "draft_num_predict": 4,
+        "num_keep": -1,
         "num_gpu": 1,
         "numa": True,
         "nope": 1,
@@ -203,7 +204,7 @@ def test_every_option_arrives() -> None:
         dry_sequence_breakers=(".",),
         xtc_probability=0.1,
     )
-    assert (asked.request.n_ctx, asked.request.draft_limit) == (2048, 4)
+    assert (asked.request.n_ctx, asked.request.draft_limit, asked.request.keep_tokens) == (2048, 4, -1)
     assert asked.ignored == ("options.num_gpu", "options.nope")
 
 

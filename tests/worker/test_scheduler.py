@@ -355,6 +355,19 @@ def test_a_full_context_ends_with_length_or_shifts() -> None:
     assert len(shifting.tokens) <= 20
 
 
+@pytest.mark.parametrize(("keep", "kept"), [(None, 4), (0, 0), (7, 7), (-1, 10), (99, 10)])
+def test_a_shift_keeps_the_beginning_that_it_is_told(keep: int | None, kept: int) -> None:
+    scheduler, provider = simulated()
+    prompt = list(range(101, 111))
+    sampling = core.Sampling(max_tokens=50, ignore_eos=True)
+    shifting = Sequence(1, 0, prompt, sampling, limit_tokens=20, shift=True, keep_tokens=keep)
+    scheduler.submit(shifting, 0)
+    outcomes = run(scheduler, provider)
+    assert len(outcomes) == 50
+    assert shifting.tokens[: kept + 1] != prompt[: kept + 1]
+    assert shifting.tokens[:kept] == prompt[:kept]
+
+
 def test_fewer_prompt_tokens_beside_decoding_sequences() -> None:
     scheduler, provider = simulated(kv_tokens=5000, prefill_tokens=512)
     assert scheduler.prompt_limit(0) == 64, "nothing is measured yet"

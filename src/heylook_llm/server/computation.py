@@ -9,7 +9,7 @@ from starlette.requests import Request
 from heylook_llm import core
 from heylook_llm.server.endpoint import Server, arrival, ignored_header, off_loop, read_body
 from heylook_llm.server.generate import Answering, Place
-from heylook_llm.server.wire.exchange import Arrival, Headers, Inquiry, Reply
+from heylook_llm.server.wire.exchange import Arrival, Headers, Inquiry, truncation_headers
 
 BYTES_PER_DOCUMENT = 64
 """About what a result is as text, beside its document."""
@@ -35,20 +35,14 @@ class Computation(Answering):
         self._entry.ended()
         self._entry.state = "replying"
         self._stamps.setdefault("first_byte_ns", time.monotonic_ns())
-        await self._reply(_told(reply, answer.timeline.dropped_tokens))
+        cut = truncation_headers(answer.timeline.dropped_tokens)
+        await self._reply(msgspec.structs.replace(reply, headers=(*reply.headers, *cut)))
 
 
 def _size(answer: core.Vectors | core.Scores) -> int:
     if isinstance(answer, core.Scores):
         return BYTES_PER_DOCUMENT * len(answer.scores)
     return sum(map(len, answer.vectors))
-
-
-def _told(reply: Reply, dropped: int) -> Reply:
-    """The reply, with a header that says how many tokens were cut off."""
-    if not dropped:
-        return reply
-    return msgspec.structs.replace(reply, headers=(*reply.headers, ("x-heylook-truncated", str(dropped))))
 
 
 async def computation(

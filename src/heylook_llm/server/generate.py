@@ -23,7 +23,7 @@ from heylook_llm.errors import (
 )
 from heylook_llm.server.backend import Backend, Lease
 from heylook_llm.server.performance import Finished, Outcome, Performance
-from heylook_llm.server.wire.exchange import Exchange, Question, Reply
+from heylook_llm.server.wire.exchange import Exchange, Question, Reply, truncation_headers
 
 log = logging.getLogger(__name__)
 
@@ -308,6 +308,8 @@ class Generation(Answering):
         self._exchange = exchange
         self._begun = False
         self._first_event = False
+        self._dropped_tokens = 0
+        """Of the prompt, as is known before the answer begins."""
         self._filler: asyncio.Task[None] | None = None
 
     # ---- acquire and generate ----
@@ -350,8 +352,7 @@ class Generation(Answering):
         self._entry.ended()
         self._entry.state = "replying"
         self._stamps.setdefault("first_byte_ns", time.monotonic_ns())
-        dropped = self._timeline.dropped_tokens
-        await self._reply(Reply(body, headers=(("x-heylook-truncated", str(dropped)),) if dropped else ()))
+        await self._reply(Reply(body, headers=truncation_headers(self._timeline.dropped_tokens)))
 
     def _seen(self, event: core.Event) -> core.Event:
         """Take note of an event; a Done gets the server's stamps."""
@@ -367,6 +368,7 @@ class Generation(Answering):
             case core.Progress():
                 entry.state = "prefill"
                 entry.processed_tokens, entry.total_tokens = event.processed_tokens, event.total_tokens
+                self._dropped_tokens = event.dropped_tokens
             case core.Failed():
                 raise event.error.exception()
             case _:
@@ -397,6 +399,7 @@ class Generation(Answering):
             (b"content-type", self._exchange.stream_media_type.encode()),
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),
+            *((name.encode(), value.encode()) for name, value in truncation_headers(self._dropped_tokens)),
             *self._extra,
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -184,6 +184,8 @@ class Engine:
         events: list[tuple[int, core.Event]] = []
         for choice in prepared.choices:
             self._open[choice.sequence] = choice
+            if choice.sequence.stamps.dropped_tokens:  # it is said before the answer begins
+                _report_progress(choice.sequence, events)
             if choice.sequence.max_tokens > 0:
                 self.scheduler.submit(choice.sequence, now_ns)
             else:
@@ -543,7 +545,13 @@ def _shown(error: Exception) -> HeylookError:
 def _report_progress(sequence: Sequence, events: list[tuple[int, core.Event]]) -> None:
     """A prefill of several steps says how far it is; one that is repeated after a preemption doesn't."""
     if not sequence.output_tokens:
-        progress = core.Progress(sequence.choice, sequence.computed, sequence.prompt_tokens, sequence.cached_tokens)
+        progress = core.Progress(
+            sequence.choice,
+            sequence.computed,
+            sequence.prompt_tokens,
+            sequence.cached_tokens,
+            sequence.stamps.dropped_tokens,
+        )
         events.append((sequence.request, progress))
 
 

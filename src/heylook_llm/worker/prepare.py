@@ -117,6 +117,7 @@ class Model:
                     priority=request.priority,
                     shift=request.shift,
                     stamps=_stamps(request, tokenized, tokenized_ns),
+                    keep_tokens=request.keep_tokens,
                     draft_limit=_draft_limit(request),
                     prediction=prediction,
                     guide=self._constraints.guide(request.constraint) if request.constraint is not None else None,

@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Sequence as Seq
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -10,6 +10,8 @@ from heylook_llm import core
 from heylook_llm.worker.guide import Guide
 
 End = Literal["stop", "length"]
+KEEP_TOKENS: Final = 4
+"""Ollama's default of num_keep."""
 
 
 class State(enum.Enum):
@@ -89,6 +91,7 @@ class Sequence:
         priority: int = 0,
         shift: bool = False,
         stamps: Stamps | None = None,
+        keep_tokens: int | None = None,
         draft_limit: int | None = None,
         prediction: tuple[int, ...] = (),
         guide: Guide | None = None,
@@ -109,8 +112,9 @@ class Sequence:
         self.stamps = stamps if stamps is not None else Stamps()
         self.max_tokens = sampling.max_tokens if sampling.max_tokens is not None else 1 << 62
         self.stop_tokens = frozenset(sampling.stop_tokens)
-        self.keep_tokens = min(4, self.prompt_tokens)
-        """What a context shift leaves at the start: Ollama's default of num_keep."""
+        keep = KEEP_TOKENS if keep_tokens is None else keep_tokens
+        self.keep_tokens = self.prompt_tokens if keep < 0 else min(keep, self.prompt_tokens)
+        """What a context shift leaves at the start."""
         self.shifted = False
         """Its cells were moved in place: not what computing its tokens would give, so not for others."""
         self.leader: Sequence | None = None

@@ -154,6 +154,11 @@ def samplers(fields: object, outside: Callable[[str, float, float], BadRequest])
     return given
 
 
+def truncation_headers(dropped_tokens: int) -> Headers:
+    """How many tokens of what was asked were left out, so that the rest fits."""
+    return (("x-heylook-truncated", str(dropped_tokens)),) if dropped_tokens else ()
+
+
 def retry_headers(error: HeylookError) -> Headers:
     """Retry-After in whole seconds where the error passes by itself; `x-should-retry: false` where it will repeat.
 

@@ -250,6 +250,7 @@ def _asked(fields: CommonFields, model: str, prompt: core.Prompt, arrival: Arriv
         n_ctx=None if chosen.num_ctx is None or chosen.num_ctx <= 0 else max(4, chosen.num_ctx),
         received_ns=arrival.received_ns,
         fallback=ollama_prompt.FALLBACK,
+        keep_tokens=chosen.num_keep,
         draft_limit=None
         if chosen.draft_num_predict is None or chosen.draft_num_predict < 0
         else chosen.draft_num_predict,
@@ -435,7 +436,10 @@ def _piece(token: core.TokenLogprob | core.TopLogprob) -> dict[str, Any]:
 
 
 def ending(done: core.Done) -> dict[str, Any]:
-    """`done`, its reason, and the six metrics from the Timeline; what did not happen is left out, not zero."""
+    """`done`, its reason, and the six metrics from the Timeline; what did not happen is left out, not zero.
+
+    `dropped_tokens` isn't Ollama's: what truncation and shifting left out.
+    """
     times, counts = done.timeline, done.usage
     first = times.first_token_ns if times.first_token_ns is not None else times.last_token_ns
     ready = times.load_end_ns if times.load_end_ns is not None else times.submitted_ns
@@ -447,6 +451,7 @@ def ending(done: core.Done) -> dict[str, Any]:
         "prompt_eval_duration": span(times.admitted_ns, first),
         "eval_count": counts.output_tokens,
         "eval_duration": span(first, last),
+        "dropped_tokens": times.dropped_tokens,
     }
     told = {name: value for name, value in metrics.items() if value}
     return {"done": True, "done_reason": "length" if done.reason == "length" else "stop", **told}

@@ -100,7 +100,9 @@ class Options(Body):
     draft_num_predict: Annotated[
         Integer | None, Honoured("most tokens guessed ahead at a time, up to models.yaml's; 0: none")
     ] = None
-    num_keep: Annotated[Integer | None, Ignored("a shift keeps the first 4 tokens", told=True)] = None
+    num_keep: Annotated[
+        Integer | None, Honoured("tokens of the prompt that a shift keeps; negative: all; absent: 4")
+    ] = None
     numa: Annotated[Any, Ignored()] = None
     low_vram: Annotated[Any, Ignored()] = None
     f16_kv: Annotated[Any, Ignored()] = None
