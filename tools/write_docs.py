@@ -139,8 +139,9 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
     },
     config.MlxConfig: {
         "model_path": "The folder with config.json, the tokenizer and *.safetensors, relative to models.yaml.",
-        "draft_model_path": "A smaller model that guesses ahead. Not offered yet: giving it is an error.",
-        "num_draft_tokens": "Tokens that it guesses at a time.",
+        "draft_model_path": "The folder of a smaller model with the same vocabulary, which guesses ahead: see below.",
+        "adapter_path": "A folder with a LoRA or DoRA adapter of mlx_lm (adapter_config.json, adapters.safetensors), "
+        "always in force.",
         "vision": "Images. Not offered yet: `true` is an error.",
         "n_ctx": "As for llama_cpp.",
         "kv_tokens": "As for llama_cpp.",
@@ -357,7 +358,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "model": lambda: keys(config.ModelSpec),
     "limits": lambda: keys(config.Limits),
     "llama_cpp": lambda: keys(config.LlamaCppConfig, config.SamplingDefaults, config.Speculating),
-    "mlx": lambda: keys(config.MlxConfig, config.SamplingDefaults),
+    "mlx": lambda: keys(config.MlxConfig, config.SamplingDefaults, config.Speculating),
     "sampling": lambda: keys(config.SamplingDefaults),
     "speculation": lambda: keys(config.Speculating),
     "families": call_formats,

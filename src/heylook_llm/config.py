@@ -172,12 +172,12 @@ class LlamaCppConfig(SamplingDefaults, Speculating):
     numa: bool | Literal["distribute", "isolate", "numactl"] = False
 
 
-class MlxConfig(SamplingDefaults):
+class MlxConfig(SamplingDefaults, Speculating):
     """`config:` of an mlx model, the original's keys."""
 
     model_path: str
     draft_model_path: str | None = None
-    num_draft_tokens: int = pydantic.Field(6, ge=1, le=64)
+    adapter_path: str | None = None
     vision: bool = False
     n_ctx: int = pydantic.Field(0, ge=0)
     kv_tokens: int = pydantic.Field(0, ge=0)
@@ -381,7 +381,7 @@ def _prepare_model(entry: object, at: int, path: Path) -> None:
 def absolute(config: dict[str, Any], path: Path) -> dict[str, Any]:
     """A model's config with its paths made absolute: they are relative to the file `path` that names them."""
     found = dict(config)
-    for key in ("model_path", "draft_model_path", "chat_format_template"):
+    for key in ("model_path", "draft_model_path", "adapter_path", "chat_format_template"):
         value = config.get(key)
         if isinstance(value, str) and value:
             found[key] = _beside(path, value)

@@ -4,13 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from benchmarks import random_model
 from heylook_llm import core, tiny
+from heylook_llm.errors import LoadFailed
 from heylook_llm.worker.providers.base import Feed
 from heylook_llm.worker.providers.llama_cpp import LlamaCpp, open_model
 from tests.worker.client import Client, chat
+from tests.worker.speculating import answered
 
 pytestmark = pytest.mark.integration
 
@@ -169,35 +172,41 @@ def truth(provider: LlamaCpp, prompt: tuple[int, ...], count: int) -> list[int]:
     return tokens[len(prompt) :]
 
 
-@pytest.mark.parametrize("fields", [{}, {"temperature": 0.7, "seed": 4}])
+PLAIN_TEXT = tuple(b"A text in which nothing stands twice, as far as it goes.")
+
+
+def opened(file: Path, **options: Any) -> LlamaCpp:
+    """The provider in this process."""
+    return open_model(core.Load("random", "llama_cpp", str(file), {**WHOLE, **options}), lambda fraction: None)
+
+
+@pytest.mark.parametrize("drawn", [core.Sampling(temperature=0.0), core.Sampling(temperature=0.7, seed=4)])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_small_model_guesses_and_changes_nothing(
-    plain: Client, file: Path, tmp_path: Path, seed: int, fields: dict[str, Any]
-) -> None:
+def test_a_small_model_guesses_and_changes_nothing(file: Path, tmp_path: Path, seed: int, drawn: core.Sampling) -> None:
     """One that says what the large one says, and one that has other words."""
     small = tmp_path / "small.gguf"
     random_model.write(small, random_model.SHAPES["tiny"], seed, whole=True)
-    prompt = core.TextPrompt("A text in which nothing stands twice, as far as it goes.")
-    expected = answer(plain, prompt, **fields)
-    with Client("llama_cpp", str(file), **WHOLE, draft_model_path=str(small)) as client:
-        found = answer(client, prompt, **fields)
-        off = answer(client, prompt, **fields, draft_limit=0)
-        stats = client.ping()
-    assert found.tokens == expected.tokens == off.tokens
-    assert off.done.usage.draft_tokens == 0
-    assert stats.kv_used_tokens > 0
-    assert found.done.usage.accepted_tokens > 0 or seed != 1
+    provider = opened(file, draft_model_path=str(small))
+    wanted = msgspec.structs.replace(drawn, ignore_eos=True, max_tokens=100)
+    [expected] = answered(provider, [PLAIN_TEXT], wanted, guess=False)
+    [found] = answered(provider, [PLAIN_TEXT], wanted, guess=True, lookup=False)
+    assert found.tokens == expected.tokens
+    if seed == 1 and not drawn.temperature:
+        assert found.usage.accepted_tokens > 20, "and where it is sure: random weights seldom are"
+    elif seed == 2:
+        assert found.usage.draft_tokens < 60, "it goes on guessing what is never right"
+    provider.close()
 
 
 def test_a_small_model_guesses_for_many_at_once(file: Path) -> None:
-    prompts = [core.TextPrompt(f"{n} texts " + "of words " * n) for n in range(5)]
-    drawing = {"ignore_eos": True, "max_tokens": 60, "temperature": 0.0}
-    with Client("llama_cpp", str(file), **WHOLE, draft_model_path=str(file), n_parallel=5) as client:
-        alone = [answer(client, prompt, **drawing, draft_limit=0).tokens for prompt in prompts]
-        numbers = [client.submit(prompt, **drawing) for prompt in prompts]
-        found = client.events(numbers)
-    for number, expected in zip(numbers, alone, strict=True):
-        assert tuple(t for event in found[number] if isinstance(event, core.Text) for t in event.tokens) == expected
+    prompts = [tuple(f"{n} texts {'of words ' * n}".encode()) for n in range(5)]
+    provider = opened(file, draft_model_path=str(file), n_parallel=5)
+    wanted = core.Sampling(temperature=0.0, ignore_eos=True, max_tokens=60)
+    alone = [answered(provider, [prompt], wanted, guess=False)[0].tokens for prompt in prompts]
+    together = answered(provider, prompts, wanted, guess=True, lookup=False)
+    assert [one.tokens for one in together] == alone
+    assert sum(one.usage.accepted_tokens for one in together) > 40
+    provider.close()
 
 
 @pytest.mark.parametrize(
@@ -210,23 +219,16 @@ def test_a_small_model_must_have_the_same_vocabulary(
     small = tmp_path / "small.gguf"
     if vocabulary:
         random_model.write(small, random_model.SHAPES["tiny"]._replace(vocabulary=vocabulary), whole=True)
-    with Client(load=False) as client:
-        client.load("llama_cpp", str(file), **WHOLE, draft_model_path=str(small))
-        ready = client.ready()
     if reason is None:
-        assert isinstance(ready, core.Ready)
+        opened(file, draft_model_path=str(small)).close()
         return
-    assert isinstance(ready, core.Refused)
-    assert reason in ready.error.message
+    with pytest.raises(LoadFailed, match=reason):
+        opened(file, draft_model_path=str(small))
 
 
 def test_the_bundled_model_has_another_vocabulary(file: Path) -> None:
-    bundled = Path(tiny.__file__).parent / "heylook-tiny.gguf"
-    with Client(load=False) as client:
-        client.load("llama_cpp", str(file), **WHOLE, draft_model_path=str(bundled))
-        refused = client.ready()
-    assert isinstance(refused, core.Refused)
-    assert "`draft_model_path` has another vocabulary" in refused.error.message
+    with pytest.raises(LoadFailed, match="its `draft_model_path`: it has another vocabulary"):
+        opened(file, draft_model_path=str(Path(tiny.__file__).parent / "heylook-tiny.gguf"))
 
 
 def test_the_fake_provider_guesses_too() -> None:

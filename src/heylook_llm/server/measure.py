@@ -3,6 +3,7 @@
 The files are read within bounds, and no engine is started.
 """
 
+from pathlib import Path
 from typing import Final, assert_never
 
 from heylook_llm import core, engines, hardware
@@ -34,14 +35,29 @@ def need(spec: ModelSpec) -> Need:
 
 
 def _gguf_need(spec: ModelSpec, config: LlamaCppConfig) -> Need:
+    """Of its file, and of a smaller model and adapters beside it."""
     header = gguf_header.read(spec.path, spec.id)
+    weights = header.weights_bytes + sum(_file_bytes(adapter.path) for adapter in config.lora)
+    cache = header.kv_bytes_per_token(config.type_k, config.type_v)
+    if config.draft_model_path is not None:
+        draft = gguf_header.read(Path(config.draft_model_path), spec.id)
+        weights += draft.weights_bytes
+        cache += draft.kv_bytes_per_token(config.type_k, config.type_v)
     return Need(
-        header.weights_bytes,
-        header.kv_bytes_per_token(config.type_k, config.type_v),
+        weights,
+        cache,
         header.context_length,
         config.kv_tokens,
         placement=_gguf_placement(config, header.block_count or 1),
     )
+
+
+def _file_bytes(path: str) -> int:
+    """0 if it can't be read: the worker says so, with its reason."""
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
 
 
 def _gguf_placement(config: LlamaCppConfig, layers: int) -> Placement:
@@ -62,9 +78,16 @@ def _mlx_need(spec: ModelSpec, config: MlxConfig) -> Need:
     on_gpu = engines.uses_gpu("mlx")
     cache = mlx_cache.measured(folder, config, widened=not on_gpu)
     share = 1.0 if on_gpu else 0.0
+    weights, per_token = safetensors_header.weights_bytes(folder.tensors), cache.bytes_per_token
+    if config.adapter_path is not None:
+        weights += _file_bytes(str(Path(config.adapter_path, "adapters.safetensors")))
+    if config.draft_model_path is not None:
+        draft = Folder(Path(config.draft_model_path), spec.id)
+        weights += safetensors_header.weights_bytes(draft.tensors)
+        per_token += mlx_cache.measured(draft, config, widened=not on_gpu).bytes_per_token
     return Need(
-        safetensors_header.weights_bytes(folder.tensors),
-        cache.bytes_per_token,
+        weights,
+        per_token,
         folder.context_length,
         config.kv_tokens,
         cache.constant_bytes,

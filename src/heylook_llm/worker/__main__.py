@@ -561,7 +561,13 @@ def _speculator(model: Model, options: dict[str, object]) -> Speculator | None:
     if model.provider.max_drafts:
         most = _number(options, "num_draft_tokens", DRAFT_TOKENS)
         provider = model.provider
-        return Speculator(most=most, max_drafts=provider.max_drafts, lookup=lookup, drafter=provider.drafter)
+        return Speculator(
+            most=most,
+            max_drafts=provider.max_drafts,
+            alone=provider.drafts_alone,
+            lookup=lookup,
+            drafter=provider.drafter,
+        )
     if lookup:
         raise errors.LoadFailed(
             f"Model '{model.name}' can't guess ahead: its context memory can't take back single tokens, as that of a "

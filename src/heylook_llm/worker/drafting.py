@@ -4,11 +4,14 @@ It reads in slots of its own, with the larger one's numbers. What it hasn't read
 that the larger one's other sequences don't wait long; until then it guesses nothing for that sequence.
 """
 
+import contextlib
+from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from typing import Final, Protocol
 
-from heylook_llm.worker.prefix import common_prefix
+from heylook_llm.errors import LoadFailed
 from heylook_llm.worker.providers.base import Feed, OutOfCells, Wanted
+from heylook_llm.worker.tree import common_prefix
 
 READ_TOKENS: Final = 256
 """Most tokens that are read in one step of the larger model, for all sequences together."""
@@ -17,6 +20,16 @@ LEAST_CHANCE: Final = 0.3
 
 REST_STEPS: Final = 64
 """How long it guesses nothing after what it was asked about didn't fit into its cells all together."""
+
+
+@contextlib.contextmanager
+def draft_failures(model: str) -> Iterator[None]:
+    """What is wrong with a small model, said as the model's: which of the two failed."""
+    try:
+        yield
+    except LoadFailed as error:
+        reason = error.message.partition(": ")[2] or error.message
+        raise LoadFailed(f"Model '{model}' can't be loaded: its `draft_model_path`: {reason}") from error
 
 
 class Computer(Protocol):

@@ -125,10 +125,16 @@ class _Guessing:
 class Speculator:
     """The Speculation of a Scheduler, for one loaded model."""
 
-    def __init__(self, *, most: int, max_drafts: int, lookup: bool = False, drafter: Drafter | None = None) -> None:
-        """`most`: tokens guessed of one sequence in a step; `max_drafts`: of all together."""
+    def __init__(
+        self, *, most: int, max_drafts: int, alone: bool = False, lookup: bool = False, drafter: Drafter | None = None
+    ) -> None:
+        """`most`: tokens guessed of one sequence in a step; `max_drafts`: of all together.
+
+        `alone`: nothing is guessed where several decode.
+        """
         self._most = most
         self._max_drafts = max_drafts
+        self._alone = alone
         self._lookup = lookup
         self._drafter = drafter
         self._costs = Costs()
@@ -142,6 +148,9 @@ class Speculator:
 
     def drafts(self, sequences: Seq[Sequence], room: int) -> list[tuple[int, ...]]:
         """See scheduler.Speculation."""
+        self._telling = True
+        if self._alone and len(sequences) > 1:
+            return [()] * len(sequences)
         room = min(room, self._max_drafts)
         self._credit = min(1.0, self._credit + PROBE_SHARE)
         share = self._costs.share(len(sequences))
@@ -154,7 +163,6 @@ class Speculator:
                 room -= guess.most
                 if guess.tokens is None:
                     asked[len(guesses) - 1] = Wanted(sequence.slot, sequence.tokens, guess.most)
-        self._telling = True
         if asked and self._drafter is not None:
             for at, drafted in zip(asked, self._drafter.draft(list(asked.values())), strict=True):
                 guesses[at] = drafted or ()

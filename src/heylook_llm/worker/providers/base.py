@@ -107,6 +107,8 @@ class Provider(Protocol):
     """None: it computes neither vectors nor scores. How they are pooled is in `info.pooling`; empty: their mean."""
     max_drafts: int
     """Most guessed tokens of one step, of all slots together; 0: a slot's newest cells can't be removed."""
+    drafts_alone: bool
+    """Guesses take a pass for their slot only, so that they pay only where one sequence decodes."""
     drafter: Drafter | None
     """None: no smaller model was loaded beside it."""
 

@@ -131,6 +131,7 @@ class Fake:
     spans_pool = False
     engine_defaults = core.Sampling()
     max_drafts = 64
+    drafts_alone = False
     drafter: Drafter | None = None
 
     def __init__(self, options: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from heylook_llm import core
 from heylook_llm.errors import EngineError, LoadFailed, UnsupportedFeature
+from heylook_llm.worker.drafting import draft_failures
 from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.providers import defaults, llama_cpp_lora
 from heylook_llm.worker.providers.base import Drafter, Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, Sharing, shown
@@ -60,6 +61,7 @@ class LlamaCpp:
 
     engine_defaults = defaults.ENGINE_DEFAULTS
     embedding: EmbeddingBounds | None = None
+    drafts_alone = False
 
     def __init__(self, native: Any, load: core.Load, progress: Callable[[float], None]) -> None:
         self._native = native
@@ -107,7 +109,8 @@ class LlamaCpp:
             return None
         if not self.max_drafts:
             raise LoadFailed(f"Model '{load.model}' can't take guesses back, so `draft_model_path` has no use for it.")
-        return DraftModel(self._native, self._vocab, load, self.info, self._n_parallel, self._log)
+        with draft_failures(load.model):
+            return DraftModel(self._native, self._vocab, load, self.info, self.slots, self._log)
 
     def _describe(self, options: dict[str, Any]) -> core.ModelInfo:
         native, model, metadata = self._native, self._model, self._metadata

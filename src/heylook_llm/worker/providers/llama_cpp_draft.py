@@ -37,7 +37,7 @@ class DraftModel:
         try:
             self._check(vocab, load.model)
             cells = opening.sizes(self._model, dict(metadata_of(native, self._model)))[1]
-            self._context = opening.context(self._model, cells, slots)
+            self._context = opening.context(self._model, cells, slots=slots, n_outputs=slots)
         except LoadFailed:
             native.llama_model_free(self._model)
             raise
@@ -51,9 +51,9 @@ class DraftModel:
         """Refuse a model that can't guess for this vocabulary."""
         native, own = self._native, self._native.llama_model_get_vocab(self._model)
         if native.llama_model_is_recurrent(self._model) or native.llama_model_is_hybrid(self._model):
-            raise LoadFailed(f"Model '{name}': `draft_model_path` is a recurrent model, which can't take guesses back.")
+            raise LoadFailed(f"Model '{name}': a recurrent model can't take guesses back.")
         if reason := _difference(native, vocab, own):
-            raise LoadFailed(f"Model '{name}': `draft_model_path` has another vocabulary: {reason}.")
+            raise LoadFailed(f"Model '{name}': it has another vocabulary: {reason}.")
 
     def remove(self, slot: int, start: int) -> None:
         """Forget a slot's cells from that position on."""

@@ -13,6 +13,7 @@ What is true of it:
     no code of a model's folder is ever run; only *.safetensors with a checked header are mapped
     `cache_type: quantized` is batched; `rotating` (max_kv_size) is computed one sequence at a time
     a shared prefix saves its computation, not its memory: each slot has its own copy
+    guesses are computed for a sequence that decodes alone: the rows of a batch can't go back by different numbers
     on the processor 16-bit weights are widened to float32, in which it computes faster, where the memory allows it
 """
 
@@ -30,10 +31,12 @@ from heylook_llm.catalog import safetensors_header
 from heylook_llm.catalog.mlx_folder import Folder
 from heylook_llm.errors import EngineError, UnsupportedFeature
 from heylook_llm.worker.cells import Ledger
+from heylook_llm.worker.drafting import draft_failures
 from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.providers import defaults, mlx_loading, mlx_states
 from heylook_llm.worker.providers.base import Drafter, Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, shown
 from heylook_llm.worker.providers.choosing import Chooser, logprobs
+from heylook_llm.worker.providers.mlx_draft import DraftModel
 from heylook_llm.worker.providers.mlx_memory import Memory, picked
 from heylook_llm.worker.providers.mlx_sampling import choose
 from heylook_llm.worker.providers.mlx_vocabulary import Vocabulary
@@ -51,6 +54,9 @@ DEVICE_CACHE_BYTES: Final = 512 << 20
 PROCESSOR_CACHE_BYTES: Final = 16 << 20
 """More made nothing faster here, and stays in the process."""
 
+DRAFTS: Final = 64
+"""Guesses of one step."""
+
 log = logging.getLogger("heylook_llm.worker.mlx")
 
 
@@ -64,8 +70,7 @@ class Mlx:
 
     engine_defaults = defaults.ENGINE_DEFAULTS
     embedding: EmbeddingBounds | None = None
-    max_drafts = 0
-    drafter: Drafter | None = None
+    drafts_alone = True
 
     def __init__(self, load: core.Load, progress: Callable[[float], None]) -> None:
         options = load.options
@@ -79,8 +84,13 @@ class Mlx:
             mx.set_memory_limit(self._memory_bytes)
         mx.set_cache_limit(PROCESSOR_CACHE_BYTES if self._on_processor else DEVICE_CACHE_BYTES)
         loader.maybe_set_recommended_wired_limit()  # on Metal: weights stay where the GPU reaches them
+        adapter = options.get("adapter_path")
         self._model = mlx_loading.load_weights(
-            folder, progress, on_processor=self._on_processor, widen=self._may_widen(folder)
+            folder,
+            progress,
+            on_processor=self._on_processor,
+            widen=self._may_widen(folder),
+            adapter=Path(adapter) if adapter else None,
         )
         self._vocabulary = Vocabulary(folder, load.model, folder.end_tokens())
         self._n_parallel = int(options.get("n_parallel") or 8)
@@ -94,6 +104,7 @@ class Mlx:
         self._memory = Memory(self._model, new, self.slots, quantization)
         self.sharing = self._memory.sharing
         self.spans_pool = False
+        self.max_drafts = DRAFTS if self._memory.can_undo else 0
         self._prefills_together = not self._on_processor
         self._choosers: dict[int, Chooser] = {}
         self._ahead: dict[int, int] = {}
@@ -102,6 +113,7 @@ class Mlx:
         self._ahead_logits: Any = None
         self.defaults = defaults.of_model(options, mlx_loading.file_defaults(folder.generation_config))
         self.info = self._describe(options, folder, kv_bytes=int(kv_tokens * cell))
+        self.drafter: Drafter | None = self._drafter(load, folder)
 
     # ---- loading -----------------------------------------------------------------------------------------------------
 
@@ -132,6 +144,16 @@ class Mlx:
             whole = device.get("max_recommended_working_set_size") or device.get("memory_size")
             free = int(whole) - used if whole else free
         return max(0, free if self._memory_bytes is None else min(free, self._memory_bytes - used))
+
+    def _drafter(self, load: core.Load, folder: Folder) -> Drafter | None:
+        if not load.options.get("draft_model_path"):
+            return None
+        if not self.max_drafts:
+            raise folder.failed("its caches can't take guesses back, so `draft_model_path` has no use for it.")
+        with draft_failures(load.model):
+            return DraftModel(
+                load, self.info, self._vocabulary, slots=self.slots, on_processor=self._on_processor
+            ).drafts
 
     def _describe(self, options: dict[str, Any], folder: Folder, *, kv_bytes: int) -> core.ModelInfo:
         capabilities = ["completion"]
@@ -283,6 +305,31 @@ class Mlx:
         return drawn
 
     def _compute(self, feeds: Seq[Feed]) -> list[Drawn]:
+        guessed = [feed for feed in feeds if feed.drafts]
+        drawn = self._decoded([feed for feed in feeds if not feed.drafts])
+        self._step_back([feed.slot for feed in guessed])
+        for feed in guessed:
+            drawn += self._verified(feed)
+        return drawn
+
+    def _verified(self, feed: Feed) -> list[Drawn]:
+        """The draws of a feed with guesses: a pass of its own, since the rows of a batch can't go back one by one."""
+        chooser = self._choosers[feed.slot]
+        rows = self._memory.verify(feed.slot, feed.tokens).astype(mx.float32)
+        likeliest: list[int] = mx.argmax(rows, axis=-1).tolist() if chooser.takes_likeliest else []
+        first = feed.start + len(feed.tokens) - feed.drafts
+        drawn: list[Drawn] = []
+        for at, guess in enumerate((*feed.guessed, None), len(feed.tokens) - feed.drafts - 1):
+            place = first + len(drawn)
+            token = likeliest[at] if likeliest else choose(rows[at : at + 1], [chooser], [place])[0]
+            wanted = chooser.logprobs
+            logprob = None if wanted is None else self._logprob(rows[at], token, wanted)
+            drawn.append(Drawn(feed.slot, token, logprob, chooser.complete))
+            if token != guess:
+                break
+        return drawn
+
+    def _decoded(self, feeds: Seq[Feed]) -> list[Drawn]:
         unexpected = [feed.slot for feed in feeds if feed.tokens != (self._ahead_tokens.get(feed.slot),)]
         self._step_back(unexpected)
         bodies = [(feed.slot, feed.tokens[:-1] if feed.sample else feed.tokens) for feed in feeds]

@@ -2,10 +2,11 @@
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from heylook_llm.catalog.mlx_folder import Folder
-from heylook_llm.worker.providers import defaults
+from heylook_llm.worker.providers import defaults, mlx_adapter
 from heylook_llm.worker.providers.mlx_memory import Caches, cell_bytes
 from heylook_llm.worker.providers.mlx_quantized import Quantization
 
@@ -27,7 +28,14 @@ _FILE_NAMES: Final = ("temperature", "top_k", "top_p", "min_p", "typical_p", "re
 # ---- weights ---------------------------------------------------------------------------------------------------------
 
 
-def load_weights(folder: Folder, progress: Callable[[float], None], *, on_processor: bool, widen: bool) -> Any:
+def load_weights(
+    folder: Folder,
+    progress: Callable[[float], None],
+    *,
+    on_processor: bool,
+    widen: bool,
+    adapter: Path | None = None,
+) -> Any:
     """The model with its weights in memory; `widen`: 16-bit ones as float32. Raises LoadFailed.
 
     mlx_lm's loader imports only its own architectures.
@@ -37,6 +45,8 @@ def load_weights(folder: Folder, progress: Callable[[float], None], *, on_proces
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
         reason = str(error).replace(str(folder.path), "its folder").splitlines()
         raise folder.failed(f"{type(error).__name__}: {reason[0] if reason else 'mlx_lm gives no reason'}") from error
+    if adapter is not None:
+        mlx_adapter.apply(model, adapter, folder)
     if widen:
         model.set_dtype(mx.float32)
     layers = [module for _, module in model.named_modules() if not module.children()]
@@ -65,8 +75,6 @@ def _lay_out(layer: Any) -> None:
 def refuse_options(options: dict[str, Any], folder: Folder) -> None:
     """Refuse settings that can't be honoured. Raises LoadFailed naming the key."""
     kind = options.get("cache_type") or "standard"
-    if options.get("draft_model_path"):
-        raise folder.failed("`draft_model_path` isn't supported by this version; remove it.")
     if options.get("vision"):
         raise folder.failed("`vision: true` isn't supported by this version on MLX; remove it.")
     if kind == "rotating" and not options.get("max_kv_size"):

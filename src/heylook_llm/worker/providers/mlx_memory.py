@@ -135,6 +135,14 @@ class Memory:
         caches = self._taken_out(slot)
         return self._forward([_Batch([slot], caches)], [slot], token)
 
+    def verify(self, slot: int, tokens: Seq[int]) -> Any:
+        """Compute several tokens of one slot in a pass of their own; the logits after each, [tokens, vocabulary]."""
+        caches = self._taken_out(slot)
+        logits = self._model(mx.array([list(tokens)]), cache=caches)[0]
+        self._lengths[slot] += len(tokens)
+        self._settle(slot, caches)
+        return logits
+
     def _forward(self, groups: list[_Batch], slots: Seq[int], tokens: Any) -> Any:
         place = {slot: at for at, slot in enumerate(slots)}
         order: list[int] = []
