@@ -207,7 +207,7 @@ class Batching(RuleBasedStateMachine):
             feed = fed[sequence.slot]
             assert feed.tokens[: len(feed.tokens) - feed.drafts] == (sequence.tokens[-1],)
             assert feed.sample
-            assert feed.drafts <= max(0, sequence.most_drafts)
+            assert feed.drafts <= sequence.most_drafts
         drafts = sum(feed.drafts for feed in feeds)
         prompt_tokens = sum(len(feed.tokens) for feed in feeds) - len(decoding) - drafts
         assert prompt_tokens <= self.scheduler.prompt_limit(len(decoding))

@@ -155,7 +155,7 @@ class Sequence:
     @property
     def most_drafts(self) -> int:
         """Guesses behind its last token that its limits leave a use for: each may bring a token, the step one more."""
-        return min(self.limit_tokens - len(self.tokens), self.max_tokens - self.output_tokens) - 1
+        return max(0, min(self.limit_tokens - len(self.tokens), self.max_tokens - self.output_tokens) - 1)
 
     @property
     def order(self) -> tuple[int, int]:

@@ -88,7 +88,8 @@ class LlamaCpp:
         self.spans_pool = not native.llama_model_is_recurrent(self._model)
         narrow = self._window > 0 and not options.get("swa_full", True)
         self.slots = opening.slots(recurrent=self._recurrent, narrow=narrow)
-        self.max_drafts = 0 if self._recurrent or narrow else self._n_parallel + DRAFTS
+        drafts = self._n_parallel + int(options.get("num_draft_tokens") or DRAFTS)
+        self.max_drafts = 0 if self._recurrent or narrow else drafts
         rows = max(self.slots, self._n_parallel + self.max_drafts)  # llama.cpp's least is a row for each sequence id
         self._context = opening.context(self._model, kv_tokens, slots=self.slots, n_outputs=rows)
         llama_cpp_lora.apply(native, self._model, self._context, options.get("lora") or (), load.model, self._log)
