@@ -1,12 +1,11 @@
 """What every dialect gives to the one path of generation: a question to ask the model, and how to word its answers."""
 
-from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Protocol
 
 import msgspec
 
 from heylook_llm import core
-from heylook_llm.errors import BadRequest, HeylookError
+from heylook_llm.errors import HeylookError
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -113,45 +112,6 @@ class Exchange(Question, Protocol):
     def reply(self, result: core.Result, wall_ns: int) -> bytes:
         """The whole reply."""
         ...
-
-
-SAMPLERS: Final[dict[str, tuple[float, float]]] = {
-    "mirostat": (0, 2),
-    "mirostat_tau": (0, 1000),
-    "mirostat_eta": (0, 1),
-    "top_n_sigma": (-1000, 1000),
-    "xtc_probability": (0, 1),
-    "xtc_threshold": (0, 1),
-    "dynatemp_range": (0, 5),
-    "dynatemp_exponent": (0, 10),
-    "dry_multiplier": (0, 100),
-    "dry_base": (1, 100),
-    "dry_allowed_length": (0, 2**31 - 1),
-    "dry_penalty_last_n": (-1, 2**31 - 1),
-    "adaptive_target": (-1, 1),
-    "adaptive_decay": (0, 0.99),
-}
-"""Fields of Sampling that every dialect calls by llama.cpp's names, and from where to where they go."""
-_OFF_BELOW_ZERO: Final = ("top_n_sigma", "adaptive_target")
-MAX_BREAKERS: Final = 16
-MAX_BREAKER_CHARACTERS: Final = 40
-"""llama.cpp cuts a longer one."""
-
-
-def samplers(fields: object, outside: Callable[[str, float, float], BadRequest]) -> dict[str, Any]:
-    """Those fields of a body; `outside` words the error of one that is beyond its bounds. Raises it."""
-    given: dict[str, Any] = {}
-    for name, (low, high) in SAMPLERS.items():
-        value = getattr(fields, name)
-        if value is not None and not low <= value <= high:
-            raise outside(name, low, high)
-        given[name] = max(0.0, value) if value is not None and name in _OFF_BELOW_ZERO else value
-    breakers = getattr(fields, "dry_sequence_breakers", None)
-    if breakers is not None:
-        if len(breakers) > MAX_BREAKERS or max(map(len, breakers), default=1) > MAX_BREAKER_CHARACTERS:
-            raise outside("dry_sequence_breakers", 0, MAX_BREAKERS)
-        given["dry_sequence_breakers"] = tuple(filter(None, breakers))
-    return given
 
 
 def truncation_headers(dropped_tokens: int) -> Headers:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 import pydantic
 from pydantic import Field
 
+from heylook_llm.server.wire.samplers import SamplerFields
 from heylook_llm.server.wire.table import Body, Flag, Honoured, Ignored, Integer, Number, Refused, Text
 
 THINK_VALUES: Final = ("high", "medium", "low", "max")
@@ -57,8 +58,8 @@ class ToolSpec(Inner):
     function: FunctionSpec
 
 
-class Options(Body):
-    """`options` of generate and chat."""
+class Options(SamplerFields):
+    """`options` of generate and chat; the samplers are more than Ollama has."""
 
     num_ctx: Annotated[Integer | None, Honoured("beyond the loaded context it reloads, once idle")] = None
     num_predict: Annotated[Integer | None, Honoured("negative: open-ended, at most 10 contexts; 0: none")] = None
@@ -75,23 +76,6 @@ class Options(Body):
     presence_penalty: Annotated[Number | None, Honoured()] = None
     frequency_penalty: Annotated[Number | None, Honoured()] = None
     stop: Annotated[list[Text] | Text | None, Honoured("a single string is accepted")] = None
-    mirostat: Annotated[Integer | None, Honoured("Ollama itself ignores it now")] = None
-    mirostat_tau: Annotated[Number | None, Honoured()] = None
-    mirostat_eta: Annotated[Number | None, Honoured()] = None
-    top_n_sigma: Annotated[Number | None, Honoured("not Ollama's; llama_cpp; 0 and negative: off")] = None
-    xtc_probability: Annotated[Number | None, Honoured("not Ollama's; llama_cpp; 0: off")] = None
-    xtc_threshold: Annotated[Number | None, Honoured("absent: 0.1")] = None
-    dynatemp_range: Annotated[Number | None, Honoured("not Ollama's; llama_cpp; 0: off")] = None
-    dynatemp_exponent: Annotated[Number | None, Honoured("absent: 1")] = None
-    dry_multiplier: Annotated[Number | None, Honoured("not Ollama's; llama_cpp; 0: off")] = None
-    dry_base: Annotated[Number | None, Honoured("absent: 1.75")] = None
-    dry_allowed_length: Annotated[Integer | None, Honoured("absent: 2")] = None
-    dry_penalty_last_n: Annotated[Integer | None, Honoured("-1, and absent: the whole context")] = None
-    dry_sequence_breakers: Annotated[
-        list[Text] | None, Honoured("16 at most; absent: line break, colon, quotation mark, asterisk")
-    ] = None
-    adaptive_target: Annotated[Number | None, Honoured("not Ollama's; llama_cpp; 0 and negative: off")] = None
-    adaptive_decay: Annotated[Number | None, Honoured("absent: 0.9")] = None
     num_batch: Annotated[Integer | None, Ignored("set when the model is loaded: models.yaml n_batch", told=True)] = None
     num_gpu: Annotated[Integer | None, Ignored("models.yaml n_gpu_layers", told=True)] = None
     main_gpu: Annotated[Integer | None, Ignored("models.yaml main_gpu", told=True)] = None

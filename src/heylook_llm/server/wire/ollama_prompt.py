@@ -9,7 +9,8 @@ from heylook_llm import core
 from heylook_llm.errors import BadRequest, UnsupportedFeature
 from heylook_llm.server.wire import ollama_body as body
 from heylook_llm.server.wire import table
-from heylook_llm.server.wire.exchange import SAMPLERS, Bounds, samplers
+from heylook_llm.server.wire.exchange import Bounds
+from heylook_llm.server.wire.samplers import BOUNDS, samplers
 from heylook_llm.server.wire.table import kind_of
 
 N = TypeVar("N", int, float)
@@ -21,7 +22,7 @@ FALLBACK: Final = core.Sampling(
 _THINK_VALUES = '"high", "medium", "low", "max", true, or false'
 _FLOATS = frozenset(
     {"top_p", "min_p", "typical_p", "temperature", "repeat_penalty", "presence_penalty", "frequency_penalty"}
-    | SAMPLERS.keys() - {"mirostat", "dry_allowed_length", "dry_penalty_last_n"}
+    | BOUNDS.keys() - {"mirostat", "dry_allowed_length", "dry_penalty_last_n"}
 )
 
 

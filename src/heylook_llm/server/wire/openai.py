@@ -8,7 +8,7 @@ import msgspec
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, ContextLengthExceeded, HeylookError, UnsupportedFeature
 from heylook_llm.server.wire import jsontext, openai_prompt, table
-from heylook_llm.server.wire.exchange import Arrival, Asked, Reply, retry_headers, samplers
+from heylook_llm.server.wire.exchange import Arrival, Asked, Reply, retry_headers
 from heylook_llm.server.wire.openai_body import (
     NO_CONSTRAINTS,
     ChatBody,
@@ -20,6 +20,7 @@ from heylook_llm.server.wire.openai_body import (
     TemplateBody,
     TokenizeBody,
 )
+from heylook_llm.server.wire.samplers import samplers
 
 BODIES: Final[dict[str, type[table.Body]]] = {
     "POST /v1/chat/completions": ChatBody,

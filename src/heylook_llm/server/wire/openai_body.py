@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 import pydantic
 from pydantic import Field
 
+from heylook_llm.server.wire.samplers import SamplerFields
 from heylook_llm.server.wire.table import Body, Flag, Honoured, Ignored, Integer, Number, Refused, Text
 
 NO_CONSTRAINTS: Final = "This version does not offer constrained output: leave `{}` out, or use plain text."
@@ -94,7 +95,7 @@ class Prediction(Inner):
     content: Text | list[ContentPart]
 
 
-class SamplingFields(Body):
+class SamplingFields(SamplerFields):
     """What the chat and the legacy route share."""
 
     temperature: Annotated[
@@ -123,23 +124,6 @@ class SamplingFields(Body):
     repetition_context_size: Annotated[
         Integer | None, Honoured("synonym of repeat_last_n"), Field(ge=-1, le=2**31 - 1)
     ] = None
-    mirostat: Annotated[Integer | None, Honoured("llama_cpp; 1 or 2; 0: off")] = None
-    mirostat_tau: Annotated[Number | None, Honoured("absent: 5")] = None
-    mirostat_eta: Annotated[Number | None, Honoured("absent: 0.1")] = None
-    top_n_sigma: Annotated[Number | None, Honoured("llama_cpp; 0 and negative: off")] = None
-    xtc_probability: Annotated[Number | None, Honoured("llama_cpp; 0: off")] = None
-    xtc_threshold: Annotated[Number | None, Honoured("absent: 0.1")] = None
-    dynatemp_range: Annotated[Number | None, Honoured("llama_cpp; 0: off")] = None
-    dynatemp_exponent: Annotated[Number | None, Honoured("absent: 1")] = None
-    dry_multiplier: Annotated[Number | None, Honoured("llama_cpp; 0: off")] = None
-    dry_base: Annotated[Number | None, Honoured("absent: 1.75")] = None
-    dry_allowed_length: Annotated[Integer | None, Honoured("absent: 2")] = None
-    dry_penalty_last_n: Annotated[Integer | None, Honoured("-1, and absent: the whole context")] = None
-    dry_sequence_breakers: Annotated[
-        list[Text] | None, Honoured("16 at most; absent: line break, colon, quotation mark, asterisk")
-    ] = None
-    adaptive_target: Annotated[Number | None, Honoured("llama_cpp; 0 and negative: off")] = None
-    adaptive_decay: Annotated[Number | None, Honoured("absent: 0.9")] = None
     n_predict: Annotated[Integer | None, Honoured("as max_tokens; -1: until the end"), Field(ge=-1)] = None
     min_tokens: Annotated[Integer, Honoured(), Field(ge=0, le=1_000_000)] = 0
     ignore_eos: Annotated[Flag, Honoured()] = False
