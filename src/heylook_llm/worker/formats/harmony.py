@@ -8,7 +8,7 @@ from heylook_llm import core
 from heylook_llm.worker.formats.calls import Tools
 from heylook_llm.worker.formats.json_calls import give_whole
 from heylook_llm.worker.formats.parser import Item, ReasoningMode
-from heylook_llm.worker.formats.reader import EndOfText, Enough, NotACall, Reader, Reading
+from heylook_llm.worker.formats.reader import NotACall, Reading, ReadingParser
 
 START: Final = "<|start|>"
 CHANNEL: Final = "<|channel|>"
@@ -27,58 +27,33 @@ _RECIPIENT: Final = re.compile(r"\bto=functions\.([^\s<]+)")
 _CHANNEL: Final = re.compile(re.escape(CHANNEL) + r"\s*(\w+)")
 
 
-class Harmony:
+class Harmony(ReadingParser):
     """Splits an answer that goes on behind `<|start|>assistant`."""
-
-    plain = False
 
     def __init__(self, mode: ReasoningMode, tools: Sequence[core.Tool], *, parallel: bool = True) -> None:
         """`mode`: "none": the answer's own message was begun; "open": that of the reasoning; "auto": none."""
-        self.ended = False
+        super().__init__(parallel=parallel)
         self.thinking = mode == "open"
         self._mode = mode
         self._tools: Tools = {tool.name: tool for tool in tools}
-        self._reader = Reader(one_call=not parallel)
         self._in_body = False
-        self._reading = self._read()
-
-    @property
-    def held(self) -> int:
-        """Characters that aren't settled."""
-        return self._reader.held
 
     def decode(self, text: str) -> list[Item]:
         """What is certain of reasoning, text and calls."""
-        if self.ended:
-            return []
         if self._in_body and not self._reader.held and "<" not in text:
             return [Item("reasoning" if self.thinking else "text", text)]
-        self._reader.feed(text)
-        return self._resume()
+        return super().decode(text)
 
-    def flush(self) -> list[Item]:
-        """What was held."""
-        if self.ended:
-            return []
-        self._reader.close()
-        return self._resume()
+    def _read_answer(self) -> Reading[None]:
+        if self._mode == "auto":
+            yield from self._read_header()
+        while True:
+            yield from self._read_body()
+            yield from self._read_header()
 
-    def _resume(self) -> list[Item]:
-        next(self._reading, None)
-        return self._reader.items()
-
-    def _read(self) -> Reading[None]:
-        try:
-            if self._mode == "auto":
-                yield from self._read_header()
-            while True:
-                yield from self._read_body()
-                yield from self._read_header()
-        except Enough:
-            self.ended = True
-        except EndOfText:
-            if not (self._reader.begun or self._reader.closing):
-                self._reader.give("reasoning" if self.thinking else "text", self._reader.rest)
+    def _end(self) -> None:
+        if not (self._reader.begun or self._reader.closing):
+            self._reader.give("reasoning" if self.thinking else "text", self._reader.rest)
 
     def _read_body(self) -> Reading[None]:
         """A message's text, given on as it comes, and what ends it."""

@@ -290,6 +290,58 @@ class Reader:
         return self._text[start : self.at]
 
 
+class ReadingParser:
+    """A parser that is one reading of the whole answer."""
+
+    thinking = False
+    plain = False
+
+    def __init__(self, *, parallel: bool) -> None:
+        """`parallel` False: the answer ends with its first call."""
+        self.ended = False
+        self._reader = Reader(one_call=not parallel)
+        self._reading = self._read()
+
+    @property
+    def held(self) -> int:
+        """Characters that may still turn out to be markup."""
+        return self._reader.held
+
+    def decode(self, text: str) -> list[Item]:
+        """What the next piece of text makes certain."""
+        if self.ended:
+            return []
+        self._reader.feed(text)
+        return self._resume()
+
+    def flush(self) -> list[Item]:
+        """What was held: text, but for the rest of a call that was begun."""
+        if self.ended:
+            return []
+        self._reader.close()
+        return self._resume()
+
+    def _resume(self) -> list[Item]:
+        next(self._reading, None)
+        return self._reader.items()
+
+    def _read(self) -> Reading[None]:
+        try:
+            yield from self._read_answer()
+        except Enough:
+            self.ended = True
+        except EndOfText:
+            self._end()
+
+    def _read_answer(self) -> Reading[None]:
+        """Read until nothing follows."""
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        """Give what is left where nothing follows: what closes a call, or might, is nobody's text."""
+        raise NotImplementedError
+
+
 class _Scan:
     """Finds the end of a JSON object, array or string."""
 
