@@ -103,6 +103,8 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "lora": "LoRA adapters as GGUF files, always in force: a list of paths, or of `{path, scale}`.",
         "draft_model_path": "A smaller GGUF with the same vocabulary, which guesses ahead: see below.",
         "numa": "Place threads on NUMA nodes; `true` is `distribute`.",
+        "pooling": "Embed texts, and answer nothing: how the vectors of a text's tokens become one. "
+        "Unset: what the file says, which for models that answer is nothing; those embed by the mean.",
     },
     config.Speculating: {
         "prompt_lookup": "Guess ahead from what stood in the request or the answer before: see below.",

@@ -170,6 +170,8 @@ class LlamaCppConfig(SamplingDefaults, Speculating):
     lora: tuple[Lora, ...] = ()
     draft_model_path: str | None = None
     numa: bool | Literal["distribute", "isolate", "numactl"] = False
+    pooling: Literal["mean", "cls", "last"] | None = None
+    """It embeds, and answers nothing. None: what the file says."""
 
 
 class MlxConfig(SamplingDefaults, Speculating):

@@ -37,7 +37,7 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert (header.head_count, header.head_count_kv, header.key_length, header.value_length) == (4, 2, 16, 16)
     assert header.chat_template == "{{ messages }}"
     assert header.tokenizer == "gpt2"
-    assert header.pooling is None
+    assert header.pooling == ""
     assert header.weights_bytes == 128 + 68
     assert "tokenizer.ggml.tokens" not in header.metadata, "long arrays are left out"
     assert header.metadata["tokenizer.ggml.add_bos_token"] is False
@@ -63,8 +63,9 @@ def test_heads_may_differ_by_layer(tmp_path: Path) -> None:
 def test_unknown_is_none_and_not_zero(tmp_path: Path) -> None:
     header = read(Made().bytes_(), tmp_path)
     assert header.architecture == "unknown"
-    unknown = (header.context_length, header.block_count, header.quantization, header.key_length, header.pooling)
-    assert unknown == (None,) * 5
+    unknown = (header.context_length, header.block_count, header.quantization, header.key_length)
+    assert unknown == (None,) * 4
+    assert header.pooling == ""
     assert header.kv_bytes_per_token() == 0
 
 

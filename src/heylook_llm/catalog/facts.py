@@ -14,14 +14,6 @@ from heylook_llm.errors import LoadFailed
 Kind = Literal["chat", "base", "embedding", "reranker", "projector", "adapter"]
 Provider = Literal["llama_cpp", "mlx"]
 
-RANK_POOLING: Final = 4
-ENCODERS: Final = frozenset(
-    (
-        *("bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "neo-bert", "modern-bert"),
-        *("eurobert", "gemma-embedding", "t5encoder"),
-    )
-)
-"""GGUF architectures that only make vectors, also where the file names no pooling."""
 NOT_TEXT: Final = {
     "clip": "a projector",
     "whisper": "speech recognition",
@@ -127,10 +119,8 @@ def _gguf_kind(header: gguf_header.Header) -> Kind:
         raise LoadFailed(f"is {NOT_TEXT[header.architecture]} ({header.architecture}), not a text model")
     if header.tokenizer is None:
         raise LoadFailed(f"holds no tokenizer (architecture {header.architecture})")
-    if header.pooling == RANK_POOLING:
-        return "reranker"
-    if header.pooling is not None or header.architecture in ENCODERS:
-        return "embedding"
+    if header.pooling:
+        return "reranker" if header.pooling == "rank" else "embedding"
     return "chat" if header.chat_template else "base"
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from heylook_llm import core
 from heylook_llm.errors import LoadFailed
 
 MAX_HEADER_BYTES: Final = 256 << 20
@@ -82,6 +83,29 @@ CACHE_TYPE_BYTES: Final = {
     **{"q4_0": 18 / 32, "q4_1": 20 / 32, "q5_0": 22 / 32, "q5_1": 24 / 32},
 }
 """Bytes per element of a KV cache, by type_k and type_v."""
+
+
+ENCODERS: Final = frozenset(
+    (
+        *("bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "neo-bert", "modern-bert"),
+        *("eurobert", "gemma-embedding", "t5encoder"),
+    )
+)
+"""Architectures that only make vectors, also where the file names no pooling."""
+_POOLINGS: Final[dict[int, core.Pooling]] = {0: "mean", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
+"""llama.cpp's pooling types. 0 leaves each token its own vector: one for the text is their mean."""
+
+
+def pooling_of(architecture: str, pooling_type: int | None, causal: object) -> core.Pooling:
+    """How a model makes a vector, or a score, of a text's tokens; empty: it generates."""
+    if pooling_type in _POOLINGS:
+        return _POOLINGS[pooling_type]
+    return "mean" if looks_both_ways(architecture, causal) else ""
+
+
+def looks_both_ways(architecture: str, causal: object) -> bool:
+    """Whether a token's state hangs on the tokens behind it, too, so that a text must be computed in one piece."""
+    return architecture in ENCODERS or causal is False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +201,13 @@ class Header:
         return self._text("tokenizer.chat_template")
 
     @property
-    def pooling(self) -> int | None:
-        """llama.cpp's pooling type of an embedding model: 0 none, 1 mean, 2 cls, 3 last, 4 rank."""
-        return self._own("pooling_type")
+    def pooling(self) -> core.Pooling:
+        """How it makes a vector, or a score, of a text's tokens; empty: it generates."""
+        return pooling_of(self.architecture, self._own("pooling_type"), self._causal)
+
+    @property
+    def _causal(self) -> Value | None:
+        return self.metadata.get(f"{self.architecture}.attention.causal")
 
     @property
     def tokenizer(self) -> str | None:
@@ -187,7 +215,12 @@ class Header:
         return self._text("tokenizer.ggml.model")
 
     def kv_bytes_per_token(self, type_k: str = "f16", type_v: str = "f16") -> int:
-        """Context memory that one token takes in all layers; 0 if the file doesn't say (recurrent models have none)."""
+        """Context memory that one token takes in all layers; 0 if the file doesn't say.
+
+        Recurrent models have none, nor have those that read a text in both directions at once.
+        """
+        if looks_both_ways(self.architecture, self._causal):
+            return 0
         k, v = CACHE_TYPE_BYTES[type_k], CACHE_TYPE_BYTES[type_v]
         if (rank := self._own("attention.kv_lora_rank")) is not None:  # multi-head latent attention: one shared head
             rope = self._own("rope.dimension_count") or 0

@@ -142,11 +142,13 @@ class Cards:
 
 def _from_header(spec: ModelSpec, header: gguf_header.Header) -> core.ModelInfo:
     """What the file says of a model that was never loaded here; the engine will know better."""
-    template = header.chat_template or ""
+    pooling = getattr(spec.config, "pooling", None) or header.pooling
+    template = "" if pooling else header.chat_template or ""
     asked = getattr(spec.config, "n_ctx", 0)
     found = {
-        "embedding": header.pooling is not None,
-        "completion": header.pooling is None,
+        "rerank": pooling == "rank",
+        "embedding": pooling not in ("", "rank"),
+        "completion": not pooling,
         "chat": bool(template),
     }
     return core.ModelInfo(
@@ -162,6 +164,7 @@ def _from_header(spec: ModelSpec, header: gguf_header.Header) -> core.ModelInfo:
         chat_template=template,
         capabilities=(*(name for name, has in found.items() if has), *template_abilities(template)),
         metadata=dict(header.metadata),
+        pooling=pooling,
     )
 
 

@@ -219,7 +219,7 @@ class Engine:
         start_ns = time.monotonic_ns()
         batch = embedder.plan(beside=not self.scheduler.idle)
         try:
-            rows = self._provider.embed(batch.texts, batch.start)
+            rows = self._provider.embed(batch.texts, batch.start, batch.longest)
         except Exception as error:
             log.exception("Texts can't be embedded")
             for job in embedder.failed():

@@ -3,7 +3,7 @@
 The Embedder decides and keeps the books, as the Scheduler does for answers; it reads no clock. One pass of its driver:
 
     batch = embedder.plan(beside)                  whole texts of all jobs in turn, or the next part of a long one
-    rows = provider.embed(batch.texts, batch.start)
+    rows = provider.embed(batch.texts, batch.start, batch.longest)
     ended = embedder.commit(rows, start, now)      the jobs that are complete
 
 A pass takes no longer than a prompt's chunk (chunks.py), for the sake of cancels and of the streams of the same model.
@@ -108,6 +108,11 @@ class Batch(NamedTuple):
     def start(self) -> int:
         """Tokens of its only text that the pass before computed."""
         return self.parts[0].start
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text, all its parts together."""
+        return max(len(part.job.texts[part.text]) for part in self.parts)
 
     @property
     def tokens(self) -> int:

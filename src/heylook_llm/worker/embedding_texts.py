@@ -12,6 +12,7 @@ CHARACTERS_PER_TOKEN: Final = 8
 """Of a text that will be cut, so many characters for each token of the limit are tokenized at first."""
 MARGIN_TOKENS: Final = 64
 """A cut through the text changes the tokens beside it; more than these are never of them."""
+WORD_CHARACTERS: Final = 16
 _PROBE: Final = "a"
 
 
@@ -155,4 +156,7 @@ def _shortened(model: Model, text: str, count: int) -> tuple[str, int]:
             low = middle
         else:
             high = middle - 1
+    # A word's beginning may be more tokens than the whole word, so the search may have stopped within one.
+    ends = range(min(len(text), low + WORD_CHARACTERS), low, -1)
+    low = next((end for end in ends if len(_words(model, text[:end])) <= count), low)
     return text[:low], whole - count

@@ -99,6 +99,9 @@ class Model:
     def prepare(self, number: int, request: core.Request) -> list[Choice]:
         """The choices of a request, in order. Raises the tree's exceptions."""
         _refuse(request)
+        raw = any(not isinstance(prompt, core.ChatPrompt) for prompt in request.prompts)
+        if raw and "completion" not in self.info.capabilities:
+            raise UnsupportedFeature(f'"{self.name}" does not support completion', param="model")
         sampling = self._sampling(request)
         prediction = self._prediction(request)
         choices: list[Choice] = []

@@ -179,11 +179,12 @@ class Provider(Protocol):
         """Drop positions [start, end) and move the rest down. False: this model can't shift."""
         ...
 
-    def embed(self, texts: Seq[Seq[int]], start: int = 0) -> list[Floats]:
+    def embed(self, texts: Seq[Seq[int]], start: int = 0, longest: int = 0) -> list[Floats]:
         """One pass of its own, without the slots: the last layer's row of each token, [tokens, width] for each text.
 
-        start > 0: the only text goes on behind the `start` tokens of the calls before. A model that ranks gives one row
-        for each text, whose first number is its score as a logit. Raises InsufficientMemory, EngineError.
+        start > 0: the only text goes on behind the `start` tokens of the calls before; `longest` is how many it is in
+        all. A model that ranks gives one row for each text, whose first number is its score as a logit.
+        Raises InsufficientMemory, EngineError.
         """
         ...
 

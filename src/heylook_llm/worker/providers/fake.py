@@ -247,7 +247,7 @@ class Fake:
         self._slots[slot].tokens = tokens
         self._ledger.extend(slot, len(tokens))
 
-    def embed(self, texts: Seq[Seq[int]], start: int = 0) -> list[Floats]:
+    def embed(self, texts: Seq[Seq[int]], start: int = 0, longest: int = 0) -> list[Floats]:
         """Rows made of the tokens, or the score of a pair, at the speed of prompts."""
         if self._prefill_rate:
             time.sleep(sum(map(len, texts)) / self._prefill_rate)

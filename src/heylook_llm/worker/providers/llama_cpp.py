@@ -17,12 +17,14 @@ from typing import Any, Final
 import numpy as np
 
 from heylook_llm import core
-from heylook_llm.errors import EngineError, LoadFailed, UnsupportedFeature
+from heylook_llm.catalog.gguf_header import pooling_of
+from heylook_llm.errors import EngineError, LoadFailed
 from heylook_llm.worker.drafting import draft_failures
 from heylook_llm.worker.guide import Guide
-from heylook_llm.worker.providers import defaults, llama_cpp_lora
+from heylook_llm.worker.providers import defaults
 from heylook_llm.worker.providers.base import Drafter, Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, Sharing, shown
 from heylook_llm.worker.providers.llama_cpp_draft import DraftModel
+from heylook_llm.worker.providers.llama_cpp_embedding import Embeddings, Pairs
 from heylook_llm.worker.providers.llama_cpp_load import Opening, start_backend
 from heylook_llm.worker.providers.llama_cpp_native import Batch, Log, Logits, metadata_of
 from heylook_llm.worker.providers.llama_cpp_sampling import Samplers, Slot
@@ -60,7 +62,6 @@ class LlamaCpp:
     """See the module's docstring."""
 
     engine_defaults = defaults.ENGINE_DEFAULTS
-    embedding: EmbeddingBounds | None = None
     drafts_alone = False
 
     def __init__(self, native: Any, load: core.Load, progress: Callable[[float], None]) -> None:
@@ -78,7 +79,7 @@ class LlamaCpp:
         self._n_vocab = int(native.llama_vocab_n_tokens(self._vocab))
         self._metadata = dict(metadata_of(native, self._model))
         self._n_parallel = opening.n_parallel
-        self._n_ctx, kv_tokens = opening.sizes(self._model, self._metadata)
+        self.pooling = self._pooling(options)
         self._recurrent = bool(
             native.llama_model_is_recurrent(self._model) or native.llama_model_is_hybrid(self._model)
         )
@@ -89,16 +90,17 @@ class LlamaCpp:
         narrow = self._window > 0 and not options.get("swa_full", True)
         self.slots = opening.slots(recurrent=self._recurrent, narrow=narrow)
         drafts = self._n_parallel + int(options.get("num_draft_tokens") or DRAFTS)
-        self.max_drafts = 0 if self._recurrent or narrow else drafts
-        rows = max(self.slots, self._n_parallel + self.max_drafts)  # llama.cpp's least is a row for each sequence id
-        self._context = opening.context(self._model, kv_tokens, slots=self.slots, n_outputs=rows)
-        llama_cpp_lora.apply(native, self._model, self._context, options.get("lora") or (), load.model, self._log)
-        self._memory = native.llama_get_memory(self._context)
-        self._batch = Batch(native, opening.n_batch(kv_tokens))
-        self._rows = Logits(native, self._context, self._n_vocab, rows)
+        self.max_drafts = 0 if self._recurrent or narrow or self.pooling else drafts
+        self._can_shift = False
+        if self.pooling:
+            self._n_ctx = opening.embedding_limit(self._model)
+        else:
+            self._n_ctx = self._prepare_to_answer(opening)
+        self._embeddings = Embeddings(opening, self._model, self._metadata, self._n_ctx, self.pooling)
+        self.embedding: EmbeddingBounds | None = self._embeddings.bounds
+        self._pairs = Pairs(native, self._model, self.encode)
         self._ends = frozenset(t for t in range(self._n_vocab) if native.llama_vocab_is_eog(self._vocab, t))
         self._samplers = Samplers(native, self._vocab, self._n_ctx, self._ends)
-        self._can_shift = bool(native.llama_memory_can_shift(self._memory)) and not self._recurrent
         in_file = {field: self._metadata[key] for key, field in _FILE_KEYS.items() if key in self._metadata}
         self.defaults = defaults.of_model(options, in_file)
         self.info = self._describe(options)
@@ -113,32 +115,54 @@ class LlamaCpp:
         with draft_failures(load.model):
             return DraftModel(self._native, self._vocab, load, self.info, self.slots, self._log)
 
+    def _pooling(self, options: dict[str, Any]) -> core.Pooling:
+        """How it makes a vector or a score of a text, by its configuration or its file; empty: it generates."""
+        architecture = str(self._metadata.get("general.architecture", ""))
+        kind, causal = (self._metadata.get(f"{architecture}.{key}") for key in ("pooling_type", "attention.causal"))
+        configured: core.Pooling = options.get("pooling") or pooling_of(architecture, kind, causal)
+        return configured
+
+    def _prepare_to_answer(self, opening: Opening) -> int:
+        """The context with its pool of cells; returns the tokens that one sequence may have."""
+        native = self._native
+        n_ctx, kv_tokens = opening.sizes(self._model, self._metadata)
+        rows = max(self.slots, self._n_parallel + self.max_drafts)  # llama.cpp's least is a row for each sequence id
+        self._context = opening.context(self._model, kv_tokens, slots=self.slots, n_outputs=rows)
+        self._memory = native.llama_get_memory(self._context)
+        self._batch = Batch(native, opening.n_batch(kv_tokens))
+        self._rows = Logits(native, self._context, self._n_vocab, rows)
+        self._can_shift = bool(native.llama_memory_can_shift(self._memory)) and not self._recurrent
+        return n_ctx
+
     def _describe(self, options: dict[str, Any]) -> core.ModelInfo:
         native, model, metadata = self._native, self._model, self._metadata
-        capabilities = ["completion"]
-        if self.infill("", "") is not None:
-            capabilities.append("insert")
         on_gpu = self._log.layers_gpu or 0
         return core.ModelInfo(
             "llama_cpp",
             str(metadata.get("general.architecture", "unknown")),
             self._n_ctx,
             n_ctx_trained=int(native.llama_model_n_ctx_train(model)),
-            kv_tokens=int(native.llama_n_ctx(self._context)),
+            kv_tokens=int(native.llama_n_ctx(self._context)) if self._context else None,
             n_parallel=self._n_parallel,
             n_vocab=self._n_vocab,
             n_layers=int(native.llama_model_n_layer(model)),
             n_layers_gpu=on_gpu,
-            n_embedding=int(native.llama_model_n_embd(model)),
+            n_embedding=self._embeddings.width if self.pooling else int(native.llama_model_n_embd(model)),
             n_parameters=int(native.llama_model_n_params(model)),
             quantization=native.llama_ftype_name(native.llama_model_ftype(model)).decode() or None,
             weights_bytes=int(native.llama_model_size(model)),
             kv_bytes=int(self._log.mebibytes("KV") * (1 << 20)) or None,
             gpu_bytes=int(self._log.mebibytes(gpu=True) * (1 << 20)) if on_gpu else 0,
-            chat_template=self._chat_template(options),
-            capabilities=tuple(capabilities),
+            chat_template="" if self.pooling else self._chat_template(options),
+            capabilities=self._capabilities(),
             metadata=metadata,
+            pooling=self.pooling,
         )
+
+    def _capabilities(self) -> tuple[str, ...]:
+        if self.pooling:
+            return ("rerank",) if self.pooling == "rank" else ("embedding",)
+        return ("completion", "insert") if self.infill("", "") is not None else ("completion",)
 
     def _chat_template(self, options: dict[str, Any]) -> str:
         if text := options.get("chat_template"):
@@ -265,13 +289,13 @@ class LlamaCpp:
         if not self._native.llama_state_seq_set_data(self._context, data, len(state), slot):
             raise OutOfCells
 
-    def embed(self, texts: Seq[Seq[int]], start: int = 0) -> list[Floats]:
-        """Not offered yet."""
-        raise UnsupportedFeature("This version computes no embeddings.")
+    def embed(self, texts: Seq[Seq[int]], start: int = 0, longest: int = 0) -> list[Floats]:
+        """The rows of each text's tokens, or its score, in a context of their own."""
+        return self._embeddings.embed(texts, start, longest)
 
     def pair(self, query: str, document: str) -> list[int]:
-        """Not offered yet."""
-        raise UnsupportedFeature("This version ranks no documents.")
+        """What a model that ranks reads; callable from any thread."""
+        return self._pairs.tokens(query, document)
 
     def close(self) -> None:
         """Free everything."""
@@ -280,6 +304,7 @@ class LlamaCpp:
         if self._draft is not None:
             self._draft.close()
             self._draft = self.drafter = None
+        self._embeddings.close()
         if self._context:
             self._native.llama_free(self._context)
         if self._model:

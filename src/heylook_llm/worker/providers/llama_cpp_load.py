@@ -10,6 +10,7 @@ import psutil
 
 from heylook_llm import core
 from heylook_llm.errors import LoadFailed
+from heylook_llm.worker.providers import llama_cpp_lora
 from heylook_llm.worker.providers.llama_cpp_devices import Devices
 from heylook_llm.worker.providers.llama_cpp_native import Log, metadata_of
 from heylook_llm.worker.providers.llama_cpp_threads import threads_for
@@ -53,9 +54,9 @@ class Opening:
     """One Load frame on its way to a model and its context."""
 
     def __init__(self, native: Any, load: core.Load, log: Log) -> None:
-        self._native = native
+        self.native = native
+        self.options = load.options
         self._load = load
-        self._options = load.options
         self._log = log
         self._devices = Devices(native)
         self._kept: list[Any] = []
@@ -66,7 +67,7 @@ class Opening:
 
     def model(self, progress: Callable[[float], None]) -> Any:
         """The weights. Raises LoadFailed."""
-        native, load = self._native, self._load
+        native, load = self.native, self._load
         params = self._model_params()
 
         def go_on(fraction: float, _: object) -> bool:
@@ -86,7 +87,7 @@ class Opening:
         return model
 
     def _model_params(self) -> Any:
-        native, options = self._native, self._options
+        native, options = self.native, self.options
         params = native.llama_model_default_params()
         params.n_gpu_layers = self._gpu_layers()
         params.split_mode = _SPLIT_MODES[options.get("split_mode") or "layer"]
@@ -111,7 +112,7 @@ class Opening:
         return ctypes.addressof(array)
 
     def _metadata_overrides(self, values: dict[str, Any]) -> Any:
-        overrides = (self._native.llama_model_kv_override * (len(values) + 1))()
+        overrides = (self.native.llama_model_kv_override * (len(values) + 1))()
         for at, (key, value) in enumerate(values.items()):
             overrides[at].tag, member = _VALUE_KINDS[type(value)]
             overrides[at].key = key.encode()
@@ -125,9 +126,9 @@ class Opening:
 
     def _gpu_layers(self) -> int:
         """Layers for the GPUs: as configured; "auto": as many as fit in their memory with their part of the pool."""
-        options, path = self._options, self._load.path
+        options, path = self.options, self._load.path
         wanted = options.get("n_gpu_layers", "auto")
-        if not self._native.llama_supports_gpu_offload():
+        if not self.native.llama_supports_gpu_offload():
             return 0
         if wanted != "auto":
             return int(wanted)
@@ -141,7 +142,7 @@ class Opening:
 
     def _peek(self) -> tuple[int, float]:
         """(layers, bytes of one KV cell) from the file's header alone."""
-        native, load = self._native, self._load
+        native, load = self.native, self._load
         params = native.llama_model_default_params()
         params.vocab_only = True
         params.n_gpu_layers = 0
@@ -157,8 +158,8 @@ class Opening:
 
     def sizes(self, model: Any, metadata: dict[str, Any]) -> tuple[int, int]:
         """(tokens of one sequence, cells of the pool): as configured, else as trained and up to what memory allows."""
-        options = self._options
-        trained = int(self._native.llama_model_n_ctx_train(model)) or 4096
+        options = self.options
+        trained = int(self.native.llama_model_n_ctx_train(model)) or 4096
         n_ctx = int(options.get("n_ctx") or trained)
         cells = int(options.get("kv_tokens") or 0)
         if not cells:
@@ -172,16 +173,16 @@ class Opening:
 
     def n_batch(self, kv_tokens: int) -> int:
         """Most tokens of one step."""
-        return max(min(int(self._options.get("n_batch") or 2048), kv_tokens), self.n_parallel)
+        return max(min(int(self.options.get("n_batch") or 2048), kv_tokens), self.n_parallel)
 
     def _free_bytes(self, model: Any) -> int:
         """Memory for the pool: of what the server grants the model in all, what its weights leave; on GPUs, theirs."""
-        native = self._native
+        native = self.native
         granted = self._load.limits.get("memory_bytes")
         free = int(psutil.virtual_memory().available)
         if granted is not None:
             free = max(0, granted - int(native.llama_model_size(model)))
-        if not self._options.get("offload_kqv", True) or not self._log.layers_gpu:
+        if not self.options.get("offload_kqv", True) or not self._log.layers_gpu:
             return free
         share = self._log.layers_gpu / max(1, int(native.llama_model_n_layer(model)))
         return pool_bytes(free, self._devices.gpu_free_bytes(), min(1.0, share))
@@ -195,23 +196,51 @@ class Opening:
         """A context of so many cells, of which a step may give `n_outputs` rows of logits. Raises LoadFailed."""
         params = self._context_params(model, kv_tokens, n_outputs)
         params.n_seq_max = slots
-        context = self._native.llama_init_from_model(model, params)
+        context = self.native.llama_init_from_model(model, params)
         if not context:
             raise LoadFailed(
                 f"Model '{self._load.model}' can't be loaded with a context of {kv_tokens} tokens: {self._reason('')} "
                 "Set a smaller `n_ctx`, `kv_tokens` or `n_parallel`."
             )
+        self._hang_adapters(model, context)
         return context
 
+    def _hang_adapters(self, model: Any, context: Any) -> None:
+        adapters = self.options.get("lora") or ()
+        llama_cpp_lora.apply(self.native, model, context, adapters, self._load.model, self._log)
+
+    def embedding_context(self, model: Any, cells: int, batch: int, texts: int, pooling: int) -> Any:
+        """A context that gives rows or scores of up to so many texts at once; null where llama.cpp has no room."""
+        params = self._context_params(model, cells, 0)
+        params.n_batch = params.n_ubatch = batch
+        params.n_seq_max = texts
+        params.embeddings = True
+        params.pooling_type = pooling
+        params.swa_full = True
+        context = self.native.llama_init_from_model(model, params)
+        if context:
+            self._hang_adapters(model, context)
+        return context
+
+    def embedding_limit(self, model: Any) -> int:
+        """Tokens of one text: as configured, and at most as trained, for many have a vector for each position."""
+        trained = int(self.native.llama_model_n_ctx_train(model)) or 512
+        return min(int(self.options.get("n_ctx") or trained), trained)
+
+    def free_bytes(self) -> int:
+        """Memory that is free now, where the model lies."""
+        on_gpu = self._devices.gpu_free_bytes() if self._log.layers_gpu else None
+        return int(psutil.virtual_memory().available) if on_gpu is None else on_gpu
+
     def _context_params(self, model: Any, kv_tokens: int, n_outputs: int) -> Any:
-        options = self._options
-        params = self._native.llama_context_default_params()
+        options = self.options
+        params = self.native.llama_context_default_params()
         params.n_ctx = kv_tokens
         params.n_batch = self.n_batch(kv_tokens)
         params.n_ubatch = min(int(options.get("n_ubatch") or 512), params.n_batch)
         params.n_outputs_max = n_outputs
         params.kv_unified = True
-        weights = int(self._native.llama_model_size(model))
+        weights = int(self.native.llama_model_size(model))
         params.n_threads = int(options.get("n_threads") or threads_for(weights))
         params.n_threads_batch = int(options.get("n_threads_batch") or params.n_threads)
         params.offload_kqv = bool(options.get("offload_kqv", True))

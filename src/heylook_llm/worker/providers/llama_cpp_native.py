@@ -17,8 +17,8 @@ from heylook_llm.worker.providers.base import Feed, Floats
 
 _LOG_LEVELS: Final = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
 """ggml.h's; the table in llama-cpp-python is another one. 5 continues the line before."""
-_NOISE: Final = ("n_ctx_seq (", "failed to find a memory slot")
-"""It takes the pool for one sequence's context; and a full pool is the scheduler's daily business."""
+_NOISE: Final = ("n_ctx_seq (", "failed to find a memory slot", "model default pooling_type")
+"""It takes the pool for one sequence's context; a full pool is the scheduler's daily business; we pool ourselves."""
 _BUFFER: Final = re.compile(r"(\S+)\s+(model|KV|compute|output) buffer size\s*=\s*([\d.]+) MiB")
 _OFFLOADED: Final = re.compile(r"offloaded (\d+)/\d+ layers")
 

@@ -257,7 +257,7 @@ class Mlx:
         """Not in place: the keys hold their positions. The scheduler computes what is left anew."""
         return False
 
-    def embed(self, texts: Seq[Seq[int]], start: int = 0) -> list[Floats]:
+    def embed(self, texts: Seq[Seq[int]], start: int = 0, longest: int = 0) -> list[Floats]:
         """Not offered yet."""
         raise UnsupportedFeature("This version computes no embeddings.")
 
