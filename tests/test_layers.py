@@ -32,7 +32,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "registry": ("config", "core", "errors"),
     "pipe": ("core", "errors"),
     "catalog": ("catalog", "config", "registry", "core", "errors"),
-    "helper": ("errors",),
+    "helper": ("helper", "errors"),
     "tiny": (),
     "server.wire": ("server.wire", "core", "errors"),
     "server": (

@@ -81,6 +81,8 @@ class Constraint(msgspec.Struct, frozen=True, array_like=True):
 
     kind: Literal["json_object", "json_schema", "regex", "lark", "gbnf", "choice"]
     source: str = ""
+    strict: bool = False
+    """Whether a keyword of a schema that can't be followed is refused; else it is left out."""
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, array_like=True, tag="chat"):

@@ -58,6 +58,8 @@ FEATURES: Final = (
     Feature("dynatemp", "Dynamic temperature", lacking=_LLAMA_CPPS, fields=("dynatemp_range",)),
     Feature("adaptive_p", "adaptive-p", lacking=_LLAMA_CPPS, fields=("adaptive_target",)),
     Feature("tools", "Tool calls, whole and streamed"),
+    Feature("constraints", "Answers held to a JSON schema, a regex, a grammar or a list of texts, after the reasoning"),
+    Feature("forced_calls", "Calls that have to be made, of some tools or one, held to their schemas"),
     Feature("reasoning", "Reasoning kept apart from the answer"),
     Feature("context", "Over-long prompts refused or shortened, as each API defines it"),
     Feature(

@@ -177,12 +177,6 @@ def test_a_long_prompt_says_how_far_it_is(client: Client) -> None:
 @pytest.mark.parametrize(
     ("prompt", "fields", "kind", "text"),
     [
-        (
-            chat("x", tools=(core.Tool("f"),), tool_choice=core.ToolChoice("required")),
-            {},
-            UnsupportedFeature,
-            "tool_choice",
-        ),
         (core.TextPrompt("x"), {"prompt_logprobs": True}, UnsupportedFeature, "prompt"),
         (
             core.ChatPrompt((core.Message("user", (core.ImagePart(b"", "image/png"),)),)),

@@ -1,1 +1,1 @@
-"""One-shot, resource-limited processes for work on data from strangers."""
+"""One-shot, resource-limited processes for what strangers send, and what of it is checked before one is started."""

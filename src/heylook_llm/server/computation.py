@@ -7,9 +7,9 @@ import msgspec
 from starlette.requests import Request
 
 from heylook_llm import core
-from heylook_llm.server.endpoint import Server, arrival, ignored_header, off_loop, read_body
+from heylook_llm.server.endpoint import Server, arrival, off_loop, read_body
 from heylook_llm.server.generate import Answering, Place
-from heylook_llm.server.wire.exchange import Arrival, Headers, Inquiry, truncation_headers
+from heylook_llm.server.wire.exchange import Arrival, Headers, Inquiry, ignored_header, truncation_headers
 
 BYTES_PER_DOCUMENT = 64
 """About what a result is as text, beside its document."""

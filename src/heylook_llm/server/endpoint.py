@@ -1,10 +1,9 @@
 """What an endpoint is: a row of the route table, and what its handler is given."""
 
 import asyncio
-import itertools
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, ParamSpec, TypeVar
 
@@ -20,9 +19,8 @@ from heylook_llm.server.guard import REQUEST_ID, Access, GuardOptions
 from heylook_llm.server.pulls import Pulls
 from heylook_llm.server.reload import RegistryWatch
 from heylook_llm.server.wire import jsontext
-from heylook_llm.server.wire.exchange import Arrival, Bounds, Exchange, Reply
+from heylook_llm.server.wire.exchange import Arrival, Bounds, Exchange, Reply, ignored_header
 
-MAX_IGNORED_NAMES: Final = 64
 ON_LOOP: Final = 64 << 10
 """Bytes that are parsed on the event loop. The slowest, a list of token ids, take half a microsecond each."""
 P = ParamSpec("P")
@@ -142,13 +140,6 @@ async def generation(
     exchange = await off_loop(len(body), parse, body, known)
     server.backend.resolve(exchange.asked.request.model)
     return Generation(exchange, route, server.place, ignored_header(exchange.asked.ignored))
-
-
-def ignored_header(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """The header that names the keys of a body that had no effect."""
-    some = itertools.islice(names, MAX_IGNORED_NAMES)
-    shown = ", ".join("".join(c if 32 < ord(c) < 127 and c != "," else "?" for c in name[:64]) for name in some)
-    return (("x-heylook-ignored", shown[:1024]),) if shown else ()
 
 
 def respond(reply: Reply) -> Response:

@@ -23,7 +23,8 @@ from heylook_llm.errors import (
 )
 from heylook_llm.server.backend import Backend, Lease
 from heylook_llm.server.performance import Finished, Outcome, Performance
-from heylook_llm.server.wire.exchange import Exchange, Question, Reply, truncation_headers
+from heylook_llm.server.precompile import Precompile
+from heylook_llm.server.wire.exchange import Exchange, Question, Reply, ignored_header, truncation_headers
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +138,7 @@ class Place(NamedTuple):
     in_flight: InFlight
     performance: Performance
     pace: Pace
+    precompile: Precompile
 
 
 class Answering(Response):
@@ -160,6 +162,7 @@ class Answering(Response):
         self._backend = place.backend
         self._in_flight = place.in_flight
         self._performance = place.performance
+        self._precompile = place.precompile
         self._pace = place.pace
         self._extra = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
         self._stamps = {"received_ns": self._asked.request.received_ns, "parsed_ns": time.monotonic_ns()}
@@ -315,6 +318,8 @@ class Generation(Answering):
     # ---- acquire and generate ----
 
     async def _answer(self) -> None:
+        ignored = await self._precompile.check(self._asked.request)
+        self._extra += [(name.encode(), value.encode()) for name, value in ignored_header(ignored)]
         async with self._leased() as lease:
             request = prepare(self._exchange, lease.info)
             self._stamps["submitted_ns"] = time.monotonic_ns()

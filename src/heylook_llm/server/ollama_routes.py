@@ -10,10 +10,10 @@ from starlette.responses import Response
 from heylook_llm.errors import ModelNotFound
 from heylook_llm.server.cards import Card, metadata, parameter_size
 from heylook_llm.server.computation import computation
-from heylook_llm.server.endpoint import Server, arrival, ignored_header, json_response, off_loop, read_body
+from heylook_llm.server.endpoint import Server, arrival, json_response, off_loop, read_body
 from heylook_llm.server.generate import Generation, keep_alive_seconds, while_connected
 from heylook_llm.server.wire import ollama, ollama_embedding, rerank
-from heylook_llm.server.wire.exchange import Arrival, Inquiry
+from heylook_llm.server.wire.exchange import Arrival, Inquiry, ignored_header
 
 _CAPABILITIES = ("completion", "tools", "insert", "vision", "embedding", "thinking", "rerank")
 

@@ -8,10 +8,11 @@ from starlette.responses import Response, StreamingResponse
 
 from heylook_llm.catalog.pull import Progress
 from heylook_llm.errors import HeylookError, UnsupportedFeature
-from heylook_llm.server.endpoint import Server, ignored_header, off_loop, read_body
+from heylook_llm.server.endpoint import Server, off_loop, read_body
 from heylook_llm.server.generate import while_connected
 from heylook_llm.server.pulls import Pulls, final
 from heylook_llm.server.wire import ollama, table
+from heylook_llm.server.wire.exchange import ignored_header
 
 
 async def ollama_pull(server: Server, request: Request) -> Response:

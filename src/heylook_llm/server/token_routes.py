@@ -7,10 +7,10 @@ from starlette.responses import Response
 
 from heylook_llm import core
 from heylook_llm.errors import BadRequest
-from heylook_llm.server.endpoint import Server, arrival, ignored_header, json_response, off_loop, read_body
+from heylook_llm.server.endpoint import Server, arrival, json_response, off_loop, read_body
 from heylook_llm.server.generate import while_connected
 from heylook_llm.server.wire import jsontext, openai, openai_prompt, table
-from heylook_llm.server.wire.exchange import Bounds
+from heylook_llm.server.wire.exchange import Bounds, ignored_header
 from heylook_llm.server.wire.openai_body import DetokenizeBody, TemplateBody, TokenizeBody
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from heylook_llm.errors import EngineError
 
-GrammarKind = Literal["lark", "json_schema", "regex"]
+GrammarKind = Literal["lark", "json_schema", "regex", "llguidance"]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 """Of each token of a vocabulary, whether it may come next."""
 

@@ -14,6 +14,7 @@ from heylook_llm.errors import BadRequest, ContextLengthExceeded, UnsupportedFea
 from heylook_llm.worker.constrain import Constraints
 from heylook_llm.worker.formats.formats import Format, Marked
 from heylook_llm.worker.formats.parser import Parser, ReasoningMode
+from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.prompt import CHATML, CHATML_TOKENS, ChatTemplate, offered
 from heylook_llm.worker.providers.base import Provider
 from heylook_llm.worker.sequence import Sequence, Stamps, merged
@@ -60,7 +61,7 @@ class Model:
         self.format: Format = self.template.format if self.template is not None else Marked()
         self.pieces = Pieces(self._shown)
         self.info = self._described()
-        self._constraints = Constraints(provider, self.pieces.of)
+        self._constraints = Constraints(provider, self.pieces.of, name)
         self._random = random
         self._now_ns = now_ns
 
@@ -110,6 +111,7 @@ class Model:
             tokenized_ns = self._now_ns()
             echoed = tuple(tokenized.tokens) if request.echo else ()
             echoed_text = self.pieces.join(echoed)
+            new_guide = self._guides(request.constraint, prompt, tokenized.reasoning)
             for j in range(request.n):
                 sequence = Sequence(
                     number,
@@ -121,9 +123,9 @@ class Model:
                     shift=request.shift,
                     stamps=_stamps(request, tokenized, tokenized_ns),
                     keep_tokens=request.keep_tokens,
-                    draft_limit=_draft_limit(request),
+                    draft_limit=request.draft_limit if new_guide is None else _guided_draft_limit(request),
                     prediction=prediction,
-                    guide=self._constraints.guide(request.constraint) if request.constraint is not None else None,
+                    guide=None if new_guide is None else new_guide(),
                 )
                 decoder = self._decoder(sequence, prompt, tokenized.reasoning)
                 choices.append(Choice(sequence, decoder, echoed, echoed_text))
@@ -136,6 +138,14 @@ class Model:
         limit = self._limit(request)
         text = request.prediction[: limit * END_CHARACTERS_PER_TOKEN]
         return tuple(self.provider.encode(text, add_special=False, parse_special=False)[:limit])
+
+    def _guides(
+        self, constraint: core.Constraint | None, prompt: core.Prompt, mode: ReasoningMode
+    ) -> Callable[[], Guide] | None:
+        """What makes the guides of a prompt's sequences; None: they may say anything."""
+        if mode == "auto" and isinstance(prompt, core.ChatPrompt) and self.template is not None:
+            mode = "auto" if self.template.expects_reasoning(prompt.thinking) else "none"
+        return self._constraints.guides(constraint, prompt, self.format, mode)
 
     def _sampling(self, request: core.Request) -> core.Sampling:
         sampling = request.sampling
@@ -327,10 +337,10 @@ def _reseeded(sampling: core.Sampling, j: int) -> core.Sampling:
     return msgspec.structs.replace(sampling, seed=sampling.seed + j)
 
 
-def _draft_limit(request: core.Request) -> int | None:
+def _guided_draft_limit(request: core.Request) -> int | None:
     """No guesses where a budget may put other tokens in the place of guessed ones that a guide was told of."""
     budgets = any(isinstance(p, core.ChatPrompt) and p.reasoning_budget is not None for p in request.prompts)
-    return 0 if budgets and request.constraint is not None else request.draft_limit
+    return 0 if budgets else request.draft_limit
 
 
 def _stamps(request: core.Request, tokenized: _Tokenized, tokenized_ns: int) -> Stamps:
@@ -346,12 +356,6 @@ def _refuse(request: core.Request) -> None:
     """Refuse what this version can't honour. Raises UnsupportedFeature naming the field."""
     if request.prompt_logprobs:
         raise UnsupportedFeature("Log probabilities of the prompt are not supported.", param="logprobs")
-    for prompt in request.prompts:
-        if isinstance(prompt, core.ChatPrompt) and prompt.tool_choice.mode == "required":
-            raise UnsupportedFeature(
-                '`tool_choice` that requires a call is not supported by this version; use "auto" or "none".',
-                param="tool_choice",
-            )
 
 
 def _later_starts(messages: tuple[core.Message, ...]) -> list[int]:

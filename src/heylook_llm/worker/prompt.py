@@ -308,6 +308,7 @@ class ChatTemplate:
         self.format, self._calls = recognize(source, self._probe_calls())
         marks = self.format.reasoning
         self.can_think = marks.start in source or marks.end in source or self._probe_thinking()
+        self._thinks_unasked = self.can_think and not (self._probe_thinking() and self._probe() == self._probe_off())
         self._knows_developer = "developer" in source and self._probe_developer()
 
     def capabilities(self) -> tuple[str, ...]:
@@ -318,6 +319,13 @@ class ChatTemplate:
         if self.can_think:
             found.append("thinking")
         return tuple(found)
+
+    def expects_reasoning(self, thinking: bool | str | None) -> bool:
+        """Whether a model may begin with reasoning where the prompt doesn't: as asked, or by its own habit.
+
+        It has none where a switch changes the prompt, and leaving it alone means off.
+        """
+        return self.can_think and (self._thinks_unasked if thinking is None else thinking is not False)
 
     def render(self, prompt: core.ChatPrompt, now: datetime.datetime) -> Rendering:
         """The prompt's text, and what of the reasoning it leaves to the model.
@@ -477,7 +485,10 @@ class ChatTemplate:
 
     def _probe_thinking(self) -> bool:
         on = self._probe(enable_thinking=True, thinking=True, reasoning_effort="high")
-        return on != self._probe(enable_thinking=False, thinking=False, reasoning_effort="low")
+        return on != self._probe_off()
+
+    def _probe_off(self) -> str | None:
+        return self._probe(enable_thinking=False, thinking=False, reasoning_effort="low")
 
 
 def offered(prompt: core.ChatPrompt) -> tuple[core.Tool, ...]:

@@ -1,6 +1,8 @@
 """What every dialect gives to the one path of generation: a question to ask the model, and how to word its answers."""
 
-from typing import Protocol
+import itertools
+from collections.abc import Iterable
+from typing import Final, Protocol
 
 import msgspec
 
@@ -8,6 +10,7 @@ from heylook_llm import core
 from heylook_llm.errors import HeylookError
 
 Headers = tuple[tuple[str, str], ...]
+MAX_IGNORED_NAMES: Final = 64
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -117,6 +120,13 @@ class Exchange(Question, Protocol):
 def truncation_headers(dropped_tokens: int) -> Headers:
     """How many tokens of what was asked were left out, so that the rest fits."""
     return (("x-heylook-truncated", str(dropped_tokens)),) if dropped_tokens else ()
+
+
+def ignored_header(names: Iterable[str]) -> Headers:
+    """The header that names the keys of a body that had no effect."""
+    some = itertools.islice(names, MAX_IGNORED_NAMES)
+    shown = ", ".join("".join(c if 32 < ord(c) < 127 and c != "," else "?" for c in name[:64]) for name in some)
+    return (("x-heylook-ignored", shown[:1024]),) if shown else ()
 
 
 def retry_headers(error: HeylookError) -> Headers:

@@ -13,6 +13,7 @@ from heylook_llm.errors import (
     Cancelled,
     ContextLengthExceeded,
     HeylookError,
+    InvalidConstraint,
     ModelNotFound,
     Overloaded,
     UnsupportedFeature,
@@ -63,7 +64,7 @@ def error(problem: HeylookError) -> Reply:
     return Reply(body, _status(problem), JSON, retry_headers(problem))
 
 
-def error_text(problem: HeylookError) -> str:
+def error_text(problem: HeylookError) -> str:  # noqa: PLR0911 (one for each kind of error)
     """The error in Ollama's words."""
     match problem:
         case Overloaded():
@@ -72,6 +73,8 @@ def error_text(problem: HeylookError) -> str:
             return "request canceled"
         case WorkerDied():
             return f"model runner has unexpectedly stopped: {problem.message}"
+        case InvalidConstraint():
+            return f"invalid JSON schema in format: {problem.message}"
         case ModelNotFound() if problem.model:
             return f"model '{problem.model}' not found"
         case ContextLengthExceeded():
@@ -234,7 +237,6 @@ def _action(speaks: bool, fields: CommonFields) -> Action:
 
 
 def _asked(fields: CommonFields, model: str, prompt: core.Prompt, arrival: Arrival) -> Asked:
-    _refuse_format(fields.format)
     ollama_prompt.thinking(fields.think)
     chosen = ollama_prompt.options(fields.options)
     if not 0 <= fields.top_logprobs <= 20:
@@ -247,6 +249,7 @@ def _asked(fields: CommonFields, model: str, prompt: core.Prompt, arrival: Arriv
         sampling=ollama_prompt.sampling(chosen, logprobs, arrival.bounds),
         truncate="oldest" if fields.truncate else "refuse",
         shift=fields.shift,
+        constraint=_constraint(fields.format),
         n_ctx=None if chosen.num_ctx is None or chosen.num_ctx <= 0 else max(4, chosen.num_ctx),
         received_ns=arrival.received_ns,
         fallback=ollama_prompt.FALLBACK,
@@ -259,13 +262,14 @@ def _asked(fields: CommonFields, model: str, prompt: core.Prompt, arrival: Arriv
     return Asked(request, fields.stream, ignored, keep_alive=fields.keep_alive)
 
 
-def _refuse_format(asked: object) -> None:
+def _constraint(asked: object) -> core.Constraint | None:
+    """What `format` asks for. Raises BadRequest."""
     if asked in (None, ""):
-        return
-    if asked == "json" or isinstance(asked, dict):
-        raise UnsupportedFeature(
-            "format is not supported yet: this version does not offer constrained output. Leave it out.", param="format"
-        )
+        return None
+    if asked == "json":
+        return core.Constraint("json_object")
+    if isinstance(asked, dict):
+        return core.Constraint("json_schema", json.dumps(asked, ensure_ascii=False))
     raise BadRequest(
         f'invalid format: {json.dumps(asked)[:64]}; expected "json" or a valid JSON Schema object', param="format"
     )

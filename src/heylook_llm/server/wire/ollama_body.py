@@ -104,7 +104,7 @@ class CommonFields(Body):
 
     model: Annotated[Text, Honoured()] = ""
     stream: Annotated[Flag, Honoured("absent: true")] = True
-    format: Annotated[Any, Honoured('only "" and null: JSON forms need constrained output and are refused')] = None
+    format: Annotated[Any, Honoured('"json" or a JSON schema; enforced, after the thinking')] = None
     options: Annotated[dict[str, Any], Honoured("see the table of options"), Field(default_factory=dict)]
     keep_alive: Annotated[Any, Honoured("seconds, or a Go duration; digits alone are seconds")] = None
     think: Annotated[Any, Honoured("absent: on where the model can think")] = None

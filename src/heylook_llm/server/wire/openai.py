@@ -6,11 +6,16 @@ from typing import Any, Final, assert_never
 import msgspec
 
 from heylook_llm import core
-from heylook_llm.errors import BadRequest, ContextLengthExceeded, HeylookError, UnsupportedFeature
+from heylook_llm.errors import (
+    BadRequest,
+    ContextLengthExceeded,
+    HeylookError,
+    InvalidConstraint,
+    UnsupportedFeature,
+)
 from heylook_llm.server.wire import jsontext, openai_prompt, table
 from heylook_llm.server.wire.exchange import Arrival, Asked, Reply, retry_headers
 from heylook_llm.server.wire.openai_body import (
-    NO_CONSTRAINTS,
     ChatBody,
     CompletionBody,
     DetokenizeBody,
@@ -20,6 +25,7 @@ from heylook_llm.server.wire.openai_body import (
     TemplateBody,
     TokenizeBody,
 )
+from heylook_llm.server.wire.openai_constraint import Constrained, constrained
 from heylook_llm.server.wire.samplers import samplers
 
 BODIES: Final[dict[str, type[table.Body]]] = {
@@ -59,22 +65,24 @@ def error_object(problem: HeylookError) -> dict[str, Any]:
 def parse_chat(body: bytes, arrival: Arrival) -> "Chat":
     """A chat body as an exchange. Raises BadRequest."""
     fields = table.validate(ChatBody, jsontext.decode(body))
-    _refuse_format(fields.response_format)
     model = named(fields.model, arrival)
     prompt = openai_prompt.chat(fields, model, arrival.bounds)
     sampling = msgspec.structs.replace(
         _sampling(fields, arrival, _first(fields.max_completion_tokens, fields.max_tokens)),
         logprobs=_chat_logprobs(fields),
     )
-    asked = _asked(fields, arrival, model, (prompt,), sampling, openai_prompt.prediction(fields.prediction))
+    form = constrained(fields)
+    asked = _asked(fields, arrival, model, (prompt,), sampling)
+    request = msgspec.structs.replace(
+        asked.request, constraint=form.constraint, prediction=openai_prompt.prediction(fields.prediction)
+    )
     needs = ("chat", *(("tools",) if prompt.tools else ()), *(("thinking",) if prompt.thinking else ()))
-    return Chat(msgspec.structs.replace(asked, needs=needs), fields, arrival)
+    return Chat(msgspec.structs.replace(asked, request=request, needs=needs), fields, arrival, form)
 
 
 def parse_completion(body: bytes, arrival: Arrival) -> "Completion":
     """A legacy completion's body as an exchange. Raises BadRequest."""
     fields = table.validate(CompletionBody, jsontext.decode(body))
-    _refuse_format(fields.response_format)
     model = named(fields.model, arrival)
     _check_best_of(fields)
     prompts = openai_prompt.completion(fields, arrival.bounds)
@@ -82,20 +90,19 @@ def parse_completion(body: bytes, arrival: Arrival) -> "Completion":
         _sampling(fields, arrival, _first(fields.max_tokens, fields.max_completion_tokens)), logprobs=fields.logprobs
     )
     asked = _asked(fields, arrival, model, prompts, sampling)
+    form = constrained(fields)
     request = msgspec.structs.replace(
-        asked.request, echo=fields.echo, prompt_logprobs=fields.echo and fields.logprobs is not None
+        asked.request,
+        constraint=form.constraint,
+        echo=fields.echo,
+        prompt_logprobs=fields.echo and fields.logprobs is not None,
     )
     needs = ("completion", *(("insert",) if fields.suffix else ()))
-    return Completion(msgspec.structs.replace(asked, request=request, needs=needs), fields, arrival)
+    return Completion(msgspec.structs.replace(asked, request=request, needs=needs), fields, arrival, form)
 
 
-def _asked(  # noqa: PLR0917 (the parts of one Request)
-    fields: SamplingFields,
-    arrival: Arrival,
-    model: str,
-    prompts: tuple[core.Prompt, ...],
-    sampling: core.Sampling,
-    prediction: str = "",
+def _asked(
+    fields: SamplingFields, arrival: Arrival, model: str, prompts: tuple[core.Prompt, ...], sampling: core.Sampling
 ) -> Asked:
     if fields.n > arrival.bounds.max_n:
         raise BadRequest(f"n is {fields.n}, but this server answers at most {arrival.bounds.max_n} at once.", param="n")
@@ -109,7 +116,6 @@ def _asked(  # noqa: PLR0917 (the parts of one Request)
         n_ctx=fields.num_ctx,
         received_ns=arrival.received_ns,
         draft_limit=_first(fields.draft_limit, fields.num_draft_tokens),
-        prediction=prediction,
     )
     return Asked(request, fields.stream, table.told(fields), keep_alive=fields.keep_alive)
 
@@ -120,16 +126,6 @@ def named(given: str, arrival: Arrival) -> str:
     if model:
         return model
     raise BadRequest("Missing required parameter: 'model'.", code="missing_required_parameter", param="model")
-
-
-def _refuse_format(asked: dict[str, Any] | None) -> None:
-    kind = None if asked is None else asked.get("type")
-    if asked is None or kind == "text":
-        return
-    if kind in ("json_object", "json_schema"):
-        message = f"'response_format' of type '{kind}' is not supported with this model. "
-        raise UnsupportedFeature(message + NO_CONSTRAINTS.format("response_format"), param="response_format")
-    raise BadRequest("response_format.type must be text, json_object or json_schema.", param="response_format.type")
 
 
 def _chat_logprobs(fields: ChatBody) -> int | None:
@@ -230,8 +226,9 @@ class _Exchange:
     object: str
     prompt_field: str
 
-    def __init__(self, asked: Asked, fields: SamplingFields, arrival: Arrival) -> None:
+    def __init__(self, asked: Asked, fields: SamplingFields, arrival: Arrival, form: Constrained) -> None:
         self.asked = asked
+        self._form = form
         self._fields = fields
         self._arrival = arrival
         self._fingerprint = "fp_heylookllm"
@@ -263,7 +260,7 @@ class _Exchange:
         """The error with the field that it is about: the model doesn't know what this dialect calls a prompt."""
         if isinstance(problem, ContextLengthExceeded):
             problem.param = self.prompt_field
-        return problem
+        return self._form.worded(problem) if isinstance(problem, InvalidConstraint) else problem
 
     def end(self) -> bytes:
         """The usage chunk, if asked for, and [DONE]."""
@@ -410,8 +407,9 @@ class Chat(_Exchange):
     object = "chat.completion.chunk"
     prompt_field = "messages"
 
-    def __init__(self, asked: Asked, fields: ChatBody, arrival: Arrival) -> None:
-        super().__init__(asked, fields, arrival)
+    def __init__(self, asked: Asked, fields: ChatBody, arrival: Arrival, form: Constrained) -> None:
+        super().__init__(asked, fields, arrival, form)
+        self._names_the_tool = _names_the_tool(fields)
         self._deprecated = bool(fields.functions)
         self._reasoning_wanted = fields.include_reasoning
         self._frames: dict[tuple[int, str], tuple[bytes, bytes]] = {}
@@ -483,6 +481,8 @@ class Chat(_Exchange):
 
     def _reason(self, done: core.Done, called: bool) -> str:
         reason = "tool_calls" if called and done.reason == "stop" else done.reason
+        if reason == "tool_calls" and self._names_the_tool:
+            return "stop"
         return "function_call" if reason == "tool_calls" and self._deprecated else reason
 
     def reply(self, result: core.Result, wall_ns: int) -> bytes:
@@ -520,6 +520,12 @@ class Chat(_Exchange):
         }
 
 
+def _names_the_tool(fields: ChatBody) -> bool:
+    """Whether the one tool to call was named: OpenAI's reason is "stop" then."""
+    choice = fields.tool_choice
+    return isinstance(choice, dict) and choice.get("type") != "allowed_tools" and "allowed_tools" not in choice
+
+
 def _delta_choice(index: int, delta: dict[str, Any]) -> dict[str, Any]:
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
 
@@ -534,8 +540,8 @@ class Completion(_Exchange):
     object = "text_completion"
     prompt_field = "prompt"
 
-    def __init__(self, asked: Asked, fields: CompletionBody, arrival: Arrival) -> None:
-        super().__init__(asked, fields, arrival)
+    def __init__(self, asked: Asked, fields: CompletionBody, arrival: Arrival, form: Constrained) -> None:
+        super().__init__(asked, fields, arrival, form)
         self._frames: dict[int, tuple[bytes, bytes]] = {}
         self._offsets: dict[int, int] = {}
         self._echo = fields.echo

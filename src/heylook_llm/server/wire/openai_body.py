@@ -8,15 +8,11 @@ from pydantic import Field
 from heylook_llm.server.wire.samplers import SamplerFields
 from heylook_llm.server.wire.table import Body, Flag, Honoured, Ignored, Integer, Number, Refused, Text
 
-NO_CONSTRAINTS: Final = "This version does not offer constrained output: leave `{}` out, or use plain text."
+FORMATS: Final = "text, json_object, json_schema, regex or grammar; enforced, after the reasoning"
 EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "ultra")
 BUDGET_NOTE: Final = "tokens of reasoning, after which it is ended and the answer begins; 0: none, -1: any number"
 TEMPLATE_ARGUMENTS: Final = ("enable_thinking", "thinking", "reasoning_effort", "thinking_budget")
 """What `chat_template_kwargs` may hold: names that change what a template writes, and nothing that changes its call."""
-
-
-def _needs_constraints(name: str) -> Refused:
-    return Refused(NO_CONSTRAINTS.format(name), code="unsupported_value")
 
 
 class Inner(pydantic.BaseModel):
@@ -176,17 +172,17 @@ class SamplingFields(SamplerFields):
     n_keep: Annotated[Any, Ignored(told=True)] = None
     return_progress: Annotated[Any, Ignored(told=True)] = None
     samplers: Annotated[Any, Ignored("the order of samplers is fixed", told=True)] = None
-    # Constrained output: refused until it exists, never ignored.
-    grammar: Annotated[Any, _needs_constraints("grammar")] = None
-    json_schema: Annotated[Any, _needs_constraints("json_schema")] = None
-    guided_json: Annotated[Any, _needs_constraints("guided_json")] = None
-    guided_regex: Annotated[Any, _needs_constraints("guided_regex")] = None
-    guided_choice: Annotated[Any, _needs_constraints("guided_choice")] = None
-    guided_grammar: Annotated[Any, _needs_constraints("guided_grammar")] = None
-    structured_outputs: Annotated[Any, _needs_constraints("structured_outputs")] = None
-    lora: Annotated[Any, Refused("Adapters aren't chosen by a request: set them in models.yaml.", neutral=([],))] = None
-    adapters: Annotated[Any, Refused("Adapters aren't chosen by a request: set them in models.yaml.")] = None
-    draft_model: Annotated[Any, Ignored("set in models.yaml", told=True)] = None
+    # The form of the answer: at most one of these.
+    response_format: Annotated[dict[str, Any] | None, Honoured(FORMATS)] = None
+    grammar: Annotated[Text | None, Honoured("llama.cpp's: GBNF, or Lark with a rule `start`")] = None
+    json_schema: Annotated[dict[str, Any] | Text | None, Honoured("llama.cpp's")] = None
+    guided_json: Annotated[dict[str, Any] | Text | None, Honoured("vLLM's: a JSON schema")] = None
+    guided_regex: Annotated[Text | None, Honoured("vLLM's: matches the whole answer; no look-around")] = None
+    guided_choice: Annotated[list[Text] | None, Honoured("vLLM's: the answer is one of these texts")] = None
+    guided_grammar: Annotated[Text | None, Honoured("vLLM's: as grammar")] = None
+    structured_outputs: Annotated[
+        dict[str, Any] | None, Honoured("vLLM's: one of json, regex, choice, grammar, json_object")
+    ] = None
     prompt_embeds: Annotated[Any, Refused("Embedded prompts are not accepted: send text or token ids.")] = None
     truncate_prompt_tokens: Annotated[
         Any, Refused("Prompts are not truncated on /v1: shorten it, or use /api/chat with `truncate`.")
@@ -203,12 +199,9 @@ class ChatBody(SamplingFields):
     max_tokens: Annotated[Integer | None, Honoured("absent: until the end or the context"), Field(ge=1)] = None
     logprobs: Annotated[Flag, Honoured()] = False
     top_logprobs: Annotated[Integer | None, Honoured("needs logprobs"), Field(ge=0, le=20)] = None
-    response_format: Annotated[
-        dict[str, Any] | None, Honoured("only {type: text}; JSON forms are refused: " + NO_CONSTRAINTS.format("it"))
-    ] = None
     tools: Annotated[list[ToolSpec] | None, Honoured("functions only")] = None
     tool_choice: Annotated[
-        Text | dict[str, Any] | None, Honoured("auto and none; forcing a call needs constrained output and is refused")
+        Text | dict[str, Any] | None, Honoured("none, auto, required, a function, or allowed_tools; enforced")
     ] = None
     parallel_tool_calls: Annotated[Flag, Honoured()] = True
     functions: Annotated[list[FunctionSpec] | None, Honoured("deprecated form of tools")] = None
@@ -259,7 +252,6 @@ class CompletionBody(SamplingFields):
     logprobs: Annotated[Integer | None, Honoured("0: of the chosen token"), Field(ge=0, le=20)] = None
     echo: Annotated[Flag, Honoured()] = False
     suffix: Annotated[Text | None, Honoured("needs a model that can insert")] = None
-    response_format: Annotated[dict[str, Any] | None, Honoured("only {type: text}")] = None
     add_special_tokens: Annotated[Flag, Honoured()] = True
 
 

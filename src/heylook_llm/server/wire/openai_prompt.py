@@ -1,7 +1,7 @@
 """Messages, tools and prompts of the OpenAI dialect as core's prompts."""
 
 import json
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -202,28 +202,46 @@ def _tool_choice(fields: body.ChatBody, declared: tuple[core.Tool, ...]) -> core
     if choice in ("auto", "none"):
         mode = "auto" if choice == "auto" else "none"
         return core.ToolChoice(mode, parallel=fields.parallel_tool_calls)  # type: ignore[arg-type]  # one of two literals
-    return _forced(choice, declared, param)
+    return _forced(choice, declared, param, parallel=fields.parallel_tool_calls)
 
 
-def _forced(choice: str | dict[str, Any], declared: tuple[core.Tool, ...], param: str) -> core.ToolChoice:
-    if isinstance(choice, dict):
-        for name in _named(choice, param):
-            if name not in {tool.name for tool in declared}:
-                raise BadRequest(f"{param} names '{name}', which is not among the tools.", param=param)
-    elif choice != "required":
+def _forced(
+    choice: str | dict[str, Any], declared: tuple[core.Tool, ...], param: str, *, parallel: bool
+) -> core.ToolChoice:
+    if choice == "required":
+        return core.ToolChoice("required", parallel=parallel)
+    if not isinstance(choice, dict):
         raise BadRequest(f"{param} must be none, auto, required, or name a tool.", param=param)
-    raise UnsupportedFeature(
-        f"{param} can't force or restrict calls: that needs constrained output, which this version does not offer. "
-        "Use auto or none.",
-        param=param,
-    )
+    names = tuple(dict.fromkeys(_named(choice, param)))
+    for name in names:
+        if name not in {tool.name for tool in declared}:
+            raise BadRequest(f"{param} names '{name}', which is not among the tools.", param=param)
+    if not names:
+        raise BadRequest(f"{param} allows no tool: name at least one.", param=param)
+    if choice.get("type") != "allowed_tools":
+        return core.ToolChoice("required", names, parallel=False)
+    return core.ToolChoice(_allowed_mode(choice, param), names, parallel=parallel)
+
+
+def _allowed_mode(choice: dict[str, Any], param: str) -> Literal["auto", "required"]:
+    mode = _allowed(choice).get("mode", "auto")
+    if mode in ("auto", "required"):
+        return mode  # type: ignore[no-any-return]  # one of two literals
+    raise BadRequest(f"{param}.allowed_tools.mode must be auto or required.", param=param)
+
+
+def _allowed(choice: dict[str, Any]) -> dict[str, Any]:
+    """What holds the mode and the tools: chat completions nest it, responses don't."""
+    nested = choice.get("allowed_tools")
+    return nested if isinstance(nested, dict) else choice
 
 
 def _named(choice: dict[str, Any], param: str) -> list[str]:
     """The names in any of the object forms."""
-    allowed = choice.get("allowed_tools")
-    if isinstance(allowed, dict) and isinstance(allowed.get("tools"), list):
-        return [name for tool in allowed["tools"] if isinstance(tool, dict) for name in _named(tool, param)]
+    allowed = _allowed(choice)
+    if choice.get("type") == "allowed_tools" or allowed is not choice:
+        tools = allowed.get("tools")
+        return [name for tool in tools if isinstance(tool, dict) for name in _named(tool, param)] if tools else []
     holder = choice.get("function", choice.get("custom", choice))
     name = holder.get("name") if isinstance(holder, dict) else None
     if not isinstance(name, str):

@@ -40,6 +40,10 @@ class Format(Protocol):
         """Reads one answer; None: it is all text. `tools`: those whose calls are recognized."""
         ...
 
+    def lead(self, mode: ReasoningMode) -> str:
+        """What stands before an answer that is text: behind the end of its reasoning ("open"), or from the start."""
+        ...
+
     def conclusions(self, *, tools: bool) -> tuple[str, ...]:
         """What ends reasoning that was broken off: the first time, the second, and ever after."""
         ...
@@ -73,6 +77,10 @@ class Marked(msgspec.Struct, frozen=True):
             return Chain(thinking, calls)
         return thinking or calls
 
+    def lead(self, mode: ReasoningMode) -> str:
+        """Nothing."""
+        return ""
+
     def conclusions(self, *, tools: bool) -> tuple[str, ...]:
         """The closing mark."""
         return (self.reasoning.conclusion or self.reasoning.end,)
@@ -97,6 +105,12 @@ class HarmonyFormat(msgspec.Struct, frozen=True):
     def parser(self, mode: ReasoningMode, tools: Sequence[core.Tool], *, parallel: bool = True) -> Parser | None:
         """Reads one answer."""
         return harmony.Harmony(mode, tools, parallel=parallel)
+
+    def lead(self, mode: ReasoningMode) -> str:
+        """The header of a message of its own, unless that is begun."""
+        if mode == "none":
+            return ""
+        return (harmony.NEXT.removeprefix(harmony.END) if mode == "open" else "") + harmony.FINAL
 
     def conclusions(self, *, tools: bool) -> tuple[str, ...]:
         """Another message; where there are tools the model chooses once whether it is a call."""

@@ -33,6 +33,7 @@ CANDIDATE: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.f
 """llama_token_data."""
 
 Candidates = np.ndarray[Any, np.dtype[np.void]]
+Places = np.ndarray[Any, np.dtype[np.intp]]
 
 
 class Slot:
@@ -83,7 +84,7 @@ class Samplers:
         `mask`: what the slot's guide allows, which is told of the token.
         """
         if mask is not None:
-            token = self._allowed(slot, row, mask)
+            token = self._guided(slot, context, at, row, likeliest, mask)
         elif slot.chain is not None:
             token = self._sample(slot, context, at)
         elif slot.forced and likeliest in self._ends:
@@ -104,17 +105,29 @@ class Samplers:
         if slot.forced == 1:  # the chain's first sampler prevents the end till then
             self._native.llama_sampler_free(self._native.llama_sampler_chain_remove(slot.chain, 0))
 
-    def _allowed(self, slot: Slot, row: Floats, mask: Mask) -> int:
+    def _guided(self, slot: Slot, context: Any, at: int, row: Floats, likeliest: int, mask: Mask) -> int:  # noqa: PLR0917
         """A token of those that the mask allows; an end only where nothing else is, while more is demanded."""
+        if slot.chain is None and mask[likeliest] and not (slot.forced and likeliest in self._ends):
+            return likeliest
         tokens = np.flatnonzero(mask[: len(row)])
         if slot.forced and len(others := tokens[~np.isin(tokens, list(self._ends))]):
             tokens = others
         if slot.chain is None:
             return int(tokens[row[tokens].argmax()])
+        if 2 * len(tokens) > len(row):
+            return self._sample_without(slot, context, at, row, np.flatnonzero(~mask))
         candidates = np.zeros(len(tokens), dtype=CANDIDATE)
         candidates["id"], candidates["logit"] = tokens, row[tokens]
         token = self._sampled(slot.chain, candidates)
         self._allow_the_end(slot)
+        return token
+
+    def _sample_without(self, slot: Slot, context: Any, at: int, row: Floats, banned: Places) -> int:
+        """A token of all but a few, whose logits are put back afterwards: the row is llama.cpp's own."""
+        kept = row[banned]
+        row[banned] = -math.inf
+        token = self._sample(slot, context, at)
+        row[banned] = kept
         return token
 
     def _sampled(self, chain: Any, candidates: Candidates) -> int:
