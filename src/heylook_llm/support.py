@@ -67,6 +67,15 @@ FEATURES: Final = (
         "Going on when the context is full",
         notes={"mlx": "what stays is computed anew"},
     ),
+    Feature(
+        "speculation",
+        "Tokens guessed ahead: predicted by the client, looked up, or drafted by a smaller model",
+        notes={
+            "llama_cpp": "not on recurrent models, nor on sliding windows without `swa_full`",
+            "mlx": "while one request is being answered; not with `cache_type: rotating`, nor on recurrent models",
+            "fake": "no smaller model",
+        },
+    ),
     Feature("preemption", "More requests than the memory holds: the youngest waits, unseen"),
     Feature(
         "prefix",

@@ -16,7 +16,7 @@ from heylook_llm import config, core
 from heylook_llm.errors import LoadFailed
 from heylook_llm.worker.providers.base import Feed
 from heylook_llm.worker.providers.llama_cpp import open_model
-from heylook_llm.worker.providers.llama_cpp_load import tensor_overrides
+from heylook_llm.worker.providers.llama_cpp_load import SPARE_SLOTS, tensor_overrides
 from tests.worker import lora_file
 from tests.worker.client import Client
 
@@ -76,7 +76,7 @@ def loaded(file: Path, caplog: pytest.LogCaptureFixture) -> Callable[..., Loaded
     [
         ({"n_ctx": 300, "n_parallel": 2}, r"n_ctx +=  *768"),
         ({"kv_tokens": 1024}, r"n_ctx +=  *1024"),
-        ({"n_parallel": 3}, r"n_seq_max +=  *3"),
+        ({"n_parallel": 3}, rf"n_seq_max +=  *{3 + SPARE_SLOTS}"),
         ({"n_batch": 64}, r"n_batch +=  *64"),
         ({"n_ubatch": 32}, r"n_ubatch +=  *32"),
         ({"flash_attn": True}, r"flash_attn +=  *enabled"),
