@@ -18,6 +18,7 @@ from heylook_llm.worker.formats.formats import Format, HarmonyFormat, Marked
 from heylook_llm.worker.formats.parser import ReasoningMode
 from heylook_llm.worker.formats.reasoning import THINK
 from heylook_llm.worker.formats.recognition import common_start
+from heylook_llm.worker.formats.values import as_json, kinds_of
 from heylook_llm.worker.prompt import ChatTemplate
 from tests.worker.answers import Output, output_of
 from tests.worker.tiers import LONG
@@ -146,6 +147,63 @@ def test_cuts_change_nothing_whatever_the_text(family: str, data: st.DataObject)
     assert output_of(data_bytes, None, form.parser(mode, tools)).parts == whole.parts
     if mode == "none" and not whole.calls and family not in ("harmony", "command-r", "llama"):
         assert whole.text == text, "nothing is lost where nothing is a call"
+
+
+# ---- what a value between tags is ------------------------------------------------------------------------------------
+
+CIRCLE: dict[str, Any] = {"anyOf": [{"$ref": "#/$defs/Circle"}, {"$ref": "#/$defs/Circle"}, {"type": "integer"}]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "kinds"),
+    [
+        ({"type": "string"}, {"string"}),
+        ({"type": ["string", "null"]}, {"string", "null"}),
+        ({"enum": ["a", 1, None]}, {"string", "integer", "null"}),
+        ({"const": True}, {"boolean"}),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}, {"string", "null"}),
+        ({"$ref": "#/$defs/Place"}, {"object"}),
+        ({"allOf": [{"$ref": "#/$defs/Place"}]}, {"object"}),
+        ({"$ref": "#/$defs/Circle"}, {"integer"}),
+        ({"$ref": "#/nowhere/at/all"}, set()),
+        ({}, set()),
+        ("no schema", set()),
+    ],
+)
+def test_the_types_that_a_schema_allows(schema: object, kinds: set[str]) -> None:
+    definitions = {"Place": {"type": "object"}, "Circle": CIRCLE}
+    assert kinds_of({"properties": {"x": schema}, "$defs": definitions}, "x") == kinds
+
+
+def test_a_schema_that_grows_at_each_look_is_looked_at_once() -> None:
+    """As many ways through it as two to the power of its depth."""
+    definitions = {
+        str(at): {"anyOf": [{"$ref": f"#/$defs/{at + 1}"}, {"$ref": f"#/$defs/{at + 1}"}]} for at in range(100)
+    }
+    assert kinds_of({"properties": {"x": {"$ref": "#/$defs/0"}}, "$defs": definitions}, "x") == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds", "value"),
+    [
+        ("12", {"string"}, "12"),
+        (" 12 ", {"integer"}, 12),
+        ("12", set(), 12),
+        ("1.0", {"integer"}, 1.0),
+        ("1.5", {"integer"}, "1.5"),
+        ("true", {"boolean"}, True),
+        ("False", {"boolean"}, False),
+        ("null", {"integer"}, None),
+        ("null", {"string", "integer"}, "null"),
+        ("{'a': [None, \"it's\"]}", {"object"}, {"a": [None, "it's"]}),
+        ('{"a": 1e999}', {"object"}, {"a": float("inf")}),
+        ("[1, 2", {"array"}, "[1, 2"),
+        ("nan", set(), "nan"),
+        ("[" * 10_000, {"array"}, "[" * 10_000),
+    ],
+)
+def test_a_value_without_quotes(text: str, kinds: set[str], value: object) -> None:
+    assert json.loads(as_json(text, frozenset(kinds))) == value
 
 
 # ---- golden transcripts ----------------------------------------------------------------------------------------------

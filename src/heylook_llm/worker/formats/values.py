@@ -7,7 +7,8 @@ from heylook_llm.worker.formats.json_calls import dumps, loads
 from heylook_llm.worker.formats.literals import value_of
 from heylook_llm.worker.formats.reader import NotACall
 
-MAX_REFERENCES: Final = 32
+MAX_PARTS: Final = 256
+"""Of a schema: it is looked at within the step loop."""
 
 _KINDS: Final[dict[type, str]] = {
     bool: "boolean",
@@ -24,12 +25,14 @@ def kinds_of(parameters: Mapping[str, Any], key: str) -> frozenset[str]:
     """JSON's names of the types that a parameter may have; empty: its schema doesn't say."""
     properties = parameters.get("properties")
     schema = properties.get(key) if isinstance(properties, dict) else None
-    return frozenset(_kinds(schema, parameters, MAX_REFERENCES))
+    return frozenset(_kinds(schema, parameters, set()))
 
 
-def _kinds(schema: object, root: Mapping[str, Any], references: int) -> Iterator[str]:
-    if not isinstance(schema, dict) or not references:
+def _kinds(schema: object, root: Mapping[str, Any], seen: set[int]) -> Iterator[str]:
+    """The types of a schema. Each of its parts is looked at once: references may lead round in circles."""
+    if not isinstance(schema, dict) or id(schema) in seen or len(seen) >= MAX_PARTS:
         return
+    seen.add(id(schema))
     declared = schema.get("type")
     if declared is not None:
         yield from (one for one in (declared if isinstance(declared, list) else [declared]) if isinstance(one, str))
@@ -38,9 +41,9 @@ def _kinds(schema: object, root: Mapping[str, Any], references: int) -> Iterator
     yield from (_KINDS[type(one)] for one in (values if isinstance(values, list) else []) if type(one) in _KINDS)
     for name in ("anyOf", "oneOf", "allOf"):
         branches = schema.get(name)
-        for branch in branches if isinstance(branches, list) else []:
-            yield from _kinds(branch, root, references - 1)
-    yield from _kinds(_referred(schema.get("$ref"), root), root, references - 1)
+        for branch in branches[:MAX_PARTS] if isinstance(branches, list) else []:
+            yield from _kinds(branch, root, seen)
+    yield from _kinds(_referred(schema.get("$ref"), root), root, seen)
 
 
 def _referred(reference: object, root: Mapping[str, Any]) -> object:
