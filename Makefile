@@ -28,26 +28,32 @@ help:  ## show this
 $(VENV)/installed-$(ACCEL): $(REQUIREMENTS)
 	$(INSTALL)
 
-$(VENV)/installed-dev: $(VENV)/installed-mlx $(REQUIREMENTS)
+$(VENV)/installed-dev: $(VENV)/installed-$(ACCEL) $(REQUIREMENTS)
 	$(INSTALL) --with dev
 
 $(VENV)/installed-docs: $(VENV)/installed-$(ACCEL) $(REQUIREMENTS)
 	$(INSTALL) --with docs
 
-install:  ## build .venv; ACCEL=cpu|cuda|vulkan|rocm|metal compiles llama.cpp for it
+install:  ## build .venv with both engines; ACCEL=cpu|cuda|vulkan|rocm|metal compiles llama.cpp for it
 	$(INSTALL)
 
-$(VENV)/installed-mlx: $(VENV)/installed-$(ACCEL) $(REQUIREMENTS)
-	$(INSTALL) --with mlx
+$(VENV)/installed-mlx: $(REQUIREMENTS)
+	$(INSTALL) --engine mlx
 
-mlx: $(VENV)/installed-mlx  ## add MLX, the second engine: Metal on Apple silicon, the processor on Linux
+mlx: $(VENV)/installed-mlx  ## build .venv with MLX alone, which comes in wheels: nothing is compiled
 
 dev: $(VENV)/installed-dev  ## ... and what tests and checks need, and the git hook
 	@if [ -d .git ]; then $(BIN)/pre-commit install; fi
 
+# On Apple silicon MLX computes on the GPU and comes in wheels, so nobody waits there for llama.cpp to compile: until
+# `make install` has done that, MLX serves.
+APPLE_SILICON := $(filter Darwin_arm64,$(shell uname -s)_$(shell uname -m))
+COMPILED = $(wildcard $(VENV)/engine)
+SERVES = $(VENV)/installed-$(if $(APPLE_SILICON),$(if $(COMPILED),$(ACCEL),mlx),$(ACCEL))
+
 # ---- use -------------------------------------------------------------------------------------------------------------
 
-serve: $(VENV)/installed-$(ACCEL)  ## start the server; ARGS="--port 9000" passes options
+serve: $(SERVES)  ## start the server; ARGS="--port 9000" passes options
 	@exec $(BIN)/heylookllm serve $(ARGS)
 
 # ---- tests and checks ------------------------------------------------------------------------------------------------

@@ -28,6 +28,14 @@ def test_the_bundled_file_is_right() -> None:
     settings = config.load(config.BUNDLED)
     assert settings.default_model == "heylook-tiny"
     assert settings.enabled[0].path.is_absolute()
+    assert {spec.id for spec in settings.models} == {"heylook-tiny", "heylook-tiny-mlx"}
+    assert {spec.id for spec in (*settings.enabled, *settings.left_out)} == {spec.id for spec in settings.models}
+
+
+def test_auto_is_enabled_where_the_engine_is_installed() -> None:
+    settings = parse(model(enabled="auto"))
+    assert [spec.id for spec in settings.enabled] == ["m"]
+    assert settings.left_out == ()
 
 
 def test_defaults() -> None:

@@ -49,7 +49,7 @@ def test_the_bundled_registry_shows_every_key_with_its_default() -> None:
     text = config.BUNDLED.read_text(encoding="utf-8")
     uncommented = re.sub(r"^(\s*)# ([a-z_]+:)", r"\1\2", text, flags=re.MULTILINE)
     settings = config.parse(uncommented, config.BUNDLED)
-    (spec,) = settings.models
+    spec, other = settings.models
     assert settings.model_fields_set == set(config.Settings.model_fields)
     assert settings.limits.model_fields_set == set(config.Limits.model_fields)
     assert settings.limits == config.Limits()
@@ -58,6 +58,11 @@ def test_the_bundled_registry_shows_every_key_with_its_default() -> None:
     fresh = config.LlamaCppConfig(model_path=spec.config.model_path, n_ctx=spec.config.n_ctx)
     for key in set(config.LlamaCppConfig.model_fields) - set(config.SamplingDefaults.model_fields):
         assert getattr(spec.config, key) == getattr(fresh, key), key
+    own = set(config.MlxConfig.model_fields) - set(config.SamplingDefaults.model_fields)
+    assert other.config.model_fields_set == own
+    bare = config.MlxConfig(model_path=other.config.model_path, n_ctx=other.config.n_ctx)
+    for key in own:
+        assert getattr(other.config, key) == getattr(bare, key), key
 
 
 @pytest.mark.unit

@@ -1,8 +1,9 @@
 """Build the project's environment: what `make install` runs, with nothing but Python's standard library.
 
-Dependencies come from requirements/*.txt, each file checked by its hash. llama.cpp has no wheel on PyPI, so it is
-compiled, once for each accelerator; the compile is announced and shown moving. A finished part leaves a stamp file, so
-that make doesn't come here again until a requirement or the accelerator changes.
+Dependencies come from requirements/*.txt, each file checked by its hash. Of the two engines MLX comes first, because
+it comes in wheels: from then on its models can be served. llama.cpp has no wheel on PyPI, so it is compiled, once for
+each accelerator; the compile is announced and shown moving. A finished part leaves a stamp file, so that make doesn't
+come here again until a requirement or the accelerator changes.
 """
 
 import argparse
@@ -18,6 +19,9 @@ from pathlib import Path
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements"
 PROJECT = REQUIREMENTS.parent
 ENGINE = "llama-cpp-python"
+MLX = "mlx"
+OLDEST_GLIBC_OF_MLX = (2, 35)
+OLDEST_MACOS_OF_MLX = (14, 0)
 CMAKE_FLAGS = {
     "default": "",
     "cpu": "-DGGML_METAL=OFF" if sys.platform == "darwin" else "",
@@ -37,36 +41,72 @@ TICK_SECONDS_LOG = 20.0
 
 
 def main() -> None:
-    """Install what is missing, in order: environment, libraries, engine, ourselves, the asked part."""
+    """Install what is missing, in order: environment, libraries, ourselves, MLX, llama.cpp, the asked part."""
     options = _options()
     environment = Path(options.environment)
-    accelerator = options.accelerator if options.accelerator != "default" else _default_accelerator()
     _create(environment)
-    if _outdated(_stamp(environment, accelerator)):
-        _install(environment, "build", "runtime")
-        _install_engine(environment, accelerator)
-        run([*_pip(environment), "install", "-qq", "--require-hashes", "-r", str(REQUIREMENTS / "gguf.txt")])
-        _install_ourselves(environment)
-    else:
-        _install_engine(environment, accelerator)
-    _remember(environment, accelerator)
+    _install_mlx(environment)
+    if options.engine != "mlx":
+        _install_llama_cpp(environment, options.accelerator)
     if options.part:
         _install(environment, options.part)
         _stamp(environment, options.part).touch()
-    _stamp(environment, options.accelerator).touch()
+
+
+def _install_mlx(environment: Path) -> None:
+    """The libraries, ourselves, and MLX where it has wheels: what `installed-mlx` stands for."""
+    stamp = _stamp(environment, MLX)
+    if not _outdated(stamp):
+        return
+    problem = mlx_problem(platform.system(), platform.machine(), platform.mac_ver()[0], platform.libc_ver())
+    _install(environment, "build", "runtime", *(() if problem else (MLX,)))
+    _install_ourselves(environment)
+    if problem:
+        say(f"MLX, the second engine, is left out: {problem}. GGUF models are served by llama.cpp.")
+    stamp.touch()
+
+
+def _install_llama_cpp(environment: Path, asked: str) -> None:
+    """llama.cpp for an accelerator: what `installed-ACCELERATOR` stands for."""
+    accelerator = asked if asked != "default" else _default_accelerator()
+    outdated = _outdated(_stamp(environment, accelerator))
+    _compile(environment, accelerator)
+    if outdated:
+        run([*_pip(environment), "install", "-qq", "--require-hashes", "-r", str(REQUIREMENTS / "gguf.txt")])
+    _remember(environment, accelerator)
+    _stamp(environment, asked).touch()
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--environment", default=".venv")
     parser.add_argument("--accelerator", choices=sorted(CMAKE_FLAGS), default="default")
-    parser.add_argument("--with", dest="part", choices=["dev", "docs", "mlx"])
+    parser.add_argument("--engine", choices=["all", MLX], default="all", help="mlx: without llama.cpp")
+    parser.add_argument("--with", dest="part", choices=["dev", "docs"])
     return parser.parse_args()
 
 
 def _default_accelerator() -> str:
     apple = sys.platform == "darwin" and platform.machine() == "arm64"
     return "metal" if apple else "cpu"
+
+
+def mlx_problem(system: str, machine: str, macos: str, libc: tuple[str, str]) -> str:
+    """Why MLX has no wheel for such a machine; empty: it has one. The values are `platform`'s."""
+    if system == "Darwin":
+        if machine != "arm64":
+            return "on a Mac it needs Apple silicon"
+        return "" if _version(macos) >= OLDEST_MACOS_OF_MLX else "it needs macOS 14"
+    library, version = libc
+    if system != "Linux" or library != "glibc":
+        return "it has no packages for this system"
+    if _version(version) < OLDEST_GLIBC_OF_MLX:
+        return f"it needs glibc 2.35, and this is {version}"
+    return "" if machine in ("x86_64", "aarch64") else f"it has no packages for {machine}"
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
 
 
 # ---- stamps ----------------------------------------------------------------------------------------------------------
@@ -132,7 +172,7 @@ def _install(environment: Path, *parts: str) -> None:
         run([*_pip(environment), "install", "-qq", "--require-hashes", *files])
 
 
-def _install_engine(environment: Path, accelerator: str) -> None:
+def _compile(environment: Path, accelerator: str) -> None:
     """llama.cpp for this accelerator. pip's cache doesn't know CMake flags, so with flags it isn't asked."""
     flags = " ".join(part for part in (CMAKE_FLAGS[accelerator], os.environ.get("CMAKE_ARGS", "")) if part)
     lock = REQUIREMENTS / "gguf.txt"

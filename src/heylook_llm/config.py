@@ -16,6 +16,7 @@ import platformdirs
 import pydantic
 import yaml
 
+from heylook_llm import engines
 from heylook_llm.errors import ConfigError
 
 FILE_NAME: Final = "models.yaml"
@@ -232,11 +233,17 @@ class ModelSpec(_Model):
     provider: Literal["llama_cpp", "mlx", "fake"]
     description: str = ""
     tags: tuple[str, ...] = ()
-    enabled: bool = True
+    enabled: bool | Literal["auto"] = True
+    """ "auto": where its engine is installed; elsewhere it is left out."""
     pinned: bool = False
     idle_ttl: Duration = FOREVER
     """Seconds without a request until it is unloaded; FOREVER: never."""
     config: Annotated[ProviderConfig, pydantic.Field(union_mode="left_to_right")]
+
+    @property
+    def lacks_engine(self) -> bool:
+        """Whether it is left out because its engine isn't installed."""
+        return self.enabled == "auto" and not engines.installed(self.provider)
 
     @property
     def path(self) -> Path:
@@ -279,7 +286,12 @@ class Settings(_Model):
     @property
     def enabled(self) -> tuple[ModelSpec, ...]:
         """The models that are served."""
-        return tuple(spec for spec in self.models if spec.enabled)
+        return tuple(spec for spec in self.models if spec.enabled and not spec.lacks_engine)
+
+    @property
+    def left_out(self) -> tuple[ModelSpec, ...]:
+        """The models that would be served, if their engines were installed."""
+        return tuple(spec for spec in self.models if spec.lacks_engine)
 
 
 def locate(explicit: str | None = None, environment: Mapping[str, str] = os.environ) -> Path:
@@ -324,7 +336,19 @@ def validate(document: dict[str, Any], path: Path) -> Settings:
     except pydantic.ValidationError as error:
         raise ConfigError(f"{path}: {_first_problem(error, document)}") from error
     _check_names(settings, path)
-    return settings
+    return _with_installed_default(settings)
+
+
+def _with_installed_default(settings: Settings) -> Settings:
+    """With another default, the first that is served, in place of one that is left out for its engine."""
+    default = settings.default_model
+    if default is None or canonical(default) in _names(settings.enabled):
+        return settings
+    return settings.model_copy(update={"default_model": next((spec.id for spec in settings.enabled), None)})
+
+
+def _names(specs: Iterable[ModelSpec]) -> set[str]:
+    return {canonical(name) for spec in specs for name in (spec.id, *spec.aliases)}
 
 
 def document_of(text: str, path: Path) -> dict[str, Any]:
@@ -452,9 +476,8 @@ def _check_names(settings: Settings, path: Path) -> None:
             if (key := canonical(name)) in seen:
                 raise ConfigError(f"{path}: the name {name!r} is given twice (by {seen[key]} and {spec.id})")
             seen[key] = spec.id
-    if settings.default_model is not None and canonical(settings.default_model) not in {
-        canonical(name) for spec in settings.enabled for name in (spec.id, *spec.aliases)
-    }:
+    possible = _names((*settings.enabled, *settings.left_out))
+    if settings.default_model is not None and canonical(settings.default_model) not in possible:
         raise ConfigError(f"{path}: default_model {settings.default_model!r} is not an enabled model of this file")
 
 

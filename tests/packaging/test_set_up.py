@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 PROMISED = [
     "help",
     "install",
+    "mlx",
     "dev",
     "serve",
     "format",
@@ -70,6 +71,7 @@ def test_every_declared_dependency_is_locked() -> None:
     wanted = {
         "runtime": project["dependencies"],
         "gguf": project["optional-dependencies"]["gguf"],
+        "mlx": [text.partition(";")[0].replace("[cpu]", "") for text in project["optional-dependencies"]["mlx"]],
         "dev": project["optional-dependencies"]["dev"],
         "docs": project["optional-dependencies"]["docs"],
     }
@@ -77,6 +79,47 @@ def test_every_declared_dependency_is_locked() -> None:
         locked = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements" / f"{name}.txt").read_text(), re.MULTILINE))
         missing = {re.split(r"[^A-Za-z0-9-]", text)[0].lower() for text in requirements} - locked
         assert not missing, f"run make lock: {missing}"
+
+
+def steps(*arguments: str) -> str:
+    """What make would run."""
+    command = ["make", "-n", "-B", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_both_engines_are_installed_and_only_a_mac_serves_before_llama_cpp_is_compiled(tmp_path: Path) -> None:
+    venv = f"VENV={tmp_path}"
+    for target in ("install", "dev", "test"):
+        assert "install.py" in steps(target, venv, "ACCEL=cpu")
+        assert "--engine mlx" not in steps(target, venv, "ACCEL=cpu")
+    assert "--engine mlx" in steps("mlx", venv)
+    assert "--engine mlx" not in steps("serve", venv, "APPLE_SILICON=")
+    assert "--engine mlx" in steps("serve", venv, "APPLE_SILICON=yes")
+    (tmp_path / "engine").write_text("compiled")
+    assert "--engine mlx" not in steps("serve", venv, "APPLE_SILICON=yes")
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "macos", "libc", "problem"),
+    [
+        ("Darwin", "arm64", "15.2", ("", ""), ""),
+        ("Darwin", "arm64", "13.6", ("", ""), "macOS 14"),
+        ("Darwin", "x86_64", "15.2", ("", ""), "Apple silicon"),
+        ("Linux", "x86_64", "", ("glibc", "2.36"), ""),
+        ("Linux", "aarch64", "", ("glibc", "2.35"), ""),
+        ("Linux", "x86_64", "", ("glibc", "2.31"), "glibc 2.35"),
+        ("Linux", "riscv64", "", ("glibc", "2.39"), "riscv64"),
+        ("Linux", "x86_64", "", ("", ""), "this system"),
+    ],
+)
+def test_where_mlx_has_no_packages_it_is_left_out(
+    system: str, machine: str, macos: str, libc: tuple[str, str], problem: str
+) -> None:
+    from install import mlx_problem  # type: ignore[import-not-found,unused-ignore]  # tools/ has no package
+
+    found = mlx_problem(system, machine, macos, libc)
+    assert problem in found
+    assert bool(problem) == bool(found)
 
 
 def test_locks_agree() -> None:

@@ -5,11 +5,13 @@ import json
 import os
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 import venv
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from packaging.requirements import Requirement
@@ -17,7 +19,8 @@ from packaging.requirements import Requirement
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parent.parent.parent
-EXTRAS = frozenset({"gguf"})
+ENGINES = {"gguf": ("heylook-tiny", "heylook-tiny-mlx"), "mlx": ("heylook-tiny-mlx", "heylook-tiny")}
+"""Extra -> the bundled model that it serves, and the one that is left out without the other extra."""
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +52,10 @@ def test_the_declared_dependencies_name_no_address(wheel: Path) -> None:
     assert not [line for line in required if "://" in line or "@" in line]
 
 
-def declared_distributions() -> Iterator[importlib.metadata.Distribution]:
-    """What `heylookllm[gguf]` declares, and what that declares, as far as it applies here."""
+def declared_distributions(extra: str) -> Iterator[importlib.metadata.Distribution]:
+    """What `heylookllm[EXTRA]` declares, and what that declares, as far as it applies here."""
     seen: set[str] = set()
-    waiting = [("heylookllm", EXTRAS)]
+    waiting = [("heylookllm", frozenset({extra}))]
     while waiting:
         name, extras = waiting.pop()
         distribution = importlib.metadata.distribution(name)
@@ -66,16 +69,26 @@ def declared_distributions() -> Iterator[importlib.metadata.Distribution]:
                 waiting.append((wanted.name, frozenset(wanted.extras)))
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
-    """An environment with the wheel and the declared packages alone.
+class Environment(NamedTuple):
+    """An environment with one engine."""
+
+    folder: Path
+    serves: str
+    leaves_out: str
+
+
+@pytest.fixture(scope="module", params=list(ENGINES))
+def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
+    """An environment with the wheel and the packages that one engine's extra declares alone.
 
     The packages are links to the ones installed here, so nothing is fetched and llama.cpp isn't compiled again.
     """
     folder = tmp_path_factory.mktemp("empty") / "env"
     venv.create(folder, with_pip=False)
     site = next((folder / "lib").glob("python3.*")) / "site-packages"
-    for distribution in declared_distributions():
+    if request.param == "mlx":
+        pytest.importorskip("mlx_lm", reason="mlx-lm isn't installed", exc_type=ImportError)
+    for distribution in declared_distributions(request.param):
         tops = {Path(str(file)).parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}
         for top in tops:
             if not (site / top).exists():
@@ -84,7 +97,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
     subprocess.run(
         [sys.executable, "-m", "pip", *target, "install", "-qq", "--no-index", "--no-deps", str(wheel)], check=True
     )
-    return folder
+    return Environment(folder, *ENGINES[request.param])
 
 
 def clean(home: Path) -> dict[str, str]:
@@ -92,9 +105,19 @@ def clean(home: Path) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": str(home)}
 
 
-def test_the_wheel_serves_outside_the_checkout(environment: Path, tmp_path: Path) -> None:
+def ask(url: str, **fields: str) -> Any:
+    """The reply to a greeting."""
+    body = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 8, **fields}
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/v1/chat/completions", json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.loads(answer.read())
+
+
+def test_the_wheel_serves_outside_the_checkout(environment: Environment, tmp_path: Path) -> None:
+    """The model of the engine that is there, also where the default one is the other's; which isn't listed."""
     process = subprocess.Popen(
-        [environment / "bin" / "heylookllm", "--port", "0"],
+        [environment.folder / "bin" / "heylookllm", "--port", "0"],
         stdout=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
@@ -103,24 +126,30 @@ def test_the_wheel_serves_outside_the_checkout(environment: Path, tmp_path: Path
     assert process.stdout is not None
     try:
         url = process.stdout.readline().split()[-1]
-        body = {"model": "heylook-tiny", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 8}
-        request = urllib.request.Request(
-            f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            reply = json.loads(answer.read())
+        reply = ask(url)
+        with urllib.request.urlopen(f"{url}/v1/models", timeout=60) as answer:
+            listed = [model["id"] for model in json.loads(answer.read())["data"]]
+        with pytest.raises(urllib.error.HTTPError) as missing:
+            ask(url, model=environment.leaves_out)
+        problem = json.loads(missing.value.read())["error"]["message"]
     finally:
         process.terminate()
         assert process.wait(20) == 0
         process.stdout.close()
     assert reply["usage"]["completion_tokens"] > 0
+    assert reply["model"] == environment.serves
+    assert listed == [environment.serves]
+    assert missing.value.code == 404
+    assert "isn't installed" in problem
 
 
-def test_the_wheels_doctor_finds_everything_in_place(environment: Path, tmp_path: Path) -> None:
-    command = [str(environment / "bin" / "heylookllm"), "doctor", "--json"]
+def test_the_wheels_doctor_finds_everything_in_place(environment: Environment, tmp_path: Path) -> None:
+    command = [str(environment.folder / "bin" / "heylookllm"), "doctor", "--json"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=clean(tmp_path))
     findings = {finding["name"]: finding for finding in json.loads(result.stdout)["findings"]}
-    assert str(environment) in findings["heylookllm"]["detail"]
-    assert findings["llama.cpp"]["verdict"] == "ok"
-    assert findings["model heylook-tiny"]["verdict"] == "ok"
+    assert str(environment.folder) in findings["heylookllm"]["detail"]
+    assert sorted(findings[engine]["verdict"] for engine in ("llama.cpp", "MLX")) == ["note", "ok"]
+    assert findings[f"model {environment.serves}"]["verdict"] == "ok"
+    assert findings[f"model {environment.leaves_out}"]["verdict"] == "note"
+    assert "isn't installed" in findings[f"model {environment.leaves_out}"]["detail"]
     assert "bundled" in findings["config"]["detail"]

@@ -433,7 +433,7 @@ def refusal(folder: Path, **options: Any) -> LoadFailed:
         ({"vision": True}, "vision"),
         ({"cache_type": "rotating"}, "max_kv_size"),
         ({"kv_bits": 4}, "cache_type: quantized"),
-        ({"cache_type": "quantized", "kv_bits": 3}, "2, 4, 8"),
+        ({"cache_type": "quantized", "kv_bits": 7}, "1, 2, 3, 4, 5, 6, 8"),
         ({"cache_type": "quantized", "kv_group_size": 48}, "can't compute with these settings"),
     ],
 )

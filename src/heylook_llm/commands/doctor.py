@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import click
 
-from heylook_llm import __version__, config, hardware, registry
+from heylook_llm import __version__, config, engines, hardware, registry
 from heylook_llm.catalog import gguf_header, mlx_folder
 from heylook_llm.commands.models import size_text
 from heylook_llm.commands.state import config_folder, log_folder, running_server, state_folder
@@ -104,7 +104,7 @@ def _compiler() -> Finding:
     found = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
     if found:
         return Finding("compiler", "ok", found)
-    installed = _version("llama-cpp-python") is not None
+    installed = engines.installed("llama_cpp") or engines.installed("mlx")
     return Finding(
         "compiler",
         "note" if installed else "wrong",
@@ -124,7 +124,8 @@ def _llama_cpp() -> Finding:
     """Loaded in a process of its own: a library that doesn't fit this processor ends the process that loads it."""
     if _version("llama-cpp-python") is None:
         advice = "make install (in a checkout), or pip install 'heylookllm[gguf]'; it compiles for some minutes"
-        return Finding("llama.cpp", "wrong", "not installed: GGUF models can't be served", advice)
+        verdict: Verdict = "note" if engines.installed("mlx") else "wrong"
+        return Finding("llama.cpp", verdict, "not installed: GGUF models can't be served", advice)
     try:
         probe = subprocess.run(
             [sys.executable, "-c", LLAMA_CPP_PROBE], check=True, capture_output=True, timeout=_PROBE_SECONDS
@@ -153,7 +154,10 @@ def _acceleration_advice(facts: dict[str, Any]) -> str:
 def _mlx() -> Finding:
     version = _version("mlx-lm")
     if version is None:
-        advice = "only for MLX models: make mlx (in a checkout), or pip install 'heylookllm[mlx]'"
+        advice = (
+            "only for MLX models: make install (in a checkout), or pip install 'heylookllm[mlx]'; "
+            "it needs macOS 14 on Apple silicon, or Linux with glibc 2.35"
+        )
         return Finding("MLX", "note", "not installed", advice)
     try:
         command = [sys.executable, "-c", "import mlx.core; print(mlx.core.default_device())"]
@@ -207,6 +211,9 @@ def _models(config_path: str | None) -> Iterable[Finding]:
     yield Finding("config", "ok", place, f"your own: ./models.yaml or {config_folder() / config.FILE_NAME}")
     for spec in settings.enabled:
         yield _model(spec)
+    for spec in settings.left_out:
+        engine = engines.DISTRIBUTIONS[spec.provider]
+        yield Finding(f"model {spec.id}", "note", f"left out: {engine} isn't installed", "see above")
 
 
 def _model(spec: config.ModelSpec) -> Finding:
@@ -218,8 +225,8 @@ def _model(spec: config.ModelSpec) -> Finding:
             name, "wrong", f"no such file: {spec.path}", "correct model_path in models.yaml, or fetch the file"
         )
     size = size_text(_size_bytes(spec.path))
-    engine = {"llama_cpp": "llama-cpp-python", "mlx": "mlx-lm"}[spec.provider]
-    if _version(engine) is None:
+    engine = engines.DISTRIBUTIONS[spec.provider]
+    if not engines.installed(spec.provider):
         return Finding(name, "wrong", f"{size}, but {engine} isn't installed", "see above, or set enabled: false")
     try:
         _read_header(spec)

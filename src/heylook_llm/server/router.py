@@ -17,7 +17,7 @@ from typing import Any, Final, assert_never
 
 import msgspec
 
-from heylook_llm import core
+from heylook_llm import core, engines
 from heylook_llm.config import FOREVER, ModelSpec, Settings, canonical
 from heylook_llm.errors import (
     Cancelled,
@@ -476,8 +476,19 @@ class ModelRouter:
         """See backend.Backend."""
         name = self._names.get(canonical(model))
         if name is None:
-            raise ModelNotFound(model=model)
+            raise self._not_found(model)
         return self._entries[name].spec
+
+    def _not_found(self, model: str) -> ModelNotFound:
+        left_out = (s for s in self._settings.left_out if canonical(model) in map(canonical, (s.id, *s.aliases)))
+        spec = next(left_out, None)
+        if spec is None:
+            return ModelNotFound(model=model)
+        return ModelNotFound(
+            f"The model '{model}' is not served: its engine, {engines.DISTRIBUTIONS[spec.provider]}, isn't installed "
+            "(heylookllm doctor says how).",
+            model=model,
+        )
 
     def models(self) -> list[ModelStatus]:
         """See backend.Backend."""

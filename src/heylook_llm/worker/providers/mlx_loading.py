@@ -15,8 +15,8 @@ nn: Any = importlib.import_module("mlx.nn")
 library: Any = importlib.import_module("mlx_lm.models.cache")
 loader: Any = importlib.import_module("mlx_lm.utils")
 
-QUANTIZED_BITS: Final = (2, 4, 8)
-"""The library's quantized cache packs only these."""
+QUANTIZED_BITS: Final = (1, 2, 3, 4, 5, 6, 8)
+"""What mlx packs; the library's own quantized cache only 2, 4 and 8."""
 DEFAULT_BITS: Final = 8
 ROTATING_KEEP_TOKENS: Final = 4
 """The beginning that a rotating cache keeps, as in the library's own generate()."""

@@ -12,7 +12,17 @@ STEP_TOKENS: Final = 256
 
 
 class Quantized(library.QuantizedKVCache):  # type: ignore[misc]  # the library is Any here
-    """The library's quantized cache, that can join a batch."""
+    """The library's quantized cache, that can join a batch; and with any number of bits that mlx packs."""
+
+    offset: int
+
+    def update_and_fetch(self, keys: Any, values: Any) -> tuple[Any, Any]:
+        """Append tokens; all keys and values. It has content: `of` has made it."""
+        start = int(self.offset)
+        self.offset = start + keys.shape[2]
+        for held, new in ((self.keys, keys), (self.values, values)):
+            _append(held, new, start, self.group_size, self.bits)
+        return _first(self.keys, self.offset), _first(self.values, self.offset)
 
     def size(self) -> int:
         """Tokens held."""
@@ -70,14 +80,8 @@ class QuantizedBatch:
         start, self._end = self._end, self._end + keys.shape[2]
         self.offset = self.offset + keys.shape[2]
         for held, new in ((self.keys, keys), (self.values, values)):
-            for kind, part in enumerate(mx.quantize(new, group_size=self.group_size, bits=self.bits)):
-                if self._end > held[kind].shape[2]:
-                    room = -(-(self._end - start) // STEP_TOKENS) * STEP_TOKENS
-                    whole = held[kind][..., :start, :]
-                    held[kind] = mx.pad(whole, [(0, 0), (0, 0), (0, room), (0, 0)])
-                held[kind][..., start : self._end, :] = part
-        cut = slice(None, self._end)
-        return tuple(part[..., cut, :] for part in self.keys), tuple(part[..., cut, :] for part in self.values)
+            _append(held, new, start, self.group_size, self.bits)
+        return _first(self.keys, self._end), _first(self.values, self._end)
 
     def make_mask(self, n: int, return_array: bool = False, **options: Any) -> Any:
         """Causal, without the padding."""
@@ -141,3 +145,17 @@ class Quantization:
     def of(self, cache: Any) -> Quantized:
         """A cache, quantized."""
         return Quantized.of(cache, self.group_size, self.bits)
+
+
+def _append(held: list[Any], new: Any, start: int, group_size: int, bits: int) -> None:
+    """Put the new tokens' numbers at `start`, making room where there is none."""
+    end = start + new.shape[2]
+    for kind, part in enumerate(mx.quantize(new, group_size=group_size, bits=bits)):
+        if end > held[kind].shape[2]:
+            room = -(-(end - start) // STEP_TOKENS) * STEP_TOKENS
+            held[kind] = mx.pad(held[kind][..., :start, :], [(0, 0), (0, 0), (0, room), (0, 0)])
+        held[kind][..., start:end, :] = part
+
+
+def _first(held: list[Any], count: int) -> tuple[Any, ...]:
+    return tuple(part[..., :count, :] for part in held)
