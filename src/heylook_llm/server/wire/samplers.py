@@ -10,7 +10,7 @@ from heylook_llm.server.wire.table import Body, Honoured, Integer, Number, Text
 class SamplerFields(Body):
     """What a body, or an object in it, may hold of them."""
 
-    mirostat: Annotated[Integer | None, Honoured("llama_cpp; 1 or 2; 0: off")] = None
+    mirostat: Annotated[Integer | None, Honoured("1 or 2; 0: off")] = None
     mirostat_tau: Annotated[Number | None, Honoured("absent: 5")] = None
     mirostat_eta: Annotated[Number | None, Honoured("absent: 0.1")] = None
     top_n_sigma: Annotated[Number | None, Honoured("llama_cpp; 0 and negative: off")] = None
