@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -372,6 +375,25 @@ def test_cancelled_requests_leave_the_others_alone(client: Client) -> None:
         assert text_of(events) == expected
     while client.ping().running:
         pass
+
+
+def test_no_compiler_is_needed(tmp_path: Path) -> None:
+    """On the processor mlx would compile fused kernels, into the folder for temporary files."""
+    script = """
+import sys
+from heylook_llm import core
+from heylook_llm.worker.providers import mlx
+from heylook_llm.worker.providers.base import Feed
+provider = mlx.open_model(core.Load("m", "mlx", sys.argv[1], {"n_ctx": 64, "n_parallel": 2}), lambda fraction: None)
+provider.add(0, core.Sampling(temperature=0.9, seed=1), (5, 6, 7))
+[drawn] = provider.step([Feed(0, 0, (5, 6, 7), True)])
+print(provider.step([Feed(0, 3, (drawn.token,), True)])[0].token)
+"""
+    environment = {**os.environ, "PATH": "", "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", script, str(random_mlx.BUNDLED)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
+    assert run.stdout.strip().isdigit(), run.stderr
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
 
 
 # ---- the same weights on llama.cpp -----------------------------------------------------------------------------------
