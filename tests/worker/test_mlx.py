@@ -377,7 +377,8 @@ def test_cancelled_requests_leave_the_others_alone(client: Client) -> None:
         pass
 
 
-def test_no_compiler_is_needed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["", os.environ.get("PATH", "")], ids=["hidden", "there"])
+def test_no_compiler_is_needed_and_none_is_used(tmp_path: Path, path: str) -> None:
     """On the processor mlx would compile fused kernels, into the folder for temporary files."""
     script = """
 import sys
@@ -389,7 +390,7 @@ provider.add(0, core.Sampling(temperature=0.9, seed=1), (5, 6, 7))
 [drawn] = provider.step([Feed(0, 0, (5, 6, 7), True)])
 print(provider.step([Feed(0, 3, (drawn.token,), True)])[0].token)
 """
-    environment = {**os.environ, "PATH": "", "TMPDIR": str(tmp_path)}
+    environment = {**os.environ, "PATH": path, "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", script, str(random_mlx.BUNDLED)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
     assert run.stdout.strip().isdigit(), run.stderr
