@@ -35,7 +35,11 @@ FEATURES: Final = (
     Feature(
         "infill", "The text between a prompt and a suffix", notes=dict.fromkeys(PROVIDERS, "models with its tokens")
     ),
-    Feature("batching", "Concurrent requests computed together, joining and leaving in mid-flight"),
+    Feature(
+        "batching",
+        "Concurrent requests computed together, joining and leaving in mid-flight",
+        notes={"mlx": "with `cache_type: rotating` one after the other within a step"},
+    ),
     Feature("n", "Several answers to a prompt that is computed once"),
     Feature("stop", "Stop strings and stop tokens"),
     Feature("length", "`max_tokens`, `min_tokens`, `ignore_eos`"),
