@@ -11,20 +11,18 @@ import sessions
 import skills
 import structured
 import words
-from held_out import held_out, teach
+from held_out import teach
 from skills import Message, Turn
 
 THINK_WORDS = [
     " Think step by step.",
     " Think first.",
-    " Think before you answer.",
-    " Think about it first.",
     " Please think step by step.",
     " Explain your thinking.",
     " Take your time and think.",
     " Let's think step by step.",
 ]
-THINK_OPENERS = ["Think step by step: ", "Think first: ", "Think before you answer. ", "Think carefully. ", "Think: "]
+THINK_OPENERS = ["Think step by step: ", "Think first: ", "Think: "]
 
 
 @dataclass(slots=True)
@@ -38,25 +36,17 @@ class Dialogue:
     untaught_starts: set[int] = field(default_factory=set)
 
 
-def recall_pair(rng: Random) -> list[Turn]:
-    """A statement and its question, not held out."""
-    pair = memory.recall(rng)
-    while held_out(pair[0]) or held_out(pair[1]):
-        pair = memory.recall(rng)
-    return pair
-
-
 LONE: list[tuple[Callable[[Random], Turn], float]] = [
-    (structured.tool_call, 5.0),
-    (structured.tool_result, 2.2),
+    (structured.tool_call, 4.0),
+    (structured.tool_result, 4.0),
     (structured.tool_abstain, 1.6),
     (structured.forced_call, 0.3),
     (structured.json_words, 3.0),
-    (structured.json_schema, 2.5),
-    (structured.json_free, 1.2),
+    (structured.json_schema, 3.5),
+    (structured.json_free, 2.0),
     (structured.forced_json, 0.5),
     (memory.persona, 1.4),
-    (memory.briefed, 1.0),
+    (memory.briefed, 2.5),
     (memory.manner, 2.0),
     (memory.notes, 2.0),
     (memory.last_words, 0.5),
@@ -87,25 +77,40 @@ def with_thought(rng: Random, turn: Turn, by_words: bool) -> Turn:
 
 def thinking_dialogue(rng: Random) -> Dialogue:
     """A dialogue whose last answer is thought about: by the template's flag or by the user's words."""
-    turn = teach(rng, skills.plain) if rng.random() < 0.65 else lone(rng)
+    turn = teach(rng, skills.plain) if rng.random() < 0.85 else lone(rng)
     while not turn.thought or len(turn.messages) != 2:
         turn = teach(rng, skills.plain)
     by_words = rng.random() < 0.5
-    before = [teach(rng, skills.plain) for _ in range(rng.choice([0, 0, 0, 1, 2]))]
+    before = [teach(rng, skills.plain) for _ in range(rng.choice([0, 0, 0, 0, 0, 1]))]
     if turn.topic or turn.tools:
         before = []
     return assemble(rng, [*before, with_thought(rng, turn, by_words)], thinking=not by_words, last_only=True)
 
 
-def ordinary_dialogue(rng: Random, least_characters: int = 0) -> Dialogue:
+def long_dialogue(rng: Random, least_characters: int) -> Dialogue:
+    """Many things told, most of them early, other talk, and the questions, most of them late."""
+    turns = [lone(rng)] if rng.random() < 0.3 else [teach(rng, skills.plain)]
+    while turns[0].unforced or turns[0].system or turns[0].skill in ("last_words", "not_told"):
+        turns = [lone(rng)]
+    while sum(len(turn.key) + 60 for turn in turns) < 0.6 * least_characters:
+        turns.append(filler(rng, least_characters))
+    if turns[0].tools:
+        turns = [turns[0], *follow_up(rng, turns[0], turns[1:])]
+    pairs = {pair[0].topic: pair for pair in (sessions.recall_pair(rng) for _ in range(least_characters // 300))}
+    placed = [((index + rng.random()) / len(turns), turn) for index, turn in enumerate(turns[1:])]
+    for told, asked in pairs.values():
+        first = rng.random() ** 3
+        placed += [(first, told), (1 - (1 - first) * rng.random() ** 2, asked)]
+    return assemble(rng, [turns[0], *(turn for _, turn in sorted(placed, key=lambda pair: pair[0]))])
+
+
+def ordinary_dialogue(rng: Random) -> Dialogue:
     """One to six turns of mixed skills."""
     count = rng.choice([1, 1, 1, 2, 2, 3, 4, 5, 6])
     turns = [lone(rng)] if rng.random() < 0.62 else [teach(rng, skills.plain)]
     if turns[0].unforced:
         return assemble(rng, turns)
     turns += [teach(rng, skills.plain) for _ in range(count - 1)]
-    while sum(len(turn.key) + 60 for turn in turns) < least_characters:
-        turns.append(filler(rng, least_characters))
     styled = turns[0].skill in ("manner",) or bool(turns[0].system and "JSON" in turns[0].system)
     if styled:
         turns = turns[:1]
@@ -113,8 +118,8 @@ def ordinary_dialogue(rng: Random, least_characters: int = 0) -> Dialogue:
         turns[1:] = [turn for turn in turns[1:] if turn.topic != "identity"]
     if turns[0].tools:
         turns[1:] = follow_up(rng, turns[0], turns[1:])
-    if not styled and rng.random() < (0.9 if least_characters else 0.3):
-        insert_recall(rng, turns, rng.choice([4, 5, 6, 8] if least_characters else [1, 1, 1, 2, 3]))
+    if not styled and rng.random() < 0.3:
+        insert_recall(rng, turns, rng.choice([1, 1, 1, 2, 3]))
     first = turns[0]
     if rng.random() < 0.4 and first.skill != "last_words" and not any(turn.skill in ("not_told",) for turn in turns):
         rotate_first(rng, turns)
@@ -147,7 +152,7 @@ def insert_recall(rng: Random, turns: list[Turn], count: int) -> None:
     """Put statements early and their questions later."""
     topics: set[str] = {turn.topic for turn in turns if turn.topic}
     for _ in range(count):
-        told, asked = recall_pair(rng)
+        told, asked = sessions.recall_pair(rng)
         if told.topic in topics or (told.topic == "name" and turns[0].skill == "briefed"):
             continue
         topics.add(told.topic)
@@ -188,9 +193,9 @@ def dialogue(rng: Random, long_share: float = 0.03, longest: int = 1024) -> Dial
     """One dialogue of the training text; `long_share` of them run over up to about `longest` tokens."""
     roll = rng.random()
     if roll < long_share:
-        return ordinary_dialogue(rng, rng.randint(longest // 2, longest * 2))
-    if roll < long_share + 0.24:
+        return long_dialogue(rng, rng.randint(longest, longest * 9 // 4))
+    if roll < long_share + 0.3:
         return thinking_dialogue(rng)
-    if roll < long_share + 0.74:
+    if roll < long_share + 0.77:
         return assemble(rng, sessions.session(rng))
     return ordinary_dialogue(rng)

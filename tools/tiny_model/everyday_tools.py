@@ -30,7 +30,7 @@ def function(name: str, description: str, properties: JsonObject, required: list
 
 def place(rng: Random) -> str:
     """A listed or an invented city."""
-    return rng.choice(words.CITIES) if rng.random() < 0.67 else words.syllables(rng, 1, 3).capitalize()
+    return rng.choice(words.CITIES) if rng.random() < 0.67 else words.syllables(rng).capitalize()
 
 
 def weather(rng: Random) -> Call:
@@ -85,7 +85,7 @@ def clock(rng: Random) -> Call:
 def search(rng: Random) -> Call:
     """A search for some words."""
     key = rng.choice(["query", "q", "text", "search_query", "term"])
-    what = " ".join(words.word(rng) for _ in range(rng.randint(1, 4)))
+    what = " ".join(words.word(rng) for _ in range(rng.randint(1, 3)))
     requests = [
         "Search for {x}.",
         "Search the web for {x}",
@@ -102,7 +102,7 @@ def search(rng: Random) -> Call:
 
 def two_numbers(rng: Random) -> Call:
     """A sum or a product of two numbers."""
-    first, second = rng.randint(0, 9999), rng.randint(0, 9999)
+    first, second = rng.randint(0, 999), rng.randint(0, 999)
     keys = rng.choice([("a", "b"), ("x", "y"), ("first", "second"), ("left", "right"), ("num1", "num2")])
     if rng.random() < 0.5:
         verb, names = "Add", ["add", "add_numbers", "sum", "addition"]
@@ -117,7 +117,7 @@ def two_numbers(rng: Random) -> Call:
 
 def email(rng: Random) -> Call:
     """A message to someone."""
-    to = f"{words.syllables(rng)}@{words.syllables(rng)}.com" if rng.random() < 0.5 else words.name(rng)
+    to = f"{words.name(rng).lower()}@{words.word(rng)}.com" if rng.random() < 0.3 else words.name(rng)
     what = words.sentence(rng)
     keys = rng.choice([("to", "body"), ("recipient", "message"), ("to", "text"), ("address", "body")])
     requests = [
@@ -135,7 +135,7 @@ def email(rng: Random) -> Call:
 
 def calculator(rng: Random) -> Call:
     """A calculation as one expression."""
-    expression = f"{rng.randint(1, 9999)} {rng.choice(['+', '-', '*', '/'])} {rng.randint(1, 9999)}"
+    expression = f"{rng.randint(1, 999)} {rng.choice(['+', '-', '*', '/'])} {rng.randint(1, 999)}"
     key = rng.choice(["expression", "expr", "formula", "input"])
     requests = ["What is {x}?", "Calculate {x}.", "Compute {x}", "How much is {x}?", "{x}"]
     description = rng.choice(["Evaluate a calculation", "Calculate an expression", "Does arithmetic"])
@@ -237,7 +237,7 @@ def dice(rng: Random) -> Call:
 
 def population(rng: Random) -> Call:
     """The population of an invented country."""
-    country, key = words.syllables(rng, 2, 3).capitalize(), rng.choice(["country", "name"])
+    country, key = words.syllables(rng, 2).capitalize(), rng.choice(["country", "name"])
     requests = ["What is the population of {x}?", "How many people live in {x}?", "Population of {x}?"]
     tool = function(rng.choice(["get_population", "population"]), "Get the population of a country", {key: TEXT}, [key])
     return Call(tool, rng.choice(requests).format(x=country), {key: country})

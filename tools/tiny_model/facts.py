@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    """`hot:cold|big:small` as pairs."""
+    return [(first, second) for first, _, second in (pair.partition(":") for pair in text.split("|"))]
+
+
 CAPITALS: dict[str, str] = dict(
-    pair.split(":")
-    for pair in (
+    _pairs(
         "France:Paris|Germany:Berlin|Italy:Rome|Spain:Madrid|Portugal:Lisbon|Austria:Vienna|Switzerland:Bern|"
         "Poland:Warsaw|Belgium:Brussels|Denmark:Copenhagen|Sweden:Stockholm|Norway:Oslo|Finland:Helsinki|"
         "Iceland:Reykjavik|Ireland:Dublin|Greece:Athens|Turkey:Ankara|Hungary:Budapest|Romania:Bucharest|"
@@ -15,39 +20,31 @@ CAPITALS: dict[str, str] = dict(
         "Chile:Santiago|Peru:Lima|Colombia:Bogota|Iran:Tehran|Iraq:Baghdad|Israel:Jerusalem|Jordan:Amman|"
         "Nepal:Kathmandu|South Korea:Seoul|the Netherlands:Amsterdam|the United Kingdom:London|"
         "the United States:Washington|the Philippines:Manila|the Czech Republic:Prague"
-    ).split("|")
+    )
 )
 
-OPPOSITES: list[tuple[str, str]] = [
-    (first, second)
-    for first, second in (
-        pair.split(":")
-        for pair in (
-            "hot:cold|big:small|tall:short|fast:slow|old:young|new:used|happy:sad|light:dark|open:closed|up:down|"
-            "left:right|in:out|on:off|day:night|black:white|good:bad|rich:poor|strong:weak|hard:soft|heavy:lightweight|"
-            "full:empty|wet:dry|clean:dirty|early:late|first:last|high:low|loud:quiet|near:far|thick:thin|wide:narrow|"
-            "true:false|yes:no|start:stop|push:pull|win:lose|buy:sell|give:take|love:hate|begin:end|above:below|"
-            "before:after|inside:outside|easy:difficult|cheap:expensive|smooth:rough|sweet:sour|brave:afraid|"
-            "awake:asleep|always:never|more:less"
-        ).split("|")
-    )
-]
+OPPOSITES: list[tuple[str, str]] = _pairs(
+    "hot:cold|big:small|tall:short|fast:slow|old:young|new:used|happy:sad|light:dark|open:closed|up:down|"
+    "left:right|in:out|on:off|day:night|black:white|good:bad|rich:poor|strong:weak|hard:soft|heavy:lightweight|"
+    "full:empty|wet:dry|clean:dirty|early:late|first:last|high:low|loud:quiet|near:far|thick:thin|wide:narrow|"
+    "true:false|yes:no|start:stop|push:pull|win:lose|buy:sell|give:take|love:hate|begin:end|above:below|"
+    "before:after|inside:outside|easy:difficult|cheap:expensive|smooth:rough|sweet:sour|brave:afraid|"
+    "awake:asleep|always:never|more:less"
+)
 
 COLOURS: dict[str, str] = dict(
-    pair.split(":")
-    for pair in (
+    _pairs(
         "the sky:blue|grass:green|snow:white|coal:black|blood:red|a banana:yellow|a lemon:yellow|an orange:orange|"
         "a carrot:orange|a tomato:red|a strawberry:red|milk:white|chocolate:brown|the sun:yellow|the sea:blue|"
         "a frog:green|an elephant:grey|a flamingo:pink|a raven:black|a plum:purple"
-    ).split("|")
+    )
 )
 
 SOUNDS: dict[str, str] = dict(
-    pair.split(":")
-    for pair in (
+    _pairs(
         "cow:moo|dog:woof|cat:meow|duck:quack|sheep:baa|pig:oink|lion:roar|bee:buzz|horse:neigh|owl:hoot|frog:ribbit|"
         "rooster:cock-a-doodle-doo|mouse:squeak|snake:hiss|wolf:howl"
-    ).split("|")
+    )
 )
 
 LEGS: dict[str, int] = {

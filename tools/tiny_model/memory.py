@@ -43,7 +43,7 @@ def _statement(rng: Random) -> tuple[str, str, str, list[str], str]:
             ]
             return kind, say, f"Nice to meet you, {name}!", questions, f"Your name is {name}."
         case "number":
-            value = str(rng.randint(1, 10 ** rng.randint(1, 5)))
+            value = str(rng.randint(1, 10 ** rng.randint(1, 4)))
             say = rng.choice(
                 [
                     f"Remember the number {value}.",
@@ -95,7 +95,7 @@ def _statement(rng: Random) -> tuple[str, str, str, list[str], str]:
                 f"Your favourite {thing} is {value}.",
             )
         case "home":
-            value = rng.choice([rng.choice(words.CITIES), words.syllables(rng, 1, 3).capitalize()])
+            value = rng.choice([rng.choice(words.CITIES), words.syllables(rng).capitalize()])
             say = rng.choice(
                 [f"I live in {value}.", f"I am from {value}.", f"My home is {value}.", f"I come from {value}."]
             )
@@ -251,12 +251,10 @@ def note_questions(rng: Random, lines: int) -> tuple[str, list[tuple[str, str]]]
 
 def notes(rng: Random, lines: int | None = None) -> Turn:
     """A question about one line of a text that stands in the same message."""
-    text, questions = note_questions(rng, lines or rng.choice([2, 3, 4, 5, 6, 8]))
+    text, questions = note_questions(rng, lines or rng.choice([2, 3, 3, 4, 5]))
     question, answer = rng.choice(questions)
     heading = rng.choice(["Read this:", "Notes:", "Here are some notes.", "Text:"])
-    whole = rng.choice(
-        [f"{text}\n{question}", f"{text}\n\n{question}", f"{heading}\n{text}\n\n{question}", f"{question}\n\n{text}"]
-    )
+    whole = rng.choice([f"{text}\n{question}", f"{text}\n\n{question}", f"{heading}\n{text}\n\n{question}"])
     return Turn("notes", [user(whole), assistant(answer)], whole, "I look it up in the text.")
 
 
@@ -282,6 +280,12 @@ def last_words(rng: Random) -> Turn:
         f"{text}\n{question}",
         "I look at the message before.",
     )
+
+
+def told_by_system(skill: str, system: str, question: str, answer: str, thought: str, topic: str) -> Turn:
+    """A question that the system prompt answers."""
+    messages, key = [user(question), assistant(answer)], f"{system}\n{question}"
+    return Turn(skill, messages, key, thought, system=system, topic=topic)
 
 
 def persona(rng: Random) -> Turn:
@@ -352,14 +356,7 @@ def persona(rng: Random) -> Turn:
         ]
         answer = f"I am {name}."
     question = vary(rng, rng.choice(questions))
-    return Turn(
-        "persona",
-        [user(question), assistant(answer)],
-        f"{system}\n{question}",
-        "The system prompt says who I am.",
-        system=system,
-        topic="identity",
-    )
+    return told_by_system("persona", system, question, answer, "The system prompt says who I am.", "identity")
 
 
 def no_persona(rng: Random) -> Turn:
@@ -399,7 +396,6 @@ def briefed(rng: Random) -> Turn:
             "secret word",
             "opening time",
             "phone number",
-            f"price of the {words.word(rng)}",
         ]
     )
     value = words.name(rng) if "name" in what else words.value_text(rng)
@@ -416,15 +412,7 @@ def briefed(rng: Random) -> Turn:
             ),
             f"The {what} is {value}.",
         )
-    question = vary(rng, question)
-    return Turn(
-        "briefed",
-        [user(question), assistant(answer)],
-        f"{system}\n{question}",
-        "The system prompt says it.",
-        system=system,
-        topic="name",
-    )
+    return told_by_system("briefed", system, vary(rng, question), answer, "The system prompt says it.", "name")
 
 
 ONE_WORD = [
@@ -451,7 +439,7 @@ def rule(rng: Random) -> tuple[str, Callable[[Turn], str]]:
         "Arr!",
         "Well,",
         "Ahoy!",
-        words.phrase(rng)[:24].strip(),
+        words.word(rng).capitalize() + ".",
     ]
     tag = rng.choice(tags)
     if roll < 0.72:
@@ -469,9 +457,9 @@ MANNERED = [
 
 
 def mannered(rng: Random, system: str, apply: Callable[[Turn], str]) -> Turn:
-    """An ordinary turn whose answer keeps the rule of the system prompt."""
+    """An ordinary turn whose answer keeps the rule of the system prompt; a sum is not asked for as one word."""
     turn = rng.choice(MANNERED)(rng)
-    while not turn.short:
+    while not turn.short or (turn.skill == "arithmetic" and apply(turn) == turn.short):
         turn = rng.choice(MANNERED)(rng)
     question = turn.messages[0]["content"]
     key = f"{system}\n{question}"
@@ -507,8 +495,8 @@ SYSTEMS: list[str] = [
 
 def neutral_system(rng: Random) -> str:
     """A system prompt that changes nothing."""
-    if rng.random() < 0.75:
+    if rng.random() < 0.85:
         return rng.choice(SYSTEMS)
     return rng.choice(["You are a helpful assistant. ", "", "Context: "]) + " ".join(
-        words.sentence(rng) + "." for _ in range(rng.randint(1, 5))
+        words.sentence(rng) + "." for _ in range(rng.randint(1, 3))
     )

@@ -55,6 +55,18 @@ class Norm(nn.Module):
         return functional.rms_norm(states, (states.shape[-1],), self.weight, self.eps)
 
 
+SHORT = 640
+
+
+def attend_briefly(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Causal attention spelled out: with its gradient faster on a CPU than the fused kernel, up to `SHORT` tokens."""
+    length, width = queries.shape[-2:]
+    ahead = torch.full((length, length), float("-inf"), dtype=torch.bfloat16).triu(1)
+    flat = queries.flatten(0, 1)
+    scores = torch.baddbmm(ahead.expand(len(flat), -1, -1), flat, keys.flatten(0, 1).mT, alpha=width**-0.5)
+    return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).view(queries.shape)
+
+
 class Cache:
     """Keys and values of the tokens seen so far, one pair per layer; used only while generating."""
 
@@ -95,9 +107,12 @@ class Attention(nn.Module):
             keys, values = cache.extend(self.layer, keys, values)
         group = self.shape.heads // self.shape.kv_heads
         keys, values = keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1)
-        mixed = functional.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=mask, is_causal=mask is None and length > 1
-        )
+        if self.training and length <= SHORT:
+            mixed = attend_briefly(queries.bfloat16(), keys.bfloat16(), values.bfloat16())
+        else:
+            mixed = functional.scaled_dot_product_attention(
+                queries, keys, values, attn_mask=mask, is_causal=mask is None and length > 1
+            )
         return self.o_proj(mixed.transpose(1, 2).reshape(batch, length, -1))
 
 

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 
 
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Newton-Schulz iteration towards the nearest semi-orthogonal matrix (Jordan et al., Muon, 2024)."""
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Newton-Schulz iteration towards the nearest semi-orthogonal matrices (Jordan et al., Muon, 2024)."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = (matrices.mT if tall else matrices).bfloat16()
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return (x.mT if tall else x).float()
 
 
 class Muon(torch.optim.Optimizer):
@@ -32,18 +32,25 @@ class Muon(torch.optim.Optimizer):
     def step(self) -> None:  # type: ignore[override]  # no closure is ever passed
         """One update of every matrix that has a gradient."""
         for group in self.param_groups:
+            shapes: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if "buffer" not in state:
-                    state["buffer"] = torch.zeros_like(parameter)
-                buffer: Tensor = state["buffer"]
-                buffer.lerp_(parameter.grad, 1 - group["momentum"])
-                update = orthogonalise(parameter.grad.lerp(buffer, group["momentum"]))
-                scale = max(1.0, parameter.shape[0] / parameter.shape[1]) ** 0.5
-                parameter.mul_(1 - group["lr"] * group["decay"])
-                parameter.add_(update, alpha=-group["lr"] * scale)
+                shapes.setdefault(parameter.shape, []).append(parameter)
+            for (rows, columns), parameters in shapes.items():
+                blends = [self.blend(parameter, group["momentum"]) for parameter in parameters]
+                scale = max(1.0, rows / columns) ** 0.5
+                for parameter, update in zip(parameters, orthogonalise(torch.stack(blends)), strict=True):
+                    parameter.mul_(1 - group["lr"] * group["decay"])
+                    parameter.add_(update, alpha=-group["lr"] * scale)
+
+    def blend(self, parameter: Tensor, momentum: float) -> Tensor:
+        """The gradient mixed with its running average, which it enters."""
+        assert parameter.grad is not None
+        state = self.state[parameter]
+        if "buffer" not in state:
+            state["buffer"] = torch.zeros_like(parameter)
+        buffer: Tensor = state["buffer"]
+        buffer.lerp_(parameter.grad, 1 - momentum)
+        return parameter.grad.lerp(buffer, momentum)
 
 
 def optimizers(model: nn.Module, muon_lr: float, adam_lr: float) -> list[torch.optim.Optimizer]:

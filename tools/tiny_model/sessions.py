@@ -12,18 +12,19 @@ from held_out import held_out, teach
 from skills import Turn
 
 DRILLS: list[tuple[Callable[[Random], Turn], float]] = [
-    (skills.arithmetic, 3.0),
-    (skills.spelling, 2.0),
-    (skills.calendar, 2.5),
-    (skills.counting, 2.2),
-    (skills.repeating, 4.0),
+    (skills.arithmetic, 1.5),
+    (skills.spelling, 6.0),
+    (skills.calendar, 1.2),
+    (skills.counting, 4.5),
+    (skills.repeating, 6.5),
     (skills.capitals, 0.8),
     (skills.opposites, 1.0),
-    (skills.small_talk, 0.6),
+    (skills.small_talk, 1.0),
+    (skills.jokes, 0.2),
     (skills.unknown, 1.2),
-    (structured.json_words, 4.5),
-    (structured.json_schema, 7.0),
-    (structured.json_free, 3.5),
+    (structured.json_words, 9.0),
+    (structured.json_schema, 9.0),
+    (structured.json_free, 9.0),
     (memory.not_told, 0.3),
     (memory.last_words, 0.3),
 ]
@@ -44,7 +45,7 @@ def drill(rng: Random) -> list[Turn]:
 
 def note_session(rng: Random) -> list[Turn]:
     """Several questions about one text."""
-    text, questions = memory.note_questions(rng, rng.choice([3, 4, 5, 6, 8]))
+    text, questions = memory.note_questions(rng, rng.choice([3, 4, 5, 6]))
     rng.shuffle(questions)
     first = rng.choice([f"{text}\n{questions[0][0]}", f"{text}\n\n{questions[0][0]}"])
     turns = [Turn("notes", [skills.user(first), skills.assistant(questions[0][1])], first)]
@@ -63,6 +64,14 @@ def manner_session(rng: Random) -> list[Turn]:
     return kept or manner_session(rng)
 
 
+def schema_session(rng: Random) -> list[Turn]:
+    """Several facts for one schema of the system prompt."""
+    schema = structured.object_schema(rng, 1)
+    system = structured.schema_system(rng, schema)
+    turns = [structured.schema_data(rng, schema, system) for _ in range(rng.randint(2, 6))]
+    return [turn for turn in turns if not held_out(turn)] or schema_session(rng)
+
+
 def tool_session(rng: Random) -> list[Turn]:
     """Several tools, each called once, some with a result and an answer, and questions that none fits."""
     calls: list[structured.Call] = []
@@ -74,7 +83,7 @@ def tool_session(rng: Random) -> list[Turn]:
     turns: list[Turn] = []
     for item in calls:
         turn = structured.call_turn(rng, [item], tools)
-        if rng.random() < 0.4:
+        if rng.random() < 0.6:
             turn = structured.with_result(rng, turn)
         if not held_out(turn):
             turns.append(turn)
@@ -86,11 +95,30 @@ def tool_session(rng: Random) -> list[Turn]:
     return turns or tool_session(rng)
 
 
+def recall_pair(rng: Random) -> list[Turn]:
+    """A statement and its question, not held out."""
+    pair = memory.recall(rng)
+    while held_out(pair[0]) or held_out(pair[1]):
+        pair = memory.recall(rng)
+    return pair
+
+
+def recall_session(rng: Random) -> list[Turn]:
+    """Several things told, some other turns, and the questions for them."""
+    pairs = {pair[0].topic: pair for pair in (recall_pair(rng) for _ in range(rng.choice([2, 3, 4, 6, 8])))}
+    told, asked = [pair[0] for pair in pairs.values()], [pair[1] for pair in pairs.values()]
+    between = [teach(rng, skills.plain) for _ in range(rng.choice([0, 0, 1, 2, 3]))]
+    rng.shuffle(asked)
+    return [*told, *between, *asked]
+
+
 KINDS: list[tuple[Callable[[Random], list[Turn]], float]] = [
-    (drill, 5.0),
-    (tool_session, 4.0),
-    (manner_session, 2.2),
-    (note_session, 1.8),
+    (drill, 6.5),
+    (tool_session, 6.0),
+    (manner_session, 1.5),
+    (note_session, 2.5),
+    (recall_session, 1.2),
+    (schema_session, 2.0),
 ]
 
 

@@ -59,26 +59,27 @@ OPENERS = [
     "well, ",
     "hi! ",
     "hello, ",
-    "next: ",
-    "tell me, ",
-    "quick question: ",
 ]
 CLOSERS = [" please", ", please", " thanks", " now", ", thank you", " for me", ", ok?"]
 
 
-def vary(rng: Random, text: str, free_case: bool = True) -> str:
-    """Change opening, ending, case and punctuation, as people do; `free_case` false leaves the case of values alone."""
+def vary(rng: Random, text: str, free_case: bool = True, polite: bool = True) -> str:
+    """Change opening, ending, case and punctuation, as people do.
+
+    Without `free_case` the case of values is left alone; without `polite` nothing is added that a short remark would
+    drown in.
+    """
     mark = text[-1] if text[-1] in ".?!" else ""
     body = text[: len(text) - len(mark)]
-    if rng.random() < 0.22:
+    if polite and rng.random() < 0.15:
         body = rng.choice(OPENERS) + body[0].lower() + body[1:]
         if rng.random() < 0.6:
             body = body[0].upper() + body[1:]
-    if rng.random() < 0.1:
+    if polite and rng.random() < 0.1:
         body += rng.choice(CLOSERS)
-    if rng.random() < 0.3:
-        mark = rng.choice(["", "", ".", "!", "?", " ?", "..."])
-    if free_case and rng.random() < 0.2:
+    if rng.random() < 0.2:
+        mark = rng.choice(["", "", ".", "!", "?"])
+    if free_case and rng.random() < 0.15:
         body = body.lower()
     return body + mark
 
@@ -91,10 +92,11 @@ def ask(
     slots: dict[str, object] | None = None,
     thought: str = "",
     free_case: bool = True,
+    polite: bool = True,
     **more: Any,
 ) -> Turn:
     """A turn of one question and one answer."""
-    question = vary(rng, rng.choice(templates).format(**(slots or {})), free_case)
+    question = vary(rng, rng.choice(templates).format(**(slots or {})), free_case, polite)
     return Turn(skill, [user(question), assistant(answer)], question, thought, **more)
 
 
@@ -114,8 +116,7 @@ def addition(rng: Random) -> tuple[str, str, str]:
         return spoken, f"{first} + {second}", str(first + second)
     if kind < 0.75:
         first, second = number(rng), number(rng)
-        if first < second and rng.random() < 0.85:
-            first, second = second, first
+        first, second = max(first, second), min(first, second)
         spoken = rng.choice([f"{first} minus {second}", f"{first} take away {second}", f"{first} less {second}"])
         return spoken, f"{first} - {second}", str(first - second)
     first, second = rng.randint(0, 10), rng.randint(0, 10)
@@ -233,23 +234,19 @@ def capitals(rng: Random) -> Turn:
 
 
 def counting(rng: Random) -> Turn:
-    """Counting up or down, in steps now and then."""
-    size = rng.choice(
-        [rng.randint(3, 12), rng.randint(5, 30), rng.randint(10, 60)]
-        if rng.random() < 0.93
-        else [rng.choice([100, 100, 120, 150, 200, rng.randint(60, 200)])]
-    )
-    start, step = (1, 1) if rng.random() < 0.65 else (rng.randint(0, 100), 1)
-    if rng.random() < 0.12 and size < 40:
-        step = rng.choice([2, 5, 10])
-        start = step if rng.random() < 0.7 else start
-    end = start + step * (size - 1)
-    if step > 1 and start == step:
-        end = step * size
-    end = min(end, 300)
+    """Counting to an end of up to 60 or to 100, from 1 or another start, down, or in steps of 2, 5 and 10."""
+    roll, start, step = rng.random(), 1, 1
+    if roll < 0.65:
+        end = 100 if rng.random() < 0.08 else rng.choice([rng.randint(3, 12), rng.randint(5, 30), rng.randint(10, 60)])
+    elif roll < 0.9:
+        start = rng.randint(0, 50)
+        end = start + rng.choice([rng.randint(2, 10), rng.randint(2, 20)])
+    else:
+        start = step = rng.choice([2, 5, 10])
+        end = step * rng.randint(3, 10 if step == 10 else 12)
     numbers = list(range(start, end + 1, step))
-    by = f" {rng.choice(['by', 'in steps of'])} {step}" + ("s" if rng.random() < 0.3 else "") if step > 1 else ""
-    down = step == 1 and len(numbers) < 60 and rng.random() < 0.2
+    by = f" {rng.choice(['by', 'in steps of'])} {step}" if step > 1 else ""
+    down = step == 1 and len(numbers) <= 20 and rng.random() < 0.25
     if down:
         numbers.reverse()
         templates = [
@@ -294,9 +291,9 @@ def repeating(rng: Random) -> Turn:
     """Copying a text as it is."""
     text = words.phrase(rng)
     roll = rng.random()
-    if roll < 0.15:
-        times = rng.randint(2, 12)
-        short = words.word(rng) if rng.random() < 0.7 else words.characters(rng, 2, 5)
+    if roll < 0.08:
+        times = rng.randint(2, 5)
+        short = rng.choice(words.NOUNS)
         said = rng.choice([f"{times} times", f"{times} times", f"{facts.SMALL_NUMBERS[times]} times"])
         if times == 2:
             said = rng.choice(["twice", "2 times", "two times"])
@@ -318,7 +315,7 @@ def repeating(rng: Random) -> Turn:
             f"I write {short} {said}.",
             free_case=False,
         )
-    if roll < 0.3:
+    if roll < 0.25:
         text += rng.choice(".!?")
     templates = [
         "Repeat after me: {x}",
@@ -396,9 +393,9 @@ def opposites(rng: Random) -> Turn:
 
 
 def spelling(rng: Random) -> Turn:
-    """A word letter by letter, or its letters counted."""
+    """A word letter by letter."""
     roll = rng.random()
-    text = words.word(rng) if roll < 0.75 else words.name(rng) if roll < 0.95 else words.characters(rng, 2, 7)
+    text = words.word(rng) if roll < 0.8 else words.name(rng)
     templates = [
         "Spell {x}.",
         "How do you spell {x}?",
@@ -614,7 +611,6 @@ def small_talk(rng: Random) -> Turn:
             "",
             "",
             " there",
-            " you",
             " my friend",
             " friend",
             " again",
@@ -759,6 +755,7 @@ def small_talk(rng: Random) -> Turn:
         [rng.choice(templates).replace("{", "").replace("}", "")],
         answer,
         thought="The user is friendly, and so am I.",
+        polite=False,
     )
 
 
@@ -846,11 +843,17 @@ def jokes(rng: Random) -> Turn:
         "Make me laugh.",
         "A joke please!",
         "Tell a joke.",
-        "Say something funny.",
         "Another joke?",
         "I want to hear a joke.",
+        "Can you tell me a joke?",
+        "Tell me a funny joke.",
+        "Give me a joke.",
+        "Tell me another joke.",
+        "Do you know a good joke?",
+        "Let me hear a joke.",
     ]
-    return ask(rng, "jokes", templates, rng.choice(facts.JOKES), thought="I tell a joke.", check="joke")
+    joke = rng.choice(facts.JOKES)
+    return ask(rng, "jokes", templates, joke, thought="I tell a joke.", check="joke")
 
 
 def story_text(rng: Random, who: str) -> str:
@@ -998,7 +1001,6 @@ def unknown(rng: Random) -> Turn:
         "What's the weather in {c}?",
         "What is the capital of {g}?",
         "{g} {n} {o}?",
-        "What is the opposite of {g}?",
         "What is {n} {o}?",
         "Describe the {n}.",
         "What does {g} mean?",
@@ -1011,7 +1013,7 @@ def unknown(rng: Random) -> Turn:
         "v": verb,
         "c": rng.choice(words.CITIES),
         "y": rng.randint(1900, 2030),
-        "g": words.syllables(rng, 2, 4).capitalize(),
+        "g": words.syllables(rng, 2).capitalize(),
     }
     return ask(rng, "unknown", templates, facts.UNKNOWN, slots, "I do not know this.")
 
@@ -1040,17 +1042,17 @@ def word_problem(rng: Random) -> Turn:
 
 
 PLAIN: list[tuple[Callable[[Random], Turn], float]] = [
-    (arithmetic, 5.0),
+    (arithmetic, 3.5),
     (capitals, 2.0),
-    (counting, 1.2),
-    (repeating, 2.2),
+    (counting, 2.4),
+    (repeating, 2.5),
     (opposites, 1.0),
     (spelling, 2.2),
     (calendar, 1.5),
     (little_facts, 0.6),
-    (small_talk, 1.0),
-    (identity, 0.5),
-    (jokes, 0.12),
+    (small_talk, 1.5),
+    (identity, 0.8),
+    (jokes, 0.4),
     (stories, 0.35),
     (unknown, 1.5),
 ]

@@ -28,43 +28,54 @@ def scalar(rng: Random, kind: str) -> Any:
     """A value of a JSON type."""
     match kind:
         case "integer":
-            return rng.randint(0, 10 ** rng.randint(1, 4))
+            return rng.randint(0, 10 ** rng.choice([1, 2, 2, 3, 4]))
         case "number":
-            return (
-                round(rng.uniform(0, 10 ** rng.randint(1, 3)), rng.choice([1, 2]))
-                if rng.random() < 0.7
-                else rng.randint(0, 100)
-            )
+            return round(rng.uniform(0, 100), 1) if rng.random() < 0.7 else rng.randint(0, 100)
         case "boolean":
             return rng.random() < 0.5
         case _:
-            return words.value_text(rng) if rng.random() < 0.93 else words.phrase(rng).replace('"', "")
+            return words.value_text(rng)
 
 
-def property_schema(rng: Random, depth: int = 0) -> tuple[JsonObject, Any]:
-    """A schema of one property and a value that fits."""
+COMMON_KEYS = (
+    "name age city country title author year price color size email id status count date time address active score "
+    "language text answer result value type first_name last_name description category total unit message user weather "
+    "temperature reason"
+).split()
+KINDS = {
+    **dict.fromkeys("age year size id count score total".split(), "integer"),
+    **dict.fromkeys("price temperature".split(), "number"),
+    "active": "boolean",
+}
+
+
+def any_key(rng: Random) -> tuple[str, str]:
+    """A key and the JSON type of its value: a usual key with its usual type, or an invented one."""
+    if rng.random() < 0.65:
+        key = rng.choice(COMMON_KEYS)
+        return key, KINDS.get(key, "string")
+    return words.identifier(rng), rng.choice(["string", "string", "string", "integer", "integer", "number", "boolean"])
+
+
+def property_schema(rng: Random, kind: str, depth: int = 0) -> JsonObject:
+    """A schema of one property: a scalar of that type, or one of the rarer shapes."""
     roll = rng.random()
-    if roll < 0.12:
-        options = [words.word(rng) for _ in range(rng.randint(2, 4))]
-        return {"type": "string", "enum": options}, rng.choice(options)
-    if roll < 0.22:
-        kind = rng.choice(["string", "integer", "string"])
-        values = [words.word(rng) if kind == "string" else rng.randint(0, 99) for _ in range(rng.randint(1, 4))]
-        return {"type": "array", "items": {"type": kind}}, values
-    if roll < 0.3 and depth < 1:
-        return object_schema(rng, depth + 1, rng.randint(1, 3))
-    kind = rng.choice(["string", "string", "string", "integer", "integer", "number", "boolean"])
-    return {"type": kind}, scalar(rng, kind)
+    if roll < 0.1:
+        return {"type": "string", "enum": [words.word(rng) for _ in range(rng.randint(2, 3))]}
+    if roll < 0.13:
+        return {"type": "array", "items": {"type": rng.choice(["string", "integer"])}}
+    if roll < 0.2 and depth < 1:
+        return object_schema(rng, depth + 1, rng.randint(1, 2))
+    return {"type": kind}
 
 
-def object_schema(rng: Random, depth: int = 0, size: int | None = None) -> tuple[JsonObject, JsonObject]:
-    """A random object schema and a value that fits it."""
+def object_schema(rng: Random, depth: int = 0, size: int | None = None) -> JsonObject:
+    """A random object schema."""
     properties: JsonObject = {}
-    value: JsonObject = {}
-    for _ in range(size if size is not None else rng.choice([1, 2, 2, 3, 3, 4, 5])):
-        key = words.identifier(rng) if rng.random() < 0.5 else rng.choice(COMMON_KEYS)
-        properties[key], value[key] = property_schema(rng, depth)
-        if rng.random() < 0.2:
+    for _ in range(size if size is not None else rng.choice([1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 4])):
+        key, kind = any_key(rng)
+        properties[key] = property_schema(rng, kind, depth)
+        if rng.random() < 0.1:
             properties[key]["description"] = f"The {key.replace('_', ' ')}"
         properties[key] = shuffled(rng, properties[key])
     schema: JsonObject = {"type": "object", "properties": properties}
@@ -72,14 +83,21 @@ def object_schema(rng: Random, depth: int = 0, size: int | None = None) -> tuple
         schema["required"] = list(properties)
     if rng.random() < 0.25:
         schema["additionalProperties"] = False
-    return shuffled(rng, schema), value
+    return shuffled(rng, schema) if rng.random() < 0.3 else schema
 
 
-COMMON_KEYS = (
-    "name age city country title author year price color size email phone id status count date time address items tags "
-    "active score language text answer result value type first_name last_name description category total unit message "
-    "user city weather temperature reason"
-).split()
+def fitting(rng: Random, schema: JsonObject) -> Any:
+    """A value that fits a schema."""
+    if "enum" in schema:
+        return rng.choice(schema["enum"])
+    if schema["type"] == "object":
+        return {key: fitting(rng, part) for key, part in schema["properties"].items()}
+    if schema["type"] != "array":
+        return scalar(rng, schema["type"])
+    count = rng.randint(2, 3)
+    if schema["items"]["type"] == "string":
+        return [words.word(rng) for _ in range(count)]
+    return [rng.randint(0, 99) for _ in range(count)]
 
 
 def spoken(value: Any) -> str:
@@ -94,10 +112,12 @@ def spoken(value: Any) -> str:
 
 
 def listed(rng: Random, value: JsonObject) -> str:
-    """Keys and values in one of the usual ways of writing them down."""
+    """Keys and values in one of the usual ways of writing them down.
+
+    A key of two words loses its underscore now and then, but not where only a space parts it from its value.
+    """
     form, joint = rng.choice(
         [
-            ("{k} {v}", " and "),
             ("{k} = {v}", ", "),
             ("{k}: {v}", ", "),
             ("{k}={v}", ", "),
@@ -108,7 +128,7 @@ def listed(rng: Random, value: JsonObject) -> str:
         ]
     )
     return joint.join(
-        form.format(k=key if rng.random() < 0.6 else key.replace("_", " "), v=spoken(part))
+        form.format(k=key if form == "{k} {v}" or rng.random() < 0.75 else key.replace("_", " "), v=spoken(part))
         for key, part in value.items()
     )
 
@@ -119,10 +139,10 @@ def listed(rng: Random, value: JsonObject) -> str:
 def invented_call(rng: Random) -> Call:
     """A tool of an invented kind: words of its name and its description come back in the request."""
     verb, thing = (
-        rng.choice([rng.choice(words.VERBS), rng.choice(words.VERBS), words.syllables(rng, 1, 2)]),
+        rng.choice(words.VERBS) if rng.random() < 0.9 else words.syllables(rng),
         words.word(rng),
     )
-    if rng.random() < 0.25:
+    if rng.random() < 0.1:
         thing += " " + words.word(rng)
     joined = thing.replace(" ", "_")
     name = rng.choice(
@@ -130,10 +150,7 @@ def invented_call(rng: Random) -> Call:
             f"{verb}_{joined}",
             f"{verb}_{joined}",
             f"{verb}{''.join(p.capitalize() for p in thing.split())}",
-            f"{joined}_{verb}",
             joined,
-            f"{verb}-{joined.replace('_', '-')}",
-            words.characters(rng, 3, 8),
         ]
     )
     description = rng.choice(
@@ -145,24 +162,24 @@ def invented_call(rng: Random) -> Call:
         ]
     )
     if rng.random() < 0.3:
-        prop, value = property_schema(rng, 2)
-        key = words.identifier(rng)
-        properties, arguments = {key: prop}, {key: value}
+        key, kind = any_key(rng)
+        properties = {key: property_schema(rng, kind, 2)}
+        value = fitting(rng, properties[key])
+        arguments = {key: value}
         request = rng.choice(
             [
-                "{V} the {t} {x}.",
                 "{V} a {t} for {x}.",
-                "Please {v} the {t} {x}",
                 "{V} the {t} with {x}.",
-                "I want to {v} the {t} {x}.",
-                "Can you {v} the {t} {x}?",
+                "Please {v} the {t} for {x}",
+                "I want to {v} the {t} for {x}.",
+                "Can you {v} the {t} for {x}?",
                 "{V} {t}: {x}",
             ]
         )
         request = request.format(V=verb.capitalize(), v=verb, t=thing, x=spoken(value))
     else:
-        schema, arguments = object_schema(rng, 1, rng.choice([0, 1, 1, 2, 2, 3, 4]))
-        properties = schema["properties"]
+        schema = object_schema(rng, 1, rng.choice([0, 1, 1, 2, 2, 3]))
+        properties, arguments = schema["properties"], fitting(rng, schema)
         request = rng.choice(
             [
                 "{V} the {t} with {x}.",
@@ -195,10 +212,10 @@ def finished(rng: Random, tools: list[JsonObject]) -> list[JsonObject]:
     result = []
     for tool in tools:
         body = dict(tool["function"])
-        body["parameters"] = shuffled(rng, body["parameters"]) if rng.random() < 0.5 else body["parameters"]
-        if rng.random() < 0.08:
+        body["parameters"] = shuffled(rng, body["parameters"]) if rng.random() < 0.2 else body["parameters"]
+        if rng.random() < 0.04:
             body.pop("description")
-        if rng.random() < 0.3:
+        if rng.random() < 0.1:
             body = shuffled(rng, body)
         result.append({"type": "function", "function": body})
     rng.shuffle(result)
@@ -208,7 +225,7 @@ def finished(rng: Random, tools: list[JsonObject]) -> list[JsonObject]:
 def tool_set(rng: Random, first: Call, size: int | None = None) -> list[JsonObject]:
     """The fitting tool among others of different names."""
     tools = {first.tool["function"]["name"]: first.tool}
-    for _ in range(size if size is not None else rng.choice([0, 0, 0, 1, 1, 2, 3])):
+    for _ in range(size if size is not None else rng.choice([0, 0, 0, 1, 1, 1, 2])):
         other = call(rng).tool
         if not similar(other, first.tool):
             tools.setdefault(other["function"]["name"], other)
@@ -286,7 +303,6 @@ def result_and_answer(rng: Random) -> tuple[str, str]:
     if roll < 0.35:
         text = rng.choice(
             [
-                words.phrase(rng),
                 words.value_text(rng),
                 str(scalar(rng, "number")),
                 words.sentence(rng),
@@ -295,18 +311,9 @@ def result_and_answer(rng: Random) -> tuple[str, str]:
         )
         return text, f"The result is: {text}"
     value: JsonObject = {}
-    for _ in range(rng.choice([1, 1, 2, 2, 3, 4])):
-        key = rng.choice(
-            [
-                *COMMON_KEYS,
-                "temperature",
-                "condition",
-                words.identifier(rng),
-                words.identifier(rng),
-                words.identifier(rng),
-            ]
-        )
-        value[key] = scalar(rng, rng.choice(["string", "string", "integer", "number", "boolean"]))
+    for _ in range(rng.choice([1, 1, 2, 2, 3])):
+        key, kind = any_key(rng) if rng.random() < 0.8 else (rng.choice(["temperature", "condition"]), "number")
+        value[key] = scalar(rng, kind)
         if key == "temperature":
             value[key] = rng.choice(
                 [
@@ -319,10 +326,9 @@ def result_and_answer(rng: Random) -> tuple[str, str]:
         if key in ("condition", "weather"):
             value[key] = rng.choice(["sunny", "rain", "cloudy", "clear", "snow", "foggy", "windy"])
     parts = [f"the {key.replace('_', ' ')} is {spoken(part)}" for key, part in value.items()]
-    text = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
-    return rng.choice([dump(value), dump(value), json.dumps(value, ensure_ascii=False, separators=(",", ":"))]), text[
-        0
-    ].upper() + text[1:] + "."
+    text = " and ".join(parts)
+    written = dump(value) if rng.random() < 0.95 else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return written, f"{text[0].upper()}{text[1:]}."
 
 
 def with_result(rng: Random, turn: Turn) -> Turn:
@@ -373,11 +379,11 @@ def tool_abstain(rng: Random) -> Turn:
 
 
 def flat_object(rng: Random) -> JsonObject:
-    """One to five keys with scalar values."""
+    """One to four keys with scalar values."""
     value: JsonObject = {}
-    for _ in range(rng.choice([1, 2, 2, 3, 3, 4, 5])):
-        key = rng.choice(COMMON_KEYS) if rng.random() < 0.55 else words.identifier(rng)
-        value[key] = scalar(rng, rng.choice(["string", "string", "string", "integer", "number", "boolean"]))
+    for _ in range(rng.choice([1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 4])):
+        key, kind = any_key(rng)
+        value[key] = scalar(rng, kind)
     return value
 
 
@@ -404,7 +410,7 @@ def json_words(rng: Random) -> Turn:
         "{x}\nWrite this as JSON.",
         "As JSON, please: {x}",
     ]
-    if all(isinstance(part, str) and "," not in part for part in value.values()) and rng.random() < 0.5:
+    if len(value) < 3 and all(isinstance(part, str) for part in value.values()) and rng.random() < 0.5:
         templates = [
             "Reply in JSON with keys {k} and values {v}.",
             "JSON with the keys {k} and the values {v}",
@@ -415,29 +421,32 @@ def json_words(rng: Random) -> Turn:
     return Turn("json_words", [user(question), assistant(dump(value))], question, "I write JSON.", check="json")
 
 
+def schema_system(rng: Random, schema: JsonObject) -> str:
+    """A system prompt that asks for a schema."""
+    forms = [
+        "Answer with JSON that matches this schema: {s}",
+        "Reply only with JSON for this schema:\n{s}",
+        "You must answer in JSON. Schema: {s}",
+        "You are a helpful assistant. Respond with JSON that follows the schema {s}",
+    ]
+    return rng.choice(forms).format(s=dump(schema))
+
+
+def schema_data(rng: Random, schema: JsonObject, system: str) -> Turn:
+    """Facts, and their JSON by the schema of the system prompt."""
+    value = fitting(rng, schema)
+    question = rng.choice(["{x}", "Here it is: {x}", "Extract: {x}", "Data: {x}"]).format(x=listed(rng, value))
+    messages, key = [user(question), assistant(dump(value))], f"{system}\n{question}"
+    return Turn("json_schema", messages, key, "I follow the schema.", check="json", system=system)
+
+
 def json_schema(rng: Random) -> Turn:
     """JSON that a schema in the prompt describes, from facts in the prompt."""
-    schema, value = object_schema(rng)
-    text = dump(schema)
-    pairs = listed(rng, value)
+    schema = object_schema(rng, 1)
     if rng.random() < 0.4:
-        system = rng.choice(
-            [
-                "Answer with JSON that matches this schema: {s}",
-                "Reply only with JSON for this schema:\n{s}",
-                "You must answer in JSON. Schema: {s}",
-                "You are a helpful assistant. Respond with JSON that follows the schema {s}",
-            ]
-        ).format(s=text)
-        question = rng.choice(["{x}", "Here it is: {x}", "Extract: {x}", "Data: {x}"]).format(x=pairs)
-        return Turn(
-            "json_schema",
-            [user(question), assistant(dump(value))],
-            f"{system}\n{question}",
-            "I follow the schema.",
-            check="json",
-            system=system,
-        )
+        return schema_data(rng, schema, schema_system(rng, schema))
+    value, text = fitting(rng, schema), dump(schema)
+    pairs = listed(rng, value)
     question = rng.choice(
         [
             "Answer with JSON that matches this schema: {s}\n{x}",
@@ -483,7 +492,7 @@ def default_for(schema: JsonObject, key: str) -> Any:
 def json_free(rng: Random) -> Turn:
     """JSON without given facts: short default values."""
     if rng.random() < 0.5:
-        schema, _ = object_schema(rng)
+        schema = object_schema(rng, 1, rng.choice([1, 1, 2, 2, 2, 3]))
         value = {key: default_for(part, key) for key, part in schema["properties"].items()}
         question = rng.choice(
             [
@@ -497,19 +506,8 @@ def json_free(rng: Random) -> Turn:
             ]
         ).format(s=dump(schema))
     else:
-        keys = list(
-            dict.fromkeys(
-                rng.choice(COMMON_KEYS) if rng.random() < 0.6 else words.identifier(rng)
-                for _ in range(rng.randint(1, 4))
-            )
-        )
-        value = {
-            key: default_for(
-                {"type": "integer" if key in ("age", "year", "id", "count", "score", "price", "total") else "string"},
-                key,
-            )
-            for key in keys
-        }
+        keys = list(dict.fromkeys(any_key(rng)[0] for _ in range(rng.choice([1, 2, 2, 3]))))
+        value = {key: default_for({"type": KINDS.get(key, "string")}, key) for key in keys}
         named = ", ".join(keys[:-1]) + " and " + keys[-1] if len(keys) > 1 else keys[0]
         question = rng.choice(
             [
@@ -528,7 +526,7 @@ def json_free(rng: Random) -> Turn:
 
 def forced_json(rng: Random) -> Turn:
     """JSON that a client forces although the prompt has no schema: values short; its start is not taught."""
-    _, value = object_schema(rng)
+    value = fitting(rng, object_schema(rng))
     if rng.random() < 0.5:
         value = {key: words.word(rng) if isinstance(part, str) else part for key, part in value.items()}
     request = rng.choice(

@@ -40,6 +40,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--adam-lr", type=float, default=0.002)
     parser.add_argument("--other-weight", type=float, default=0.0, help="loss weight of tokens that are not answers")
     parser.add_argument("--long-share", type=float, default=0.03)
+    parser.add_argument("--far-share", type=float, default=0.35, help="share of dialogues with stretched positions")
     parser.add_argument("--longest", type=int, default=1024, help="longest dialogue, in tokens")
     parser.add_argument("--average", type=float, default=0.99, help="decay of the running average of the weights")
     parser.add_argument("--checkpoint-seconds", type=float, default=180)
@@ -59,7 +60,7 @@ def batch_loss(model: Decoder, batch: Batch) -> tuple[Tensor, Tensor]:
     wanted = batch.weights.flatten().nonzero().squeeze(1)
     weights = batch.weights.flatten()[wanted]
     with torch.autocast("cpu", torch.bfloat16):
-        logits = model.logits(model(batch.inputs).flatten(0, 1)[wanted])
+        logits = model.logits(model(batch.inputs, positions=batch.positions).flatten(0, 1)[wanted])
     losses = functional.cross_entropy(logits.float(), batch.targets.flatten()[wanted], reduction="none")
     taught = losses.detach()[weights > LEAST_ANSWER_WEIGHT / 2]
     return (losses * weights).sum() / weights.sum(), taught.mean()
@@ -165,6 +166,7 @@ def loop(
         options.other_weight,
         options.long_share,
         options.longest,
+        options.far_share,
     )
     started = saved = time.monotonic()
     seconds_before, running, seen = progress["seconds"], 0.0, 0
