@@ -125,16 +125,18 @@ def main() -> None:
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers end with it
     began = time.monotonic()
-    contests = [
-        contest(subject, servers_of(subject, options), options)
-        for subject in SUBJECTS
-        if subject.name in options.models
-    ]
-    results = Results(contests, options.threads, options.rounds, time.monotonic() - began)
+    contests: list[Contest] = []
+    for subject in (one for one in SUBJECTS if one.name in options.models):
+        contests.append(contest(subject, servers_of(subject, options), options))
+        _keep(Results(contests, options.threads, options.rounds, time.monotonic() - began), options)
+
+
+def _keep(results: Results, options: argparse.Namespace) -> None:
+    """Write what there is, so that what comes later can't lose it."""
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(report.as_json(results))
     text = report.markdown(results)
-    print(text)
+    print(text, flush=True)
     if options.write is not None:
         report.put_into(options.write, text)
 
