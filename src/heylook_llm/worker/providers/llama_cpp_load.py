@@ -178,9 +178,10 @@ class Opening:
     def _free_bytes(self, model: Any) -> int:
         """Memory for the pool: of what the server grants the model in all, what its weights leave; on GPUs, theirs."""
         native = self.native
-        granted = self._load.limits.get("memory_bytes")
+        limits = self._load.limits
         free = int(psutil.virtual_memory().available)
-        if granted is not None:
+        if "memory_bytes" in limits:
+            granted = limits["memory_bytes"] + (limits.get("gpu_bytes", 0) if self._log.layers_gpu else 0)
             free = max(0, granted - int(native.llama_model_size(model)))
         if not self.options.get("offload_kqv", True) or not self._log.layers_gpu:
             return free

@@ -79,7 +79,8 @@ class Mlx:
         self._on_processor = mx.default_device() == mx.cpu
         if self._on_processor:
             mx.disable_compile()  # its fused kernels there are compiled by g++, which may be missing, at the first use
-        self._memory_bytes = load.limits.get("memory_bytes") or None
+        main_bytes = load.limits.get("memory_bytes")
+        self._memory_bytes = (main_bytes if self._on_processor else load.limits.get("gpu_bytes", main_bytes)) or None
         if self._memory_bytes:
             mx.set_memory_limit(self._memory_bytes)
         mx.set_cache_limit(PROCESSOR_CACHE_BYTES if self._on_processor else DEVICE_CACHE_BYTES)
