@@ -21,7 +21,7 @@ from tests.contract.subjects import (
 pytestmark = pytest.mark.integration
 
 ANSWER = ANSWERS[COUNT]
-SYSTEM = "You are a helpful assistant. " * 12
+SYSTEM = "You are a helpful assistant. " * 9
 ENDLESS: dict[str, Any] = {"ignore_eos": True, "max_tokens": 100_000, "n": PARALLEL}
 """Takes every place of a subject until its context is full."""
 

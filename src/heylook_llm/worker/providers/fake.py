@@ -34,12 +34,12 @@ from heylook_llm.worker.providers.base import Drafter, Drawn, EmbeddingBounds, F
 from heylook_llm.worker.providers.choosing import Chooser, from_whole, logprobs
 from heylook_llm.worker.providers.fake_script import END_OF_TEXT, IM_END, N_VOCAB, THINK_END, Script, script_of
 
-LIKELY: Final = 20.0
+LIKELY: Final = 32.0
 """The logit of the answer's next token. The others' are about 0: at temperature 1 one in a million is drawn."""
 WILD: Final = 2.0
 """... where the prompt asks for [[wild]]."""
-AGAIN: Final = 2.0
-"""How far below the end the answer's beginning lies, so that it comes again where the end is forbidden."""
+AGAIN: Final = 0.5
+"""Of the end's logit, the answer's beginning: it comes again where the end is forbidden, hardly elsewhere."""
 MAX_TEXTS: Final = 64
 """Texts of one pass."""
 _ROWS: Final = 64
@@ -332,7 +332,7 @@ class Fake:
         row: Floats = (self._soonest if guided else self._noise[position % _ROWS]).copy()
         top = WILD if script.wild else LIKELY
         if script.answer and not guided:
-            row[script.answer[position % len(script.answer)]] = top - AGAIN
+            row[script.answer[position % len(script.answer)]] = top * AGAIN
         row[script.next(position)] = top
         return row
 
