@@ -157,6 +157,7 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "kv_group_size": "Values that share a scale in `quantized`: 32, 64 or 128, and a divisor of the head's width.",
         "quantized_kv_start": "Tokens from which `quantized` begins.",
         "chat_template": "A Jinja chat template instead of the model's own.",
+        "pooling": "As for llama_cpp; unset: what the folder's 1_Pooling/config.json says.",
     },
     config.FakeConfig: {
         "model_path": "Not read.",

@@ -192,6 +192,8 @@ class MlxConfig(SamplingDefaults, Speculating):
     kv_group_size: int = pydantic.Field(64, ge=1)
     quantized_kv_start: int = pydantic.Field(2048, ge=0)
     chat_template: str | None = None
+    pooling: Literal["mean", "cls", "last"] | None = None
+    """It embeds, and answers nothing. None: what 1_Pooling/config.json says."""
 
 
 class FakeConfig(SamplingDefaults, Speculating):

@@ -86,6 +86,12 @@ FEATURES: Final = (
         "A prompt's known beginning isn't computed again",
         notes={"mlx": "saves the computation, not the memory: each request has its own copy"},
     ),
+    Feature(
+        "embeddings",
+        "Vectors of texts, many in one request",
+        notes={"mlx": "of text models; `pooling: last` in models.yaml makes one of Qwen3-Embedding"},
+    ),
+    Feature("tokens", "`/tokenize`, `/detokenize`, `/apply-template`"),
     Feature("cancel", "A client that leaves frees its place, at any stage"),
 )
 

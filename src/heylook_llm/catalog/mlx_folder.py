@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+from heylook_llm import core
 from heylook_llm.catalog import safetensors_header
 from heylook_llm.errors import LoadFailed
 
@@ -12,6 +13,11 @@ MAX_JSON_BYTES: Final = 64 << 20
 MAX_TEMPLATE_BYTES: Final = 4 << 20
 CODE_KEYS: Final = ("auto_map", "model_file", "custom_pipelines")
 """What transformers and mlx_lm would import from the folder."""
+_POOLINGS: Final[dict[str, core.Pooling]] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "last",
+}
 _MODEL_TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -127,6 +133,11 @@ class Folder:
                 open_values.extend(value.values())
             elif isinstance(value, list):
                 open_values.extend(value)
+
+    def pooling(self) -> core.Pooling:
+        """How sentence-transformers pools it, where it is a model that embeds; empty: it generates."""
+        found = self._json("1_Pooling/config.json")
+        return next((pooling for key, pooling in _POOLINGS.items() if found.get(key) is True), "")
 
     def _json(self, name: str) -> dict[str, Any]:
         """A JSON object of the folder; empty if there is no such file."""

@@ -37,6 +37,7 @@ from heylook_llm.worker.providers import defaults, mlx_loading, mlx_states
 from heylook_llm.worker.providers.base import Drafter, Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, shown
 from heylook_llm.worker.providers.choosing import Chooser, logprobs
 from heylook_llm.worker.providers.mlx_draft import DraftModel
+from heylook_llm.worker.providers.mlx_embedding import Embeddings
 from heylook_llm.worker.providers.mlx_memory import Memory, picked
 from heylook_llm.worker.providers.mlx_sampling import choose
 from heylook_llm.worker.providers.mlx_vocabulary import Vocabulary
@@ -69,7 +70,6 @@ class Mlx:
     """See the module's docstring."""
 
     engine_defaults = defaults.ENGINE_DEFAULTS
-    embedding: EmbeddingBounds | None = None
     drafts_alone = True
 
     def __init__(self, load: core.Load, progress: Callable[[float], None]) -> None:
@@ -113,7 +113,12 @@ class Mlx:
         self._ahead_tokens: dict[int, int] = {}
         self._ahead_logits: Any = None
         self.defaults = defaults.of_model(options, mlx_loading.file_defaults(folder.generation_config))
+        self._pooling: core.Pooling = options.get("pooling") or folder.pooling()
         self.info = self._describe(options, folder, kv_bytes=int(kv_tokens * cell))
+        self._embeddings = Embeddings(self._model, self.info.n_embedding, together=not self._on_processor)
+        self.embedding: EmbeddingBounds | None = self._embeddings.bounds
+        if self._pooling and self.embedding is None:
+            raise folder.failed("vectors can't be had of its architecture here.")
         self.drafter: Drafter | None = self._drafter(load, folder)
 
     # ---- loading -----------------------------------------------------------------------------------------------------
@@ -157,9 +162,6 @@ class Mlx:
             ).drafts
 
     def _describe(self, options: dict[str, Any], folder: Folder, *, kv_bytes: int) -> core.ModelInfo:
-        capabilities = ["completion"]
-        if self._vocabulary.infill("", "") is not None:
-            capabilities.append("insert")
         layers = len(self._model.layers) if hasattr(self._model, "layers") else folder.number("num_hidden_layers")
         return core.ModelInfo(
             "mlx",
@@ -177,10 +179,16 @@ class Mlx:
             weights_bytes=safetensors_header.weights_bytes(folder.tensors),
             kv_bytes=kv_bytes,
             gpu_bytes=0 if self._on_processor else int(mx.get_active_memory()),
-            chat_template=str(options.get("chat_template") or folder.chat_template()),
-            capabilities=tuple(capabilities),
+            chat_template="" if self._pooling else str(options.get("chat_template") or folder.chat_template()),
+            capabilities=self._capabilities(),
             metadata=folder.metadata(),
+            pooling=self._pooling,
         )
+
+    def _capabilities(self) -> tuple[str, ...]:
+        if self._pooling:
+            return ("embedding",)
+        return ("completion", "insert") if self._vocabulary.infill("", "") is not None else ("completion",)
 
     # ---- vocabulary --------------------------------------------------------------------------------------------------
 
@@ -259,12 +267,15 @@ class Mlx:
         return False
 
     def embed(self, texts: Seq[Seq[int]], start: int = 0, longest: int = 0) -> list[Floats]:
-        """Not offered yet."""
-        raise UnsupportedFeature("This version computes no embeddings.")
+        """The rows of each text's tokens, with caches of their own."""
+        try:
+            return self._embeddings.embed(texts, start)
+        except (RuntimeError, ValueError, MemoryError) as error:
+            raise EngineError(f"MLX could not compute texts: {error}") from error
 
     def pair(self, query: str, document: str) -> list[int]:
-        """Not offered yet."""
-        raise UnsupportedFeature("This version ranks no documents.")
+        """Not offered: mlx_lm has no architecture that ranks."""
+        raise UnsupportedFeature("MLX ranks no documents.")
 
     def save(self, slot: int) -> bytes:
         """The slot's caches in the library's own format."""
