@@ -432,8 +432,9 @@ async def test_capabilities_come_from_the_tables() -> None:
     chat = told["fields"]["openai"]["POST /v1/chat/completions"]
     assert chat["temperature"]["treatment"] == "honoured"
     assert chat["user"]["treatment"] == "ignored"
-    assert chat["grammar"]["treatment"] == "refused"
-    assert chat["grammar"]["note"]
+    assert chat["grammar"]["treatment"] == "honoured"
+    assert chat["modalities"]["treatment"] == "refused"
+    assert chat["modalities"]["note"]
     assert told["fields"]["ollama"]["options"]["num_gpu"]["treatment"] == "ignored"
     assert told["limits"]["max_n"] == 3
     assert told["models"][0]["n_ctx"] == 4096

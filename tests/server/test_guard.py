@@ -64,7 +64,12 @@ ROUTES = routes(app_of())
 
 
 def test_every_route_of_the_table_declares_its_access() -> None:
-    declared = {(method, endpoint.path) for endpoint in endpoints("both") for method in endpoint.methods.split()}
+    declared = {
+        (method, path)
+        for endpoint in endpoints("both")
+        for method in endpoint.methods.split()
+        for path in (endpoint.path, *endpoint.aliases)
+    }
     served = {(method, route.path) for route in every_route(app_of()) for method in route.methods or ()}
     undeclared = served - declared
     assert undeclared == {("GET", "/openapi.json"), ("GET", "/extra")}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from heylook_llm import core
-from heylook_llm.errors import EngineError, LoadFailed, UnsupportedFeature
+from heylook_llm.errors import EngineError, LoadFailed
 from heylook_llm.worker.providers.base import Feed, OutOfCells
 from heylook_llm.worker.retention import Fixed
 from heylook_llm.worker.scheduler import Scheduler
@@ -114,9 +114,16 @@ def test_together_as_alone_with_every_kind_of_cache(case: tuple[Path, dict[str, 
     folder, options = case
     prompts = [prompt_of(length, at) for at, length in enumerate((5, 60, 31, 1, 17))]
     provider = opened(folder, **options)
-    alone = [generated(provider, [prompt])[0] for prompt in prompts]
+    # What a rotating cache drops hangs on where a prompt's chunks end (mlx_lm keeps its first tokens and drops behind
+    # them), and chunks hang on the batch: only whole prompts are the same together as alone.
+    chunk = 256 if options.get("cache_type") == "rotating" else 32
+
+    def said(some: list[list[int]]) -> list[list[int]]:
+        return generated(provider, some, scheduler=scheduled(provider, prefill_tokens=chunk))
+
+    alone = [said([prompt])[0] for prompt in prompts]
     assert len(set(map(tuple, alone))) == len(prompts)
-    assert generated(provider, prompts) == alone
+    assert said(prompts) == alone
 
 
 def test_prompts_in_one_pass_as_one_by_one(case: tuple[Path, dict[str, Any]]) -> None:
@@ -284,7 +291,7 @@ def test_a_prefix_is_counted_as_cached(client: Client) -> None:
 def test_choices_share_their_prompt_and_differ_by_seed(client: Client) -> None:
     client.call(core.FlushCache())
     before = client.ping().prompt_tokens
-    wild: dict[str, Any] = {"temperature": 3.0, "top_p": 1.0, "min_p": 0.0}
+    wild: dict[str, Any] = {"temperature": 5.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
     results = [client.run(chat("Tell me."), n=3, seed=7, max_tokens=16, **wild) for _ in range(2)]
     assert [c.tokens for c in results[0].choices] == [c.tokens for c in results[1].choices]
     assert len({c.tokens for c in results[0].choices}) == 3
@@ -429,12 +436,6 @@ def test_greedy_as_llama_cpp(client: Client) -> None:
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
-
-
-def test_mirostat_is_refused_by_name(client: Client) -> None:
-    with pytest.raises(UnsupportedFeature, match='"test-model" does not support mirostat') as refused:
-        client.run(chat("x"), mirostat=2, temperature=1.0)
-    assert refused.value.param == "mirostat"
 
 
 def refusal(folder: Path, **options: Any) -> LoadFailed:
