@@ -31,6 +31,9 @@ PARALLEL = 4
 CONTEXT = 512
 SMALL_POOL = 256
 """Cells of a subject's small sibling, which has a context of as many: less than PARALLEL long answers need."""
+LONG_PARALLEL = 2
+LONG_CONTEXT = 4096
+"""Of a subject's long sibling, whose endless answers last for seconds; the fake one's are slowed down for that."""
 
 Answer = TypeVar("Answer")
 
@@ -51,14 +54,22 @@ def installed(provider: str) -> bool:
 
 
 def models(gguf: Path) -> str:
-    """models.yaml of every provider: a subject, and a sibling with a small pool. `gguf`: the bundled model's file."""
+    """models.yaml of every provider: a subject and its siblings. `gguf`: the bundled model's file."""
     paths = {"llama_cpp": gguf, "mlx": TINY / "heylook-tiny-mlx", "fake": ""}
     more = {"llama_cpp": ", n_threads: 1, type_k: f32, type_v: f32, flash_attn: false", "mlx": "", "fake": ""}
-    lines = ["max_loaded_models: 6", "prewarm: false", "limits: {stall_seconds: 300}", "models:"]
+    siblings = (
+        ("", CONTEXT, PARALLEL, PARALLEL * CONTEXT),
+        ("-small", SMALL_POOL, PARALLEL, SMALL_POOL),
+        ("-long", LONG_CONTEXT, LONG_PARALLEL, LONG_PARALLEL * LONG_CONTEXT),
+    )
+    lines = ["max_loaded_models: 9", "prewarm: false", "limits: {stall_seconds: 300}", "models:"]
     for provider in filter(installed, support.PROVIDERS):
-        for name, n_ctx, pool in ((provider, CONTEXT, PARALLEL * CONTEXT), (f"{provider}-small", 256, SMALL_POOL)):
-            config = f"n_ctx: {n_ctx}, n_parallel: {PARALLEL}, kv_tokens: {pool}, model_path: '{paths[provider]}'"
-            lines.append(f"  - {{id: {name}, provider: {provider}, config: {{{config}{more[provider]}}}}}")
+        for suffix, n_ctx, parallel, pool in siblings:
+            config = f"n_ctx: {n_ctx}, n_parallel: {parallel}, kv_tokens: {pool}, model_path: '{paths[provider]}'"
+            config += more[provider] + (
+                ", decode_tokens_per_second: 50" if (provider, suffix) == ("fake", "-long") else ""
+            )
+            lines.append(f"  - {{id: {provider}{suffix}, provider: {provider}, config: {{{config}}}}}")
     return "\n".join(lines)
 
 
@@ -75,6 +86,11 @@ class Subject:
     def small(self) -> "Subject":
         """The same provider with a small pool of context memory."""
         return Subject(self.provider, self.server, f"{self.provider}-small")
+
+    @property
+    def long(self) -> "Subject":
+        """The same provider with a long context, and places for LONG_PARALLEL."""
+        return Subject(self.provider, self.server, f"{self.provider}-long")
 
     def said(self, text: str) -> str:
         """A text that the model answers with what ANSWERS has for it."""

@@ -1,7 +1,9 @@
 """Many at once: together as alone, a small memory, known beginnings, and clients that leave."""
 
-import threading
+import http.client
+import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from tests.contract.subjects import (
     ANSWERS,
     CAPITAL,
     COUNT,
+    LONG_PARALLEL,
     PARALLEL,
     WAIT_SECONDS,
     Refused,
@@ -22,8 +25,10 @@ pytestmark = pytest.mark.integration
 
 ANSWER = ANSWERS[COUNT]
 SYSTEM = "You are a helpful assistant. " * 9
-ENDLESS: dict[str, Any] = {"ignore_eos": True, "max_tokens": 100_000, "n": PARALLEL}
-"""Takes every place of a subject until its context is full."""
+ENDLESS: dict[str, Any] = {"ignore_eos": True, "max_tokens": 100_000}
+"""Until the context is full."""
+FILLING: dict[str, Any] = {**ENDLESS, "n": LONG_PARALLEL}
+"""... and takes every place of a long sibling."""
 
 
 def asked(subject: Subject, question: str, *, system: str = "") -> list[dict[str, str]]:
@@ -38,12 +43,17 @@ def cached(reply: dict[str, Any]) -> int:
     return found
 
 
-def until_idle(subject: Subject) -> None:
-    """Wait until nothing is being answered."""
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until it holds."""
     deadline = time.monotonic() + WAIT_SECONDS
-    while subject.in_flight():
-        assert time.monotonic() < deadline, "somebody who left still has a place"
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to hold"
         time.sleep(0.02)
+
+
+def until_idle(subject: Subject) -> None:
+    """Wait until nothing is being answered: nobody who left has a place."""
+    until(lambda: not subject.in_flight())
 
 
 @pytest.mark.asks("batching")
@@ -55,12 +65,13 @@ def test_together_as_alone(subject: Subject) -> None:
 
 @pytest.mark.asks("batching")
 def test_a_request_joins_and_leaves_one_that_goes_on(subject: Subject) -> None:
-    with open_stream(subject, ignore_eos=True, max_tokens=400) as stream:
-        reply = subject.chat(CAPITAL, include_performance=True)
+    long = subject.long
+    with open_stream(long, **ENDLESS) as stream:
+        reply = long.chat(CAPITAL, include_performance=True)
         assert reply["choices"][0]["message"]["content"] == ANSWERS[CAPITAL]
         assert "2" in reply["choices"][0].get("performance", reply.get("performance"))["batch_sizes_seen"]
         next(stream)
-    until_idle(subject)
+    until_idle(long)
 
 
 @pytest.mark.asks("preemption")
@@ -128,43 +139,37 @@ def test_a_conversation_goes_on_from_what_was_computed(subject: Subject) -> None
 
 @pytest.mark.asks("cancel")
 def test_a_client_that_leaves_a_stream_frees_its_places(subject: Subject) -> None:
-    with open_stream(subject, **ENDLESS):
-        assert subject.in_flight()
-    until_idle(subject)
-    assert subject.text(CAPITAL) == ANSWERS[CAPITAL]
+    long = subject.long
+    with open_stream(long, **FILLING):
+        assert long.in_flight()
+    until_idle(long)
+    assert long.text(CAPITAL) == ANSWERS[CAPITAL]
 
 
 @pytest.mark.asks("cancel")
-def test_a_client_that_leaves_the_queue_is_never_answered(subject: Subject) -> None:
-    with open_stream(subject, **ENDLESS):
-        waiting = threading.Thread(target=_leave_soon, args=(subject,))
-        waiting.start()
-        waiting.join(WAIT_SECONDS)
-        deadline = time.monotonic() + WAIT_SECONDS
-        while len(subject.in_flight()) > 1:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-    until_idle(subject)
-
-
-def _leave_soon(subject: Subject) -> None:
-    """Ask, wait for no answer and go."""
-    with pytest.raises(Exception, match="timed out"):
-        Subject(subject.provider, subject.server).http.post(
-            "/v1/chat/completions",
-            json={"model": subject.model, "messages": asked(subject, CAPITAL), "max_tokens": 5},
-            timeout=0.5,
-        )
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_the_queue_is_forgotten(subject: Subject, stream: bool) -> None:
+    long = subject.long
+    with open_stream(long, **FILLING) as running:
+        connection = http.client.HTTPConnection("127.0.0.1", subject.server.port, timeout=WAIT_SECONDS)
+        body = {"model": long.model, "messages": asked(subject, CAPITAL), "stream": stream}
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+        until(lambda: len(long.in_flight()) == 2)
+        connection.close()
+        until(lambda: len(long.in_flight()) == 1)
+        next(running)
+    until_idle(long)
 
 
 @pytest.mark.asks("cancel")
 def test_an_operator_cancels_a_request(subject: Subject) -> None:
-    with open_stream(subject, **ENDLESS) as stream:
-        [running] = subject.in_flight()
-        subject.http.delete(f"/v1/requests/{running['id']}").raise_for_status()
+    long = subject.long
+    with open_stream(long, **FILLING) as stream:
+        [running] = long.in_flight()
+        long.http.delete(f"/v1/requests/{running['id']}").raise_for_status()
         with pytest.raises(Refused, match="cancelled"):
             list(stream)
-    until_idle(subject)
+    until_idle(long)
 
 
 @pytest.mark.asks("cancel")
@@ -173,7 +178,7 @@ def test_those_who_stay_do_not_notice_those_who_leave(subject: Subject) -> None:
         return subject.text(COUNT)
 
     def leave() -> str:
-        with open_stream(subject, CAPITAL, ignore_eos=True, max_tokens=400):
+        with open_stream(subject, CAPITAL, **ENDLESS):
             return ANSWER
 
     assert at_once(stay, leave, stay, leave, leave, stay, leave) == [ANSWER] * 7

@@ -129,7 +129,7 @@ class Mlx:
 
     def _context_sizes(self, options: dict[str, Any], folder: Folder, cell: float) -> tuple[int, int]:
         """(tokens of one sequence, cells of all together): as configured, else as trained and up to what fits."""
-        trained = folder.number("max_position_embeddings", "max_seq_len", "n_positions", "seq_length") or 4096
+        trained = folder.context_length or 4096
         n_ctx = int(options.get("n_ctx") or trained)
         if options.get("max_kv_size") and options.get("cache_type", "standard") != "rotating":
             n_ctx = min(n_ctx, int(options["max_kv_size"]))
@@ -167,7 +167,7 @@ class Mlx:
             "mlx",
             folder.architecture,
             self._n_ctx,
-            n_ctx_trained=folder.number("max_position_embeddings", "max_seq_len", "n_positions", "seq_length"),
+            n_ctx_trained=folder.context_length,
             kv_tokens=self._kv_tokens,
             n_parallel=self._n_parallel,
             n_vocab=folder.number("vocab_size") or self._vocabulary.size,
