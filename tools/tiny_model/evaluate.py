@@ -17,10 +17,10 @@ import export
 import facts
 import memory
 import skills
+import strange
 import structured
 import tokenizer as bpe
 import torch
-import words
 from engines import Engine
 from held_out import held_out
 from skills import Message, Turn
@@ -190,71 +190,10 @@ def score(name: str, engine: Engine, tokenizer: Tokenizer, asked: list[Case], li
 # -- endings --------------------------------------------------------------------------------------------------------
 
 
-def strange_word(rng: Random) -> str:
-    """A word of a make that the training text does not have."""
-    return "".join(rng.choice("bcdfgjkmpqvwxz") + rng.choice("aeiouy") for _ in range(rng.randint(1, 4))) + rng.choice(
-        ["", "7", "x", "_id", "List"]
-    )
-
-
-def strange_schema(rng: Random, depth: int = 0) -> dict[str, object]:
-    """A random schema with strange names, up to three levels deep."""
-    roll = rng.random()
-    if depth < 3 and (depth == 0 or roll < 0.2):
-        properties = {strange_word(rng): strange_schema(rng, depth + 1) for _ in range(rng.randint(1, 6))}
-        return {
-            "type": "object",
-            "properties": properties,
-            "required": rng.sample(list(properties), rng.randint(0, len(properties))),
-        }
-    if roll < 0.35:
-        return {"type": "array", "items": {"type": rng.choice(["string", "integer", "number", "boolean"])}}
-    if roll < 0.45:
-        return {"enum": [strange_word(rng) for _ in range(rng.randint(1, 5))]}
-    return {"type": rng.choice(["string", "integer", "number", "boolean"])}
-
-
 def strange_prompt(rng: Random, with_tools: bool) -> str:
     """A prompt with an unseen schema or an unseen set of tools, and any request at all."""
-    request = rng.choice(
-        [
-            words.sentence(rng),
-            skills.plain(rng).key,
-            f"{strange_word(rng)} {strange_word(rng)} {rng.randint(0, 999)}",
-            "Please help me with this.",
-        ]
-    )
-    if not with_tools:
-        schema = structured.dump(strange_schema(rng))
-        return bpe.render(
-            [
-                skills.user(
-                    rng.choice(
-                        [
-                            f"{request}\nAnswer in JSON with this schema: {schema}",
-                            f"Schema: {schema}\n{request}",
-                            f"Reply with JSON matching {schema}",
-                        ]
-                    )
-                )
-            ],
-            answer=True,
-        )
-    tools = [
-        {
-            "type": "function",
-            "function": {
-                "name": strange_word(rng),
-                "description": f"{strange_word(rng)} the {strange_word(rng)}",
-                "parameters": strange_schema(rng),
-            },
-        }
-        for _ in range(rng.randint(1, 5))
-    ]
-    chosen = rng.choice(tools)["function"]
-    if rng.random() < 0.5:
-        request = f"{chosen['description']} {rng.choice(['for', 'with', 'of'])} {words.value_text(rng)}"
-    return bpe.render([skills.user(request)], tools, answer=True)
+    asked = strange.asked(rng, with_tools)
+    return bpe.render([skills.user(asked.text)], list(asked.tools) or None, answer=True)
 
 
 def endings(engine: Engine, tokenizer: Tokenizer, seed: int, count: int = 200) -> Score:
