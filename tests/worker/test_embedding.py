@@ -260,6 +260,8 @@ def test_a_text_beyond_the_context_is_refused_with_numbers_or_cut(client: Client
     with pytest.raises(ContextLengthExceeded, match=r"256 tokens.*input\[1\] resulted in 301") as refused:
         embed(client, "short", "x" * 300)
     assert (refused.value.limit_tokens, refused.value.prompt_tokens) == (256, 301)
+    with pytest.raises(ContextLengthExceeded, match="resulted in 1000"):  # counted by its beginning
+        embed(client, "x" * 1_000_000)
     cut = embed(client, "x" * 300, truncate=True)
     assert cut.prompt_tokens == (256,)
     assert cut.timeline.dropped_tokens == 45
@@ -363,6 +365,8 @@ def test_documents_beyond_the_context_are_refused_or_cut() -> None:
         documents = ("red", "red " * 30)
         with pytest.raises(ContextLengthExceeded, match=r"documents\[1\] resulted in 126 tokens"):
             one.call(core.Rerank("apple", documents))
+        with pytest.raises(ContextLengthExceeded, match=r"documents\[0\] resulted in 1000"):
+            one.call(core.Rerank("apple", ("red " * 250_000,)))
         cut = one.call(core.Rerank("apple", documents, truncate=True))
         assert isinstance(cut, core.Scores)
         assert cut.prompt_tokens == (9, 64)

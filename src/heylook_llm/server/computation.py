@@ -7,7 +7,7 @@ import msgspec
 from starlette.requests import Request
 
 from heylook_llm import core
-from heylook_llm.server.endpoint import Server, arrival, off_loop, read_body
+from heylook_llm.server.endpoint import Server, off_loop, understood
 from heylook_llm.server.generate import Answering, Place
 from heylook_llm.server.wire.exchange import Arrival, Headers, Inquiry, ignored_header, truncation_headers
 
@@ -49,8 +49,5 @@ async def computation(
     server: Server, request: Request, parse: Callable[[bytes, Arrival], Inquiry], route: str
 ) -> Computation:
     """The response of a route that asks for vectors or scores."""
-    known = arrival(server, request)
-    body = await read_body(request, server.options.limits.max_body_bytes)
-    inquiry = await off_loop(len(body), parse, body, known)
-    server.backend.resolve(inquiry.asked.request.model)
+    inquiry = await understood(server, request, parse)
     return Computation(inquiry, route, server.place, ignored_header(inquiry.asked.ignored))

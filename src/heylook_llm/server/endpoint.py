@@ -19,12 +19,13 @@ from heylook_llm.server.guard import REQUEST_ID, Access, GuardOptions
 from heylook_llm.server.pulls import Pulls
 from heylook_llm.server.reload import RegistryWatch
 from heylook_llm.server.wire import jsontext
-from heylook_llm.server.wire.exchange import Arrival, Bounds, Exchange, Reply, ignored_header
+from heylook_llm.server.wire.exchange import Arrival, Bounds, Exchange, Question, Reply, ignored_header
 
 ON_LOOP: Final = 64 << 10
 """Bytes that are parsed on the event loop. The slowest, a list of token ids, take half a microsecond each."""
 P = ParamSpec("P")
 T = TypeVar("T")
+Asking = TypeVar("Asking", bound=Question)
 Api = Literal["openai", "ollama", "both"]
 Handler = Callable[["Server", Request], Awaitable[Response]]
 
@@ -131,14 +132,20 @@ def arrival(server: Server, request: Request) -> Arrival:
     )
 
 
+async def understood(server: Server, request: Request, parse: Callable[[bytes, Arrival], Asking]) -> Asking:
+    """What a body asks, in its dialect. Raises ModelNotFound before anything is loaded."""
+    known = arrival(server, request)
+    body = await read_body(request, server.options.limits.max_body_bytes)
+    question = await off_loop(len(body), parse, body, known)
+    server.backend.resolve(question.asked.request.model)
+    return question
+
+
 async def generation(
     server: Server, request: Request, parse: Callable[[bytes, Arrival], Exchange], route: str
 ) -> Generation:
     """The response of a generating route."""
-    known = arrival(server, request)
-    body = await read_body(request, server.options.limits.max_body_bytes)
-    exchange = await off_loop(len(body), parse, body, known)
-    server.backend.resolve(exchange.asked.request.model)
+    exchange = await understood(server, request, parse)
     return Generation(exchange, route, server.place, ignored_header(exchange.asked.ignored))
 
 

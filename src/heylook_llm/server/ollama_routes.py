@@ -10,7 +10,7 @@ from starlette.responses import Response
 from heylook_llm.errors import ModelNotFound
 from heylook_llm.server.cards import Card, metadata, parameter_size
 from heylook_llm.server.computation import computation
-from heylook_llm.server.endpoint import Server, arrival, json_response, off_loop, read_body
+from heylook_llm.server.endpoint import Server, json_response, off_loop, read_body, understood
 from heylook_llm.server.generate import Generation, keep_alive_seconds, while_connected
 from heylook_llm.server.wire import ollama, ollama_embedding, rerank
 from heylook_llm.server.wire.exchange import Arrival, Inquiry, ignored_header
@@ -36,10 +36,7 @@ async def ollama_generate(server: Server, request: Request) -> Response:
 async def _answer(
     server: Server, request: Request, parse: "Callable[[bytes, Arrival], ollama.Chat | ollama.Generate]", route: str
 ) -> Response:
-    known = arrival(server, request)
-    body = await read_body(request, server.options.limits.max_body_bytes)
-    exchange = await off_loop(len(body), parse, body, known)
-    server.backend.resolve(exchange.asked.request.model)
+    exchange = await understood(server, request, parse)
     if exchange.action == "generate":
         return Generation(exchange, route, server.place, ignored_header(exchange.asked.ignored))
     await while_connected(request.receive, _load_or_unload(server, exchange))

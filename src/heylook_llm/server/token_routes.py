@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from heylook_llm import core
 from heylook_llm.errors import BadRequest
-from heylook_llm.server.endpoint import Server, arrival, json_response, off_loop, read_body
+from heylook_llm.server.endpoint import Server, json_response, off_loop, read_body, understood
 from heylook_llm.server.generate import while_connected
 from heylook_llm.server.wire import jsontext, openai, openai_prompt, table
 from heylook_llm.server.wire.exchange import Bounds, ignored_header
@@ -92,9 +92,7 @@ async def apply_template(server: Server, request: Request) -> Response:
 
 async def count_input_tokens(server: Server, request: Request) -> Response:
     """How many tokens the prompt of a chat completion is; the body is that of the completion."""
-    known = arrival(server, request)
-    data = await read_body(request, server.options.limits.max_body_bytes)
-    asked = (await off_loop(len(data), openai.parse_chat, data, known)).asked
+    asked = (await understood(server, request, openai.parse_chat)).asked
     (prompt,) = asked.request.prompts
     answer, _ = await _ask(server, request, asked.request.model, core.Tokenize(prompt))
     assert isinstance(answer, core.Tokens)

@@ -9,7 +9,7 @@ from heylook_llm.worker.embedding import Job, check_size
 from heylook_llm.worker.prepare import Model
 
 CHARACTERS_PER_TOKEN: Final = 8
-"""Of a text that will be cut, so many characters for each token of the limit are tokenized at first."""
+"""Of a text that may be too long, so many characters for each token of the limit are tokenized at first."""
 MARGIN_TOKENS: Final = 64
 """A cut through the text changes the tokens beside it; more than these are never of them."""
 WORD_CHARACTERS: Final = 16
@@ -66,7 +66,7 @@ def _text(model: Model, operation: core.Embed, at: int) -> tuple[list[int], int]
     """(tokens of a prompt, how many were cut off)."""
     prompt = operation.prompts[at]
     limit = min(model.limit_tokens, operation.n_ctx or model.limit_tokens)
-    tokens, count = _bounded(model, prompt, limit) if operation.truncate else _all(model, prompt)
+    tokens, count = _bounded(model, prompt, limit)
     if not tokens:
         raise BadRequest(
             f"input[{at}] is empty, and this model has no token that begins or ends a text.", param="input"
@@ -128,6 +128,10 @@ def _pair(model: Model, operation: core.Rerank, at: int) -> tuple[list[int], int
     if operation.truncate:  # so much is certainly too long, and tokenizing more of it would only take time
         document, cut = _shortened(model, document, limit)
         dropped += cut
+    elif len(document) + len(query) > 2 * CHARACTERS_PER_TOKEN * limit:
+        _, count = _bounded(model, core.TextPrompt(query + document, add_special=False, parse_special=False), limit)
+        if count > limit:
+            raise _too_long(f"your query with documents[{at}]", limit, count)
     tokens = model.provider.pair(query, document)
     while len(tokens) > limit and operation.truncate and document:
         kept = len(_words(model, document)) - (len(tokens) - limit)
