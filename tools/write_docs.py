@@ -112,6 +112,11 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "prompt_lookup": "Guess ahead from what stood in the request or the answer before: see below.",
         "num_draft_tokens": "Most tokens guessed at a time; fewer where guesses fail.",
     },
+    config.KeepingPrefixes: {
+        "prefix_memory_bytes": "Host memory for prefixes that the pool has no room for; 0: none.",
+        "prefix_disk_bytes": "Most bytes of them on disk, where a restart finds them; 0: none.",
+        "prefix_folder": "Where on disk, in a folder for each model. Unset: in the user's cache folder.",
+    },
     config.SamplingDefaults: {
         "temperature": "0 is greedy.",
         "top_p": "",
@@ -363,16 +368,20 @@ def grid(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     )
 
 
+SHARED = (config.SamplingDefaults, config.Speculating, config.KeepingPrefixes)
+"""Keys of several providers, which have tables of their own."""
+
 TABLES: dict[str, Callable[[], str]] = {
     "settings": lambda: keys(config.Settings),
     "model": lambda: keys(config.ModelSpec),
     "limits": lambda: keys(config.Limits),
-    "llama_cpp": lambda: keys(config.LlamaCppConfig, config.SamplingDefaults, config.Speculating),
-    "mlx": lambda: keys(config.MlxConfig, config.SamplingDefaults, config.Speculating),
+    "llama_cpp": lambda: keys(config.LlamaCppConfig, *SHARED),
+    "mlx": lambda: keys(config.MlxConfig, *SHARED),
     "sampling": lambda: keys(config.SamplingDefaults),
+    "prefixes": lambda: keys(config.KeepingPrefixes),
     "speculation": lambda: keys(config.Speculating),
     "families": call_formats,
-    "fake": lambda: keys(config.FakeConfig, config.SamplingDefaults, config.Speculating),
+    "fake": lambda: keys(config.FakeConfig, *SHARED),
     "commands": commands,
     "openai": lambda: routes(openai.BODIES),
     "ollama": lambda: routes(ollama.BODIES),

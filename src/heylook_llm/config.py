@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 import platformdirs
 import pydantic
@@ -109,6 +109,20 @@ class Speculating(_Model):
     num_draft_tokens: int = pydantic.Field(16, ge=1, le=64)
 
 
+class KeepingPrefixes(_Model):
+    """Where prefixes are kept that the pool of context memory has no room for."""
+
+    prefix_memory_bytes: int = pydantic.Field(256 << 20, ge=0)
+    prefix_disk_bytes: int = pydantic.Field(0, ge=0)
+    prefix_folder: str | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _check_memory(self) -> Self:
+        if self.prefix_disk_bytes and not self.prefix_memory_bytes:
+            raise ValueError("`prefix_disk_bytes` needs `prefix_memory_bytes`, through which all of it passes")
+        return self
+
+
 class Lora(_Model):
     """An adapter of a llama_cpp model."""
 
@@ -126,7 +140,7 @@ MetadataValue = (
 )
 
 
-class LlamaCppConfig(SamplingDefaults, Speculating):
+class LlamaCppConfig(SamplingDefaults, Speculating, KeepingPrefixes):
     """`config:` of a llama_cpp model. Paths are relative to the file that names them."""
 
     model_path: str
@@ -175,7 +189,7 @@ class LlamaCppConfig(SamplingDefaults, Speculating):
     """It embeds, and answers nothing. None: what the file says."""
 
 
-class MlxConfig(SamplingDefaults, Speculating):
+class MlxConfig(SamplingDefaults, Speculating, KeepingPrefixes):
     """`config:` of an mlx model, the original's keys."""
 
     model_path: str
@@ -196,7 +210,7 @@ class MlxConfig(SamplingDefaults, Speculating):
     """It embeds, and answers nothing. None: what 1_Pooling/config.json says."""
 
 
-class FakeConfig(SamplingDefaults, Speculating):
+class FakeConfig(SamplingDefaults, Speculating, KeepingPrefixes):
     """`config:` of a fake model: no weights, settable speeds, faults on command (worker/providers/fake.py)."""
 
     model_path: str = ""
@@ -409,7 +423,7 @@ def _prepare_model(entry: object, at: int, path: Path) -> None:
 def absolute(config: dict[str, Any], path: Path) -> dict[str, Any]:
     """A model's config with its paths made absolute: they are relative to the file `path` that names them."""
     found = dict(config)
-    for key in ("model_path", "draft_model_path", "adapter_path", "chat_format_template"):
+    for key in ("model_path", "draft_model_path", "adapter_path", "chat_format_template", "prefix_folder"):
         value = config.get(key)
         if isinstance(value, str) and value:
             found[key] = _beside(path, value)

@@ -519,7 +519,7 @@ class Stats(msgspec.Struct, frozen=True, array_like=True, tag="stats"):
 
 
 class FlushCache(msgspec.Struct, frozen=True, array_like=True, tag="flush"):
-    """Drop every retained prefix -> Flushed."""
+    """Drop every kept prefix, in the pool and out of it -> Flushed."""
 
 
 Operation = Tokenize | Detokenize | Render | Embed | Stats | FlushCache | Rerank
@@ -561,9 +561,10 @@ class Measured(msgspec.Struct, frozen=True, array_like=True, tag="measured"):
 
 
 class Flushed(msgspec.Struct, frozen=True, array_like=True, tag="flushed"):
-    """How many cells were given back."""
+    """How many cells of the pool were given back, and bytes of states saved in memory and on disk."""
 
-    tokens: int
+    tokens: int = 0
+    saved_bytes: int = 0
 
 
 Answer = Tokens | Rendered | Vectors | Measured | Flushed | Scores

@@ -185,10 +185,10 @@ class ScriptedBackend:
         self.pinned = pinned
         return self.models()[0]
 
-    async def flush(self, model: str) -> int:
+    async def flush(self, model: str) -> core.Flushed:
         """Nothing is kept."""
         self.resolve(model)
-        return 0
+        return core.Flushed()
 
     async def close(self, drain_seconds: float) -> None:
         """Nothing to end."""

@@ -1,11 +1,12 @@
 """A Provider for tests of the Scheduler: it counts cells naively, refuses what is wrong, and computes a few words."""
 
+from array import array
 from collections.abc import Sequence as Seq
 from typing import Any
 
 from heylook_llm import core
 from heylook_llm.worker.guide import Guide
-from heylook_llm.worker.providers.base import Drawn, Feed, OutOfCells, Sharing
+from heylook_llm.worker.providers.base import Drawn, Feed, OutOfCells, Sharing, State
 from heylook_llm.worker.scheduler import Outcome, Scheduler
 from heylook_llm.worker.sequence import Sequence
 
@@ -62,6 +63,7 @@ class Simulated:
         self.kv_tokens = kv_tokens
         self.sharing: Sharing = "whole" if reach is not None else sharing
         self.reach, self.shares, self.shifts = reach, shares, shifts
+        self.restores = True
         self.most_used = 0
 
     @property
@@ -127,6 +129,28 @@ class Simulated:
         """Drop positions."""
         return self.shifts and self.reach != 0 and self.remove(slot, start, end)
 
+    def state_bytes(self, slot: int) -> int:
+        """Two numbers for each token, and how many cells are lost."""
+        return 4 * (2 * len(self.tokens[slot]) + 1)
+
+    def save(self, slot: int) -> State:
+        """Tokens, and what their cells hold."""
+        assert self.is_pure(slot), "cells that were moved aren't what others would compute"
+        return array("i", [self.lost[slot], *self.tokens[slot], *(cell.content for cell in self.cells[slot])]).tobytes()
+
+    def restore(self, slot: int, state: State) -> bool:
+        """Put a state into an empty slot."""
+        assert not self.cells[slot], "the slot isn't empty"
+        lost, *numbers = array("i", bytes(state))
+        count = len(numbers) // 2
+        if not self.restores or self.used + count > self.kv_tokens:
+            return False
+        self.tokens[slot] = numbers[:count]
+        self.cells[slot] = [Cell(content) for content in numbers[count:]]
+        self.lost[slot] = lost
+        self.most_used = max(self.most_used, self.used)
+        return True
+
     def is_end(self, token: int) -> bool:
         """Whether the token ends generation."""
         return token == END
@@ -162,8 +186,8 @@ class Simulated:
         return drawn
 
 
-def run(scheduler: Scheduler, provider: Simulated) -> list[Outcome]:
-    """Step until idle."""
+def run(scheduler: Scheduler, provider: Simulated, step_ns: int = 1) -> list[Outcome]:
+    """Step until idle; each step takes so long."""
     outcomes: list[Outcome] = []
     while not scheduler.idle:
         try:
@@ -171,7 +195,7 @@ def run(scheduler: Scheduler, provider: Simulated) -> list[Outcome]:
         except OutOfCells:
             scheduler.make_room()
             continue
-        outcomes += scheduler.commit(drawn, 0, 1)
+        outcomes += scheduler.commit(drawn, 0, step_ns)
     return outcomes
 
 

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from heylook_llm import core
 from heylook_llm.worker.chunks import ALONE_NS, BESIDE_NS
+from heylook_llm.worker.keeper import Keeper
 from heylook_llm.worker.providers.base import Feed, OutOfCells, Sharing
 from heylook_llm.worker.retention import Fixed
 from heylook_llm.worker.scheduler import Outcome, Planned, Scheduler
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.unit
 
 STOP = 5
 """What ends the text of some sequences, as a stop string does: seen by the caller, not by the scheduler."""
+STEP_NS = 10_000_000
 OPENINGS = ((), (1,) * 40, (1,) * 40 + (2,) * 35, (1,) * 20 + (3,) * 45)
 """What prompts begin with: none, one, and two that go on from the middle and from the end of it."""
 CUE = 6
@@ -78,7 +80,8 @@ class Batching(RuleBasedStateMachine):
         prefill=st.integers(1, 100),
         retained=st.integers(0, 200),
         kind=st.sampled_from([("any", None), ("any", None), ("whole", 0), ("whole", 8), ("none", None)]),
-        can=st.tuples(st.booleans(), st.booleans()),
+        can=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+        memory_bytes=st.sampled_from([0, 1500, 100_000]),
         lost=st.sampled_from([0, 0, 3]),
         guessed=st.sampled_from([0, 3, 9]),
     )
@@ -90,7 +93,8 @@ class Batching(RuleBasedStateMachine):
         prefill: int,
         retained: int,
         kind: tuple[Sharing, int | None],
-        can: tuple[bool, bool],
+        can: tuple[bool, bool, bool],
+        memory_bytes: int,
         lost: int,
         guessed: int,
     ) -> None:
@@ -99,6 +103,8 @@ class Batching(RuleBasedStateMachine):
         self.provider = Simulated(
             slots + spare, kv_tokens - lost, sharing=sharing, reach=reach, shares=can[0], shifts=can[1]
         )
+        self.provider.restores = can[2]
+        self.keeper = Keeper(self.provider, lambda: self.now, memory_bytes=memory_bytes)
         self.parallel = slots
         self.scheduler = Scheduler(
             self.provider,
@@ -109,6 +115,7 @@ class Batching(RuleBasedStateMachine):
             prefill_tokens=prefill,
             retention=Fixed(retained),
             speculation=Guessing(guessed) if guessed else None,
+            keeper=self.keeper,
         )
         self.stopping: set[Sequence] = set()
         self.forcing: set[Sequence] = set()
@@ -174,6 +181,20 @@ class Batching(RuleBasedStateMachine):
                 assert sequence.state is State.FINISHED
                 self.ended[sequence] = "cancelled"
 
+    @rule()
+    def keep(self) -> None:
+        """An idle worker saves what it retains."""
+        if self.scheduler.idle:
+            self.scheduler.keep_one()
+
+    @rule()
+    def flush(self) -> None:
+        """Whatever is kept is forgotten."""
+        before = self.provider.used
+        assert self.scheduler.flush() == before - self.provider.used
+        self.keeper.flush(lambda _: None)
+        assert len(self.scheduler.prefixes) == len(self.keeper.states) == 0
+
     @rule(count=st.integers(1, 12))
     def steps(self, count: int) -> None:
         """So many steps."""
@@ -182,7 +203,7 @@ class Batching(RuleBasedStateMachine):
 
     def step(self) -> None:
         """One step as the worker drives it."""
-        self.now += 1
+        self.now += STEP_NS
         feeds = self.scheduler.plan(self.now)
         if not feeds:
             assert self.scheduler.idle, "nothing is computed though something waits"
@@ -196,7 +217,7 @@ class Batching(RuleBasedStateMachine):
                 assert len(alone_and_full.tokens) > self.provider.kv_tokens, "it would have fitted by itself"
                 self.ended[alone_and_full] = "length"
             return
-        self.scheduler.commit(drawn, self.now - 1, self.now, self.take)
+        self.scheduler.commit(drawn, self.now - STEP_NS, self.now, self.take)
 
     def check_batch(self, feeds: list[Feed]) -> None:
         """Every decoding sequence is in it, and at most N prompt tokens."""
@@ -240,6 +261,7 @@ class Batching(RuleBasedStateMachine):
             return
         assert self.provider.most_used <= self.kv_tokens
         assert self.scheduler.ledger.used == self.provider.used
+        assert self.keeper.states.used_bytes <= self.keeper.states.limit_bytes
         for slot, cells in enumerate(self.provider.cells):
             assert self.scheduler.ledger.held(slot) == len(cells)
 

@@ -27,6 +27,7 @@ def test_matches_are_those_of_a_list(changes: list[tuple[int, list[int] | None]]
             kept[key] = tokens
     assert len(tree) == len(kept)
     assert all(key in tree and tree.length(key) == len(tokens) for key, tokens in kept.items())
+    assert {key: tree.tokens(key) for key in kept} == kept
     found = list(tree.matches(asked))
     expected = {key: common_prefix(tokens, asked) for key, tokens in kept.items()}
     assert dict(found) == {key: length for key, length in expected.items() if length}

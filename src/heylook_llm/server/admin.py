@@ -68,9 +68,11 @@ async def pin_model(server: Server, request: Request) -> Response:
 
 
 async def flush_model_cache(server: Server, request: Request) -> Response:
-    """Drop the prompt prefixes that a loaded model keeps."""
+    """Drop the prompt prefixes that a model keeps: in its pool, in memory and on disk."""
     model = _model(request)
-    return json_response({"id": model, "object": "model.cache", "flushed_tokens": await server.backend.flush(model)})
+    flushed = await server.backend.flush(model)
+    told = {"flushed_tokens": flushed.tokens, "flushed_saved_bytes": flushed.saved_bytes}
+    return json_response({"id": model, "object": "model.cache", **told})
 
 
 def _model(request: Request) -> str:

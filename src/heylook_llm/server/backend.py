@@ -114,8 +114,8 @@ class Backend(Protocol):
         """Pin or unpin it: a pinned model is neither evicted nor expires."""
         ...
 
-    async def flush(self, model: str) -> int:
-        """Drop the retained prefixes of a loaded model; returns tokens given back (0 when it isn't loaded)."""
+    async def flush(self, model: str) -> core.Flushed:
+        """Drop the prefixes that a model keeps: of a loaded one in its pool and in memory, and of any on disk."""
         ...
 
     async def close(self, drain_seconds: float) -> None:

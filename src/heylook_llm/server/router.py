@@ -18,6 +18,7 @@ from typing import Any, Final, assert_never
 import msgspec
 
 from heylook_llm import core, engines
+from heylook_llm.catalog import prefix_files
 from heylook_llm.config import FOREVER, ModelSpec, Settings, canonical
 from heylook_llm.errors import (
     Cancelled,
@@ -587,13 +588,16 @@ class ModelRouter:
         self._settle()
         return self.status(name)
 
-    async def flush(self, model: str) -> int:
+    async def flush(self, model: str) -> core.Flushed:
         """See backend.Backend."""
-        worker = self._entries[self.resolve(model).id].worker
+        spec = self.resolve(model)
+        worker = self._entries[spec.id].worker
         if worker is None or worker.process.state != "ready":
-            return 0
+            folder = prefix_files.folder_of(spec.id, spec.config.prefix_folder)
+            return core.Flushed(0, await asyncio.to_thread(prefix_files.delete_all, folder))
         answer = await worker.process.call(core.FlushCache())
-        return answer.tokens if isinstance(answer, core.Flushed) else 0
+        assert isinstance(answer, core.Flushed), "the answer to FlushCache"
+        return answer
 
     def _refuse_if_closing(self) -> None:
         if self._closing:

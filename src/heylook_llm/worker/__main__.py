@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import importlib.metadata
 import logging
 import os
 import queue
@@ -24,14 +25,18 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from random import SystemRandom
 from typing import Final, NoReturn, TypeVar, assert_never, cast
 
 import psutil
 
 from heylook_llm import core, errors, pipe
+from heylook_llm.catalog import prefix_files
 from heylook_llm.errors import EngineError, HeylookError
 from heylook_llm.worker import embedding, embedding_texts
+from heylook_llm.worker.disk import Disk
+from heylook_llm.worker.keeper import Keeper
 from heylook_llm.worker.prepare import Choice, Model
 from heylook_llm.worker.providers.base import OutOfCells, Provider
 from heylook_llm.worker.retention import Fixed, Retention, estimated_budget
@@ -44,6 +49,8 @@ PROVIDERS: Final = {
     "llama_cpp": "heylook_llm.worker.providers.llama_cpp",
     "mlx": "heylook_llm.worker.providers.mlx",
 }
+ENGINES: Final = {"fake": ["heylookllm"], "llama_cpp": ["llama-cpp-python"], "mlx": ["mlx", "mlx-lm"]}
+"""The packages whose version decides what a provider computes."""
 READ_BYTES: Final = 1 << 16
 PREPARERS: Final = 2
 SWITCH_SECONDS: Final = 0.0002
@@ -126,8 +133,16 @@ Inbox = queue.SimpleQueue[Message]
 class Engine:
     """The step loop's state: one loaded model, its scheduler, and the open choices."""
 
-    def __init__(self, model: Model, outlet: Outlet, options: dict[str, object], marks: dict[int, Mark]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        outlet: Outlet,
+        options: dict[str, object],
+        marks: dict[int, Mark],
+        keeper: Keeper | None = None,
+    ) -> None:
         self.model = model
+        self.keeper = keeper
         self._provider: Provider = model.provider
         self._outlet = outlet
         self._marks = marks
@@ -144,6 +159,7 @@ class Engine:
             prefill_tokens=_number(options, "prefill_tokens", 512),
             retention=Retention(estimated_budget(info)) if model.provider.spans_pool else Fixed(kv_tokens),
             speculation=_speculator(model, options),
+            keeper=keeper,
         )
         self.embedder = embedding.Embedder(model.provider.embedding, info.pooling)
 
@@ -203,8 +219,18 @@ class Engine:
         self._forget(number, keep=True)
 
     def flush(self, call: int) -> None:
-        """Drop retained prefixes."""
-        self._outlet.send(core.Returned(call, core.Flushed(self.scheduler.flush())))
+        """Drop kept prefixes, in the pool and out of it; files are deleted beside the step loop."""
+        tokens = self.scheduler.flush()
+        if self.keeper is None:
+            self._outlet.reply(call, core.Flushed(tokens))
+        else:
+            self.keeper.flush(lambda saved: self._outlet.reply(call, core.Flushed(tokens, saved)))
+
+    def keep(self, interrupted: Callable[[], bool]) -> None:
+        """While nothing waits: save what a restart shall find, a state at a time."""
+        if self.keeper is not None and self.keeper.eager:
+            while not interrupted() and self.scheduler.keep_one():
+                pass
 
     def step(self) -> None:
         """One step of the answers and one pass of the vectors, whichever there are."""
@@ -391,7 +417,7 @@ class Worker:
             ) from error
         provider = cast("Provider", module.open_model(load, _throttled(self._outlet)))
         model = Model(load.model, provider, SystemRandom(), time.monotonic_ns)
-        return Engine(model, self._outlet, load.options, self._marks)
+        return Engine(model, self._outlet, load.options, self._marks, _keeper(load, provider))
 
     # ---- the step loop -----------------------------------------------------------------------------------------------
 
@@ -399,6 +425,7 @@ class Worker:
         inbox = self._inbox
         while True:
             if engine.idle:
+                engine.keep(lambda: not inbox.empty())
                 self._handle(engine, inbox.get())
             while not inbox.empty():
                 self._handle(engine, inbox.get())
@@ -479,12 +506,24 @@ class Worker:
         try:
             if not mark.cancelled:
                 choices = self._model().prepare(mark.number, body)
+                self._fetch(choices)
         except HeylookError as refused:
             error = refused
         except Exception:
             log.exception("A request can't be prepared")
             error = EngineError("The request can't be prepared; the log has the cause.")
         self._inbox.put(Prepared(mark, choices, error))
+
+    def _fetch(self, choices: list[Choice]) -> None:
+        """What the disk has of these prompts comes into memory."""
+        engine = self._engine
+        if engine is None or engine.keeper is None:
+            return
+        seen: list[int] = []
+        for choice in choices:
+            if choice.sequence.tokens != seen:
+                seen = choice.sequence.tokens
+                engine.keeper.fetch(seen, engine.scheduler.token_ns)
 
     def _prepare_texts(self, mark: Mark, operation: core.Embed | core.Rerank) -> None:
         def job() -> embedding.Job:
@@ -553,6 +592,27 @@ def _report_progress(sequence: Sequence, events: list[tuple[int, core.Event]]) -
             sequence.stamps.dropped_tokens,
         )
         events.append((sequence.request, progress))
+
+
+def _keeper(load: core.Load, provider: Provider) -> Keeper | None:
+    """What keeps prefixes outside the pool, as configured."""
+    memory_bytes = _number(load.options, "prefix_memory_bytes", 0)
+    disk_bytes = _number(load.options, "prefix_disk_bytes", 0)
+    if provider.sharing == "none" or not (memory_bytes or disk_bytes):
+        return None
+    disk: Disk | None = None
+    if disk_bytes:
+        folder = prefix_files.folder_of(load.model, load.options.get("prefix_folder"))
+        identity = prefix_files.identity_of(Path(load.path), load.options, _engine(load, provider))
+        disk = Disk(folder, disk_bytes, identity)
+    return Keeper(provider, time.monotonic_ns, memory_bytes=memory_bytes, disk=disk)
+
+
+def _engine(load: core.Load, provider: Provider) -> str:
+    """What computes, in which versions; and the pool's size, where a model's positions hang on it."""
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ENGINES[load.provider]]
+    stretched = any(key.endswith("rope.scaling.original_context_length") for key in provider.info.metadata)
+    return f"{load.provider} {versions} {provider.info.kv_tokens if stretched else ''}"
 
 
 def _speculator(model: Model, options: dict[str, object]) -> Speculator | None:

@@ -24,6 +24,8 @@ class Chunks:
         self._most = most_tokens
         self._alone_tokens = float(min(FIRST_TOKENS, most_tokens))
         """Tokens that take ALONE_NS, as measured."""
+        self.token_ns = ALONE_NS / FIRST_TOKENS
+        """What a prompt token takes, as measured."""
 
     def limit(self, *, beside: bool) -> int:
         """Most prompt tokens of the next step; `beside` streams at most a quarter of what is allowed."""
@@ -34,5 +36,6 @@ class Chunks:
     def measure(self, tokens: int, duration_ns: int) -> None:
         """A step of so many prompt tokens took so long."""
         if tokens >= LEAST_TOKENS and duration_ns > 0:
+            self.token_ns = duration_ns / tokens
             measured = tokens * ALONE_NS / duration_ns
             self._alone_tokens = min(measured, MOST_GROWTH * self._alone_tokens, self._most)

@@ -50,6 +50,10 @@ class Prefixes:
         """Tokens retained in a slot."""
         return self._tree.length(slot)
 
+    def tokens(self, slot: int) -> list[int]:
+        """The tokens retained in a slot."""
+        return self._tree.tokens(slot)
+
     def matches(self, tokens: list[int]) -> list[tuple[int, int]]:
         """(slot, tokens in common) of every slot that begins alike, the longest in common first."""
         return list(self._tree.matches(tokens))

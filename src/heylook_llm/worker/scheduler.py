@@ -15,7 +15,7 @@ sequence may take several draws of it. Guesses fill only what the step and the p
 import bisect
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from heylook_llm import core
 from heylook_llm.worker.cells import Ledger
@@ -119,6 +119,51 @@ class Retaining(Protocol):
         ...
 
 
+class Kept(Protocol):
+    """A saved state, and how many of the tokens that were asked for it holds."""
+
+    @property
+    def length(self) -> int:
+        """These."""
+        ...
+
+    @property
+    def held(self) -> int:
+        """All of its tokens."""
+        ...
+
+
+class Keeping(Protocol):
+    """Keeps prefixes outside the pool."""
+
+    def begin_step(self) -> None:
+        """What the step may be held up starts anew."""
+        ...
+
+    def wants(self, slot: int, tokens: list[int], *, idle: bool = False) -> bool:
+        """Whether the slot's cells, which are those of these tokens, are worth saving and can be."""
+        ...
+
+    def save(self, slot: int, tokens: list[int]) -> None:
+        """Keep them."""
+        ...
+
+    def find(self, tokens: list[int], most: int, beyond: int, token_ns: float) -> Kept | None:
+        """A state of the first tokens, at most `most`: restored sooner than what it has beyond others is computed."""
+        ...
+
+    def restore(self, slot: int, kept: Any) -> bool:
+        """Put what was found into an empty slot; False, and the slot stays empty: it can't be had."""
+        ...
+
+
+class Sources(NamedTuple):
+    """What a sequence could begin with: (slot, computed tokens in common), the most first; or a state with more."""
+
+    slots: Seq[tuple[int, int]] = ()
+    kept: Kept | None = None
+
+
 class Scheduler:
     """Waiting and running sequences over `slots` sequence ids and a pool of `kv_tokens` cells."""
 
@@ -133,6 +178,7 @@ class Scheduler:
         prefill_tokens: int = 512,
         retention: Retaining | None = None,
         speculation: Speculation | None = None,
+        keeper: Keeping | None = None,
     ) -> None:
         """`parallel`: sequences that may run at once; the other slots only keep prefixes.
 
@@ -159,6 +205,7 @@ class Scheduler:
         self._n_batch = max(n_batch, self._parallel)
         self._prefill_tokens = max(1, min(prefill_tokens, self._n_batch))
         self._retention = retention or Fixed(0)
+        self._keeper = keeper
         self._in_slot: list[Sequence | None] = [None] * slots
         self._requests: dict[int, list[Sequence]] = {}
         self._arrivals = 0
@@ -204,6 +251,11 @@ class Scheduler:
         """Whether there is nothing to compute."""
         return not self.running and not self.waiting
 
+    @property
+    def token_ns(self) -> float:
+        """What a prompt token takes, as measured; callable from any thread."""
+        return self._chunks.token_ns
+
     def live(self) -> list[Sequence]:
         """Running sequences, then waiting ones in their order."""
         return [*self.running, *self.waiting]
@@ -219,6 +271,8 @@ class Scheduler:
 
     def plan(self, now_ns: int) -> list[Feed]:
         """What the next step computes: every decoding sequence, and prompt tokens up to the limit. Empty: nothing."""
+        if self._keeper is not None:
+            self._keeper.begin_step()
         feeds = self._plan(now_ns)
         while self._overfull and (len(self.prefixes) or len(self.running) > 1):
             self._yield()
@@ -420,7 +474,7 @@ class Scheduler:
         self._planned = []
         if len(self.prefixes):
             for slot in self.prefixes.slots():
-                self._drop(slot)
+                self._evict(slot)
                 if self.ledger.used + wanted <= self._room:
                     break
             return None
@@ -462,13 +516,42 @@ class Scheduler:
         self.ledger.remove(slot)
         self.prefixes.forget(slot)
 
+    def _evict(self, slot: int) -> None:
+        """Give up a retained prefix; its state is saved where that is quick and no other slot holds it all."""
+        keeper = self._keeper
+        if keeper is not None:
+            tokens = self.prefixes.tokens(slot)
+            if not self._is_elsewhere(slot, tokens) and keeper.wants(slot, tokens):
+                keeper.save(slot, tokens)
+        self._drop(slot)
+
+    def _is_elsewhere(self, slot: int, tokens: list[int]) -> bool:
+        """Whether another slot can give all of these cells too."""
+        for other, common in self.prefixes.matches(tokens):
+            if common < len(tokens):
+                return False
+            running = self._in_slot[other]
+            if other != slot and (running is None or running.computed >= common) and self._is_sure(other, common):
+                return True
+        return False
+
+    def keep_one(self) -> bool:
+        """Save a retained prefix that isn't yet, the latest first; False: there is none, or it takes too long."""
+        keeper = self._keeper
+        for slot in reversed(self.prefixes.slots()) if keeper is not None else ():
+            tokens = self.prefixes.tokens(slot)
+            if keeper is not None and keeper.wants(slot, tokens, idle=True):
+                keeper.save(slot, tokens)
+                return True
+        return False
+
     def _trim(self) -> None:
         """While sequences run, retained cells slow them down: keep the latest within the budget."""
         allowed = self._retention.budget(len(self.running))
         for slot in self.prefixes.slots():
             if self.ledger.freed(self.prefixes.slots()) <= allowed:
                 return
-            self._drop(slot)
+            self._evict(slot)
 
     def _shift(self, sequence: Sequence) -> bool:
         """Drop the older half of a full context, where asked; what can't be shifted in place is computed anew."""
@@ -508,11 +591,11 @@ class Scheduler:
         for sequence in list(self.waiting):
             if sequence is self._blocked or len(self.running) + coming >= self._parallel:
                 return
-            found = [] if _awaits(sequence) else self._matches(sequence)
+            sources = Sources() if _awaits(sequence) else self._sources(sequence)
             if _awaits(sequence):
                 coming += 1
                 pledged += len(sequence.tokens) - sequence.awaited_tokens
-            elif self._enter_slot(sequence, found, pledged):
+            elif self._enter_slot(sequence, sources, pledged):
                 self.waiting.remove(sequence)
                 self._start(sequence, now_ns)
             else:
@@ -533,15 +616,15 @@ class Scheduler:
         sequence.drawing = None
         self._trim()
 
-    def _matches(self, sequence: Sequence) -> list[tuple[int, int]]:
-        """(slot, computed tokens in common), the most first; the last token is computed anew, for its logits.
+    def _sources(self, sequence: Sequence) -> Sources:
+        """What the sequence could begin with; its last token is computed anew, for the logits.
 
         Where a running sequence is just computing more of the same, the sequence is set to wait for it: that one comes
         before in every step, so computing the same beside it could not be done earlier.
         """
         sequence.leader = None
         if self._memory.sharing == "none":
-            return []
+            return Sources()
         most = len(sequence.tokens) - 1
         found: list[tuple[int, int]] = []
         ready = promised = 0
@@ -556,17 +639,32 @@ class Scheduler:
             if other is not None and other.computed < useful and useful > promised and other.order < sequence.order:
                 promised = useful
                 sequence.leader, sequence.awaited_tokens = other, useful
+        kept = self._kept(sequence, most, ready)
+        if kept is not None:
+            ready = kept.length
         leader = sequence.leader
         if leader is not None and promised - ready < LEAST_SHARED_TOKENS and leader.request != sequence.request:
             sequence.leader = None
         if self._memory.sharing == "whole":
             _set_stop(sequence, max((min(common, most) for _, common in matches), default=0))
-        return sorted((match for match in found if match[1]), key=lambda match: -match[1])
+        return Sources(sorted((match for match in found if match[1]), key=lambda match: -match[1]), kept)
 
-    def _enter_slot(self, sequence: Sequence, found: list[tuple[int, int]], pledged: int) -> bool:
+    def _kept(self, sequence: Sequence, most: int, ready: int) -> Kept | None:
+        """A saved state that has more than the pool."""
+        if self._keeper is None:
+            return None
+        kept = self._keeper.find(sequence.tokens, most, ready, self._chunks.token_ns)
+        return kept if kept is not None and kept.length - ready >= LEAST_SHARED_TOKENS else None
+
+    def _enter_slot(self, sequence: Sequence, sources: Sources, pledged: int) -> bool:
         """Choose a slot and what of its tokens is taken over; False: there is no room now, beside `pledged` cells."""
         wanted = len(sequence.tokens) + pledged
-        for source, length in found:
+        if sources.kept is not None:
+            slot = self._restored(sources.kept, wanted)
+            if slot is not None:
+                sequence.slot, sequence.computed = slot, sources.kept.length
+                return True
+        for source, length in sources.slots:
             if not self._fits(wanted - length, spared=source):
                 return False
             slot = self._slot_with(source, length)
@@ -599,7 +697,21 @@ class Scheduler:
             if self.ledger.used + wanted <= self._room:
                 return
             if slot != spared:
-                self._drop(slot)
+                self._evict(slot)
+
+    def _restored(self, kept: Kept, wanted: int) -> int | None:
+        """A slot with a saved state, cut to what is of use; None: there is no room, or it can't be had."""
+        assert self._keeper is not None, "who else kept it?"
+        surplus = kept.held - kept.length
+        slot = self._empty_slot(spared=-1) if self._fits(wanted - kept.length + kept.held, spared=-1) else None
+        if slot is None or not self._keeper.restore(slot, kept):
+            return None
+        self.ledger.extend(slot, kept.held)
+        if surplus and not self._memory.remove(slot, kept.length):
+            self._drop(slot)
+            return None
+        self.ledger.remove(slot, kept.length)
+        return slot
 
     def _slot_with(self, source: int, length: int) -> int | None:
         """A slot that holds the first cells of `source`: one that shares them, or itself where that loses little."""
@@ -625,7 +737,7 @@ class Scheduler:
                 return slot
         oldest = next((slot for slot in self.prefixes.slots() if slot != spared), None)
         if oldest is not None:
-            self._drop(oldest)
+            self._evict(oldest)
         return oldest
 
     def _share(self, source: int, target: int, length: int) -> bool:

@@ -62,6 +62,15 @@ class Tree(Generic[Key]):
         """Tokens of a kept sequence."""
         return self._ends[key].depth
 
+    def tokens(self, key: Key) -> list[int]:
+        """A kept sequence."""
+        edges: list[list[int]] = []
+        node: _Node[Key] | None = self._ends[key]
+        while node is not None:
+            edges.append(node.edge)
+            node = node.parent
+        return [token for edge in reversed(edges) for token in edge]
+
     def add(self, key: Key, tokens: list[int]) -> None:
         """Keep a sequence; what the key stood for before is forgotten."""
         self.remove(key)

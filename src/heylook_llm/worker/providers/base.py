@@ -17,6 +17,7 @@ import numpy as np
 from heylook_llm import core
 from heylook_llm.worker.guide import Guide
 
+State = bytes | memoryview
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -192,12 +193,16 @@ class Provider(Protocol):
         """What a model that ranks reads of a query and a document. Raises UnsupportedFeature."""
         ...
 
-    def save(self, slot: int) -> bytes:
-        """The slot's state, to be restored later."""
+    def state_bytes(self, slot: int) -> int:
+        """The size of the slot's state."""
         ...
 
-    def restore(self, slot: int, state: bytes) -> None:
-        """Put a saved state into an empty slot."""
+    def save(self, slot: int) -> State:
+        """The slot's state, to be restored later, maybe by another process of the same file and settings."""
+        ...
+
+    def restore(self, slot: int, state: State) -> bool:
+        """Put a saved state into an empty slot. False, and the slot is empty: there is no room, or it doesn't fit."""
         ...
 
     def close(self) -> None:

@@ -18,11 +18,11 @@ import math
 import os
 import signal
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from typing import Any, Final, NamedTuple, NoReturn
 
-import msgspec
 import numpy as np
 
 from heylook_llm import core
@@ -30,7 +30,17 @@ from heylook_llm.errors import EngineError, LoadFailed
 from heylook_llm.worker.cells import Ledger
 from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.providers import defaults, fake_embedding, fake_script
-from heylook_llm.worker.providers.base import Drafter, Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, Sharing, shown
+from heylook_llm.worker.providers.base import (
+    Drafter,
+    Drawn,
+    EmbeddingBounds,
+    Feed,
+    Floats,
+    OutOfCells,
+    Sharing,
+    State,
+    shown,
+)
 from heylook_llm.worker.providers.choosing import Chooser, from_whole, logprobs
 from heylook_llm.worker.providers.fake_script import END_OF_TEXT, IM_END, N_VOCAB, THINK_END, Script, script_of
 
@@ -237,15 +247,22 @@ class Fake:
         """Drop positions; the script goes on where it was."""
         return self.remove(slot, start, end)
 
-    def save(self, slot: int) -> bytes:
-        """The slot's tokens."""
-        return msgspec.msgpack.encode(self._slots[slot].tokens)
+    def state_bytes(self, slot: int) -> int:
+        """Four for each token."""
+        return 4 * len(self._slots[slot].tokens)
 
-    def restore(self, slot: int, state: bytes) -> None:
+    def save(self, slot: int) -> State:
+        """The slot's tokens."""
+        return array("i", self._slots[slot].tokens).tobytes()
+
+    def restore(self, slot: int, state: State) -> bool:
         """Put saved tokens into an empty slot."""
-        tokens = msgspec.msgpack.decode(state, type=list[int])
+        tokens = array("i", bytes(state)).tolist()
+        if self._ledger.used + len(tokens) > self._kv_tokens:
+            return False
         self._slots[slot].tokens = tokens
         self._ledger.extend(slot, len(tokens))
+        return True
 
     def embed(self, texts: Seq[Seq[int]], start: int = 0, longest: int = 0) -> list[Floats]:
         """Rows made of the tokens, or the score of a pair, at the speed of prompts."""

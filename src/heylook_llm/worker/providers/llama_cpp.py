@@ -22,7 +22,17 @@ from heylook_llm.errors import EngineError, LoadFailed
 from heylook_llm.worker.drafting import draft_failures
 from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.providers import defaults
-from heylook_llm.worker.providers.base import Drafter, Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, Sharing, shown
+from heylook_llm.worker.providers.base import (
+    Drafter,
+    Drawn,
+    EmbeddingBounds,
+    Feed,
+    Floats,
+    OutOfCells,
+    Sharing,
+    State,
+    shown,
+)
 from heylook_llm.worker.providers.llama_cpp_draft import DraftModel
 from heylook_llm.worker.providers.llama_cpp_embedding import Embeddings, Pairs
 from heylook_llm.worker.providers.llama_cpp_load import Opening, start_backend
@@ -49,6 +59,8 @@ _FILE_KEYS: Final = {
     "general.sampling.mirostat_tau": "mirostat_tau",
     "general.sampling.mirostat_eta": "mirostat_eta",
 }
+
+_BYTES: Final = ctypes.POINTER(ctypes.c_uint8)
 
 
 def open_model(load: core.Load, progress: Callable[[float], None]) -> "LlamaCpp":
@@ -276,18 +288,21 @@ class LlamaCpp:
         self._native.llama_memory_seq_add(self._memory, slot, end, -1, start - end)
         return True
 
-    def save(self, slot: int) -> bytes:
-        """The slot's cells as llama.cpp writes them."""
-        size = self._native.llama_state_seq_get_size(self._context, slot)
-        data = (ctypes.c_uint8 * size)()
-        written = self._native.llama_state_seq_get_data(self._context, data, size, slot)
-        return bytes(memoryview(data)[:written])
+    def state_bytes(self, slot: int) -> int:
+        """As llama.cpp counts them."""
+        return int(self._native.llama_state_seq_get_size(self._context, slot))
 
-    def restore(self, slot: int, state: bytes) -> None:
+    def save(self, slot: int) -> State:
+        """The slot's cells as llama.cpp writes them."""
+        data = np.empty(self.state_bytes(slot), dtype=np.uint8)
+        written = self._native.llama_state_seq_get_data(self._context, data.ctypes.data_as(_BYTES), data.size, slot)
+        return data[:written].data
+
+    def restore(self, slot: int, state: State) -> bool:
         """Put saved cells into an empty slot."""
-        data = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        if not self._native.llama_state_seq_set_data(self._context, data, len(state), slot):
-            raise OutOfCells
+        data = np.frombuffer(state, dtype=np.uint8)
+        pointer = data.ctypes.data_as(_BYTES)
+        return bool(self._native.llama_state_seq_set_data(self._context, pointer, data.size, slot))
 
     def embed(self, texts: Seq[Seq[int]], start: int = 0, longest: int = 0) -> list[Floats]:
         """The rows of each text's tokens, or its score, in a context of their own."""

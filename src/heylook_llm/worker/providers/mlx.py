@@ -34,7 +34,7 @@ from heylook_llm.worker.cells import Ledger
 from heylook_llm.worker.drafting import draft_failures
 from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.providers import defaults, mlx_loading, mlx_states
-from heylook_llm.worker.providers.base import Drafter, Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, shown
+from heylook_llm.worker.providers.base import Drafter, Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, State, shown
 from heylook_llm.worker.providers.choosing import Chooser, logprobs
 from heylook_llm.worker.providers.mlx_draft import DraftModel
 from heylook_llm.worker.providers.mlx_embedding import Embeddings
@@ -277,18 +277,28 @@ class Mlx:
         """Not offered: mlx_lm has no architecture that ranks."""
         raise UnsupportedFeature("MLX ranks no documents.")
 
-    def save(self, slot: int) -> bytes:
+    def state_bytes(self, slot: int) -> int:
+        """What its caches hold."""
+        self._step_back([slot])
+        return self._memory.state_bytes(slot)
+
+    def save(self, slot: int) -> State:
         """The slot's caches in the library's own format."""
         self._step_back([slot])
         return mlx_states.dumped(self._memory.take(slot), self._memory.length(slot))
 
-    def restore(self, slot: int, state: bytes) -> None:
+    def restore(self, slot: int, state: State) -> bool:
         """Put saved caches into an empty slot."""
-        caches, length = mlx_states.loaded(state)
+        try:
+            caches, length = mlx_states.loaded(state)
+        except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+            log.warning("A saved state can't be restored: %s", error)
+            return False
         if self._ledger.used + length > self._kv_tokens:
-            raise OutOfCells
+            return False
         self._memory.put(slot, caches, length)
         self._ledger.extend(slot, length)
+        return True
 
     def close(self) -> None:
         """Free everything."""

@@ -285,6 +285,10 @@ class Memory:
 
     # ---- states ------------------------------------------------------------------------------------------------------
 
+    def state_bytes(self, slot: int) -> int:
+        """What the slot's caches hold."""
+        return sum(int(part.nbytes) for _, part in utils.tree_flatten([cache.state for cache in self._view(slot)]))
+
     def take(self, slot: int) -> Caches:
         """Copies of the slot's caches."""
         return copied(self._view(slot))

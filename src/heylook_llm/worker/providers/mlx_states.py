@@ -1,10 +1,10 @@
 """A slot's caches as bytes, and back: mlx_lm's own format of prompt caches."""
 
 import importlib
-import tempfile
-from pathlib import Path
+import io
 from typing import Any
 
+from heylook_llm.worker.providers.base import State
 from heylook_llm.worker.providers.mlx_memory import Caches
 from heylook_llm.worker.providers.mlx_quantized import Quantized
 
@@ -12,21 +12,23 @@ mx: Any = importlib.import_module("mlx.core")
 library: Any = importlib.import_module("mlx_lm.models.cache")
 
 
-def dumped(caches: Caches, length: int) -> bytes:
-    """The caches of `length` tokens. The library writes files only."""
-    with tempfile.TemporaryDirectory(prefix="heylookllm-") as folder:
-        path = Path(folder, "state.safetensors")
-        library.save_prompt_cache(str(path), [_plain(cache) for cache in caches], {"tokens": str(length)})
-        return path.read_bytes()
+class _File(io.BytesIO):
+    """A file in memory. Its name tells mlx the format."""
+
+    name = "state.safetensors"
 
 
-def loaded(state: bytes) -> tuple[Caches, int]:
+def dumped(caches: Caches, length: int) -> State:
+    """The caches of `length` tokens."""
+    file = _File()
+    library.save_prompt_cache(file, [_plain(cache) for cache in caches], {"tokens": str(length)})
+    return file.getbuffer()
+
+
+def loaded(state: State) -> tuple[Caches, int]:
     """The caches of a state, and how many tokens they hold."""
-    with tempfile.TemporaryDirectory(prefix="heylookllm-") as folder:
-        path = Path(folder, "state.safetensors")
-        path.write_bytes(state)
-        caches, metadata = library.load_prompt_cache(str(path), return_metadata=True)
-        mx.eval([cache.state for cache in caches])
+    caches, metadata = library.load_prompt_cache(_File(state), return_metadata=True)
+    mx.eval([cache.state for cache in caches])
     return [_own(cache) for cache in caches], int(metadata["tokens"])
 
 
