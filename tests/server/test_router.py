@@ -338,6 +338,23 @@ async def test_flush_gives_retained_prefixes_back() -> None:
         assert (await stats(router, "a")).kv_retained_tokens == 0
 
 
+def saved_prefixes(folder: Path) -> list[Path]:
+    """The files of saved prefixes."""
+    return list(folder.rglob("*.prefix"))
+
+
+async def test_flush_deletes_what_an_unloaded_model_left_on_disk(tmp_path: Path) -> None:
+    kept = f"prefix_disk_bytes: 1000000, prefix_folder: {tmp_path}"
+    async with routing(f"models: [{{id: a, provider: fake, config: {{{kept}}}}}]") as router:
+        await ask(router, "a", "a prompt that is long enough to be worth a file of its own")
+        await until(lambda: bool(saved_prefixes(tmp_path)))
+        await router.unload("a")
+        flushed = await router.flush("a")
+        assert (flushed.tokens, flushed.saved_bytes > 0) == (0, True)
+        assert not saved_prefixes(tmp_path)
+        assert await router.flush("a") == core.Flushed()
+
+
 async def test_close_lets_a_stream_end_and_refuses_new_requests() -> None:
     models = "models: [{id: a, provider: fake, config: {decode_tokens_per_second: 50}}]"
     async with routing(models) as router:

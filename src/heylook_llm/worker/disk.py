@@ -27,6 +27,7 @@ from heylook_llm.worker.tree import Tree
 _HEAD: Final = struct.Struct(f"<{len(MAGIC)}s32s32sQ")
 MOST_TOKENS: Final = 1 << 24
 """More than any context; a head that says more is damaged."""
+SCAN_SECONDS: Final = 1.0
 PENDING: Final = 8
 """States that may wait to be written; more come faster than the disk takes them, and aren't."""
 
@@ -61,14 +62,19 @@ class Disk:
         self._clears = 0
         """What was on its way to the folder when it was cleared must not arrive."""
         self._room = threading.Semaphore(PENDING)
+        self._scanned = threading.Event()
         self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._tasks.put(self._scan)
+        self._tasks.put(self._start)
         threading.Thread(target=self._work, name="disk", daemon=True).start()
 
     # ---- asked by any thread -----------------------------------------------------------------------------------------
 
     def best(self, tokens: list[int], *, whole: bool) -> tuple[Entry | None, int]:
-        """The file with the most tokens in common, and how many; `whole`: all of its tokens must be."""
+        """The file with the most tokens in common, and how many; `whole`: all of its tokens must be.
+
+        At the start it waits a little for what an earlier process left to be found: not for the step loop.
+        """
+        self._scanned.wait(SCAN_SECONDS)
         with self._lock:
             matches = self._tree.whole(tokens) if whole else self._tree.matches(tokens)
             path, common = next(matches, (None, 0))
@@ -116,6 +122,12 @@ class Disk:
                 task()
             except OSError as error:
                 log.warning("The folder of saved prefixes %s: %s", self._folder, error)
+
+    def _start(self) -> None:
+        try:
+            self._scan()
+        finally:
+            self._scanned.set()
 
     def _scan(self) -> None:
         """Find what an earlier process left."""

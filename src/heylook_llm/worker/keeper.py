@@ -5,9 +5,11 @@ it, never for longer than it may be held up by what was measured. Files are read
 their own.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
+from heylook_llm.errors import EngineError
 from heylook_llm.worker.disk import Disk
 from heylook_llm.worker.providers.base import Sharing, State
 from heylook_llm.worker.states import Origin, Saved, States
@@ -24,6 +26,8 @@ LEAST_BYTES: Final = 1 << 16
 """Less says nothing of the speed."""
 WEIGHT: Final = 0.3
 """Of the latest measurement."""
+
+log = logging.getLogger("heylook_llm.worker.keeper")
 
 
 class Rate:
@@ -112,16 +116,21 @@ class Keeper:
         allowed_ns = RESTORE_NS if idle else SAVE_NS - self._spent_ns
         return size <= self.states.limit_bytes and self._saving.ns(size) <= allowed_ns
 
-    def save(self, slot: int, tokens: list[int]) -> None:
-        """Keep what a slot holds."""
+    def save(self, slot: int, tokens: list[int]) -> bool:
+        """Keep what a slot holds. False: the engine can't give it."""
         start_ns = self._now_ns()
-        saved = Saved(tokens, self._engine.save(slot))
+        try:
+            saved = Saved(tokens, self._engine.save(slot))
+        except (EngineError, MemoryError) as error:
+            log.warning("A prefix of %d tokens can't be saved: %s", len(tokens), error)
+            return False
         duration_ns = self._now_ns() - start_ns
         self._spent_ns += duration_ns
         self._saving.learn(len(saved.data), duration_ns)
         self.states.put(saved, instead=not self._whole)
         if self._disk is not None:
             self._disk.write(saved.tokens, saved.data)
+        return True
 
     def find(self, tokens: list[int], most: int, beyond: int, token_ns: float) -> Found | None:
         """A state of the first tokens, at most `most`: restored sooner than what it has beyond others is computed."""

@@ -144,8 +144,8 @@ class Keeping(Protocol):
         """Whether the slot's cells, which are those of these tokens, are worth saving and can be."""
         ...
 
-    def save(self, slot: int, tokens: list[int]) -> None:
-        """Keep them."""
+    def save(self, slot: int, tokens: list[int]) -> bool:
+        """Keep them; False: they can't be had."""
         ...
 
     def find(self, tokens: list[int], most: int, beyond: int, token_ns: float) -> Kept | None:
@@ -541,8 +541,7 @@ class Scheduler:
         for slot in reversed(self.prefixes.slots()) if keeper is not None else ():
             tokens = self.prefixes.tokens(slot)
             if keeper is not None and keeper.wants(slot, tokens, idle=True):
-                keeper.save(slot, tokens)
-                return True
+                return keeper.save(slot, tokens)
         return False
 
     def _trim(self) -> None:

@@ -198,7 +198,10 @@ class Provider(Protocol):
         ...
 
     def save(self, slot: int) -> State:
-        """The slot's state, to be restored later, maybe by another process of the same file and settings."""
+        """The slot's state, to be restored later, maybe by another process of the same file and settings.
+
+        Raises EngineError, MemoryError.
+        """
         ...
 
     def restore(self, slot: int, state: State) -> bool:

@@ -285,7 +285,10 @@ class Mlx:
     def save(self, slot: int) -> State:
         """The slot's caches in the library's own format."""
         self._step_back([slot])
-        return mlx_states.dumped(self._memory.take(slot), self._memory.length(slot))
+        try:
+            return mlx_states.dumped(self._memory.take(slot), self._memory.length(slot))
+        except (RuntimeError, ValueError) as error:
+            raise EngineError(f"MLX could not save a slot's state: {error}") from error
 
     def restore(self, slot: int, state: State) -> bool:
         """Put saved caches into an empty slot."""

@@ -287,7 +287,8 @@ class Memory:
 
     def state_bytes(self, slot: int) -> int:
         """What the slot's caches hold."""
-        return sum(int(part.nbytes) for _, part in utils.tree_flatten([cache.state for cache in self._view(slot)]))
+        parts = utils.tree_flatten([cache.state for cache in self._view(slot)])
+        return sum(int(part.nbytes) for _, part in parts if isinstance(part, mx.array))
 
     def take(self, slot: int) -> Caches:
         """Copies of the slot's caches."""
