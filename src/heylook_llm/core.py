@@ -255,6 +255,9 @@ class PrefillChunk(msgspec.Struct, frozen=True, array_like=True):
     tokens: int
 
 
+CachedFrom = Literal["running", "ended", "memory", "disk"]
+
+
 class Timeline(msgspec.Struct, frozen=True, array_like=True):
     """When each thing happened to one choice, in nanoseconds of the monotonic clock; None: it did not happen."""
 
@@ -285,6 +288,12 @@ class Timeline(msgspec.Struct, frozen=True, array_like=True):
     draft_tokens: int = 0
     """Tokens that were guessed and computed behind the last one; `accepted_tokens` of them turned out drawn."""
     accepted_tokens: int = 0
+    cached_tokens: int = 0
+    """Prompt tokens that were not computed, because another request had them computed or just did."""
+    cached_from: CachedFrom | None = None
+    """From whom: a request that was running, one that had ended, or a state saved outside the pool."""
+    shared_with: str = ""
+    """The id of the running request."""
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):

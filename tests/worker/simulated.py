@@ -8,7 +8,7 @@ from heylook_llm import core
 from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.providers.base import Drawn, Feed, OutOfCells, Sharing, State
 from heylook_llm.worker.scheduler import Outcome, Scheduler
-from heylook_llm.worker.sequence import Sequence
+from heylook_llm.worker.sequence import Sequence, Stamps
 
 END = 0
 
@@ -210,4 +210,6 @@ def simulated(
 def endless(request: int, prompt: Seq[int], max_tokens: int = 5, priority: int = 0, **more: int) -> Sequence:
     """A sequence that never ends by itself."""
     sampling = core.Sampling(max_tokens=max_tokens, ignore_eos=True)
-    return Sequence(request, 0, prompt, sampling, limit_tokens=more.get("limit", 500), priority=priority)
+    stamps = Stamps(request_id=f"r{request}")
+    limit = more.get("limit", 500)
+    return Sequence(request, 0, prompt, sampling, limit_tokens=limit, priority=priority, stamps=stamps)

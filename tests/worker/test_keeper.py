@@ -69,7 +69,10 @@ def test_what_leaves_the_pool_comes_back(reach: int | None) -> None:
         run(scheduler, provider, STEP_NS)
         tokens.append(sequence.tokens)
     assert len(keeper.states) == 1, "two fit in the pool"
-    assert cached(scheduler, provider, 4, [*tokens[0], 5]) == len(tokens[0]) - 1
+    again = endless(4, [*tokens[0], 5])
+    scheduler.submit(again, 0)
+    run(scheduler, provider, STEP_NS)
+    assert (again.cached_tokens, again.timeline().cached_from) == (len(tokens[0]) - 1, "memory")
     assert provider.used <= 700
 
 

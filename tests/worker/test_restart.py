@@ -42,10 +42,10 @@ def files(folder: Path) -> list[Path]:
     return list(folder.rglob("*.prefix"))
 
 
-def wait_for_files(client: Client, folder: Path) -> None:
-    """Until the worker has written one."""
+def wait_for_files(client: Client, folder: Path, count: int) -> None:
+    """Until the worker has written so many."""
     deadline = time.monotonic() + 30
-    while not files(folder):
+    while len(files(folder)) < count:
         assert time.monotonic() < deadline
         client.ping()
 
@@ -53,10 +53,12 @@ def wait_for_files(client: Client, folder: Path) -> None:
 def test_a_restart_finds_prefixes_and_a_flush_ends_them(model: tuple[str, str, dict[str, Any]], tmp_path: Path) -> None:
     with started(model, tmp_path) as client:
         fresh = [client.run(prompt, **GREEDY) for prompt in CHATS[:2]]
-        wait_for_files(client, tmp_path)
+        wait_for_files(client, tmp_path, 2)
     with started(model, tmp_path) as client:
         found = [client.run(prompt, **GREEDY) for prompt in CHATS[:2]]
         assert found[0].usage.cached_tokens == found[0].usage.prompt_tokens - 1
+        assert found[0].timeline.cached_from == "disk"
+        assert found[1].timeline.cached_from == "ended"
         assert [result.choices[0].tokens for result in found] == [result.choices[0].tokens for result in fresh]
         flushed = client.call(core.FlushCache())
         assert isinstance(flushed, core.Flushed)
@@ -71,7 +73,7 @@ def test_other_settings_and_damage_leave_files_unused(
 ) -> None:
     with started(model, tmp_path) as client:
         fresh = client.run(CHATS[0], **GREEDY)
-        wait_for_files(client, tmp_path)
+        wait_for_files(client, tmp_path, 1)
     with started(model, tmp_path, **OTHERWISE[model[0]]) as client:
         assert client.run(CHATS[0], **GREEDY).usage.cached_tokens == 0
     for path in files(tmp_path):

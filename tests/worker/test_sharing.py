@@ -33,6 +33,10 @@ def test_a_shared_beginning_is_computed_once_by_requests_of_one_step(reach: int 
     submitted = together(scheduler, provider, *([*SYSTEM, at, at, at] for at in range(5, 13)))
     assert scheduler.prompt_tokens == 300 + 8 * 3
     assert [one.cached_tokens for one in submitted] == [0, *[300] * 7]
+    times = [one.timeline() for one in submitted]
+    assert [time.cached_tokens for time in times] == [0, *[300] * 7]
+    assert [time.cached_from for time in times] == [None, *["running"] * 7]
+    assert {time.shared_with for time in times[1:]} <= {f"r{at}" for at in range(1, 8)}
 
 
 @pytest.mark.parametrize("reach", [None, 0, 8])

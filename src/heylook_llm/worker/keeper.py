@@ -9,10 +9,11 @@ import logging
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
+from heylook_llm import core
 from heylook_llm.errors import EngineError
 from heylook_llm.worker.disk import Disk
 from heylook_llm.worker.providers.base import Sharing, State
-from heylook_llm.worker.states import Origin, Saved, States
+from heylook_llm.worker.states import Saved, States
 
 LEAST_TOKENS: Final = 32
 """Shorter prefixes are computed again."""
@@ -58,7 +59,7 @@ class Found(NamedTuple):
         return len(self.saved.tokens)
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> core.CachedFrom:
         """The tier that it came from."""
         return self.saved.origin
 

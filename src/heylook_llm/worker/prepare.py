@@ -349,6 +349,7 @@ def _stamps(request: core.Request, tokenized: _Tokenized, tokenized_ns: int) -> 
         rendered_ns=tokenized.rendered_ns,
         tokenized_ns=tokenized_ns,
         dropped_tokens=tokenized.dropped_tokens,
+        request_id=request.id,
     )
 
 

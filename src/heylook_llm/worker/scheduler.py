@@ -132,6 +132,11 @@ class Kept(Protocol):
         """All of its tokens."""
         ...
 
+    @property
+    def origin(self) -> core.CachedFrom:
+        """Where it was."""
+        ...
+
 
 class Keeping(Protocol):
     """Keeps prefixes outside the pool."""
@@ -662,13 +667,16 @@ class Scheduler:
             slot = self._restored(sources.kept, wanted)
             if slot is not None:
                 sequence.slot, sequence.computed = slot, sources.kept.length
+                _note_source(sequence, sources.kept.origin)
                 return True
         for source, length in sources.slots:
             if not self._fits(wanted - length, spared=source):
                 return False
             slot = self._slot_with(source, length)
             if slot is not None:
+                other = self._in_slot[source]
                 sequence.slot, sequence.computed = slot, length
+                _note_source(sequence, "ended" if other is None else "running", other)
                 return True
         if not self._fits(wanted, spared=-1):
             return False
@@ -788,6 +796,13 @@ def _in_turn(prefilling: list[Sequence], budget: int) -> list[Sequence]:
 
 def _order(sequence: Sequence) -> tuple[int, int]:
     return sequence.order
+
+
+def _note_source(sequence: Sequence, origin: core.CachedFrom, other: Sequence | None = None) -> None:
+    """Whence a sequence has its beginning, when it is admitted first."""
+    if sequence.stamps.admitted_ns is None:
+        sequence.stamps.cached_from = origin
+        sequence.stamps.shared_with = other.stamps.request_id if other is not None else ""
 
 
 def _awaits(sequence: Sequence) -> bool:

@@ -36,6 +36,9 @@ class Stamps(msgspec.Struct):
     preemptions: int = 0
     dropped_tokens: int = 0
     steps: int = 0
+    request_id: str = ""
+    cached_from: core.CachedFrom | None = None
+    shared_with: str = ""
 
 
 class Sequence:
@@ -199,6 +202,9 @@ class Sequence:
             kv_cells=self.computed,
             draft_tokens=self.draft_tokens,
             accepted_tokens=self.accepted_tokens,
+            cached_tokens=self.cached_tokens,
+            cached_from=stamps.cached_from,
+            shared_with=stamps.shared_with,
         )
 
     def stats(self) -> core.SequenceStats:

@@ -4,15 +4,14 @@ The step loop and the preparers ask, so every call takes a lock, none for longer
 """
 
 import threading
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
+from heylook_llm import core
 from heylook_llm.worker.providers.base import State
 from heylook_llm.worker.tree import Tree
 
 CANDIDATES: Final = 16
 """Among states that have as much in common, so many are compared by their size."""
-
-Origin = Literal["memory", "disk"]
 
 
 class Saved(NamedTuple):
@@ -20,7 +19,7 @@ class Saved(NamedTuple):
 
     tokens: list[int]
     data: State
-    origin: Origin = "memory"
+    origin: core.CachedFrom = "memory"
 
 
 class States:

@@ -361,6 +361,8 @@ def performance(done: core.Done) -> dict[str, Any]:
         "dropped_tokens": times.dropped_tokens,
         "draft_tokens": times.draft_tokens,
         "accepted_tokens": times.accepted_tokens,
+        "cached_tokens": times.cached_tokens,
+        "cached_from": times.cached_from,
         "steps": times.steps,
         "batch_sizes_seen": {str(size): count for size, count in sorted(times.batch_sizes_seen.items())},
     }
