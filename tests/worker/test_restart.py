@@ -52,8 +52,10 @@ def wait_for_files(client: Client, folder: Path, count: int) -> None:
 
 def test_a_restart_finds_prefixes_and_a_flush_ends_them(model: tuple[str, str, dict[str, Any]], tmp_path: Path) -> None:
     with started(model, tmp_path) as client:
-        fresh = [client.run(prompt, **GREEDY) for prompt in CHATS[:2]]
-        wait_for_files(client, tmp_path, 2)
+        fresh = []
+        for prompt in CHATS[:2]:
+            fresh.append(client.run(prompt, **GREEDY))
+            wait_for_files(client, tmp_path, len(fresh))  # what idles is saved
     with started(model, tmp_path) as client:
         found = [client.run(prompt, **GREEDY) for prompt in CHATS[:2]]
         assert found[0].usage.cached_tokens == found[0].usage.prompt_tokens - 1
