@@ -17,8 +17,8 @@ from heylook_llm import core
 
 SLOWDOWN: Final = 0.10
 """How much longer a step may take by retained cells, as a part of its own time."""
-LEAST_BUDGET_TOKENS: Final = 512
-"""Retained cells below this are within what the engine pads the attended span to, twice over."""
+LEAST_ESTIMATE_TOKENS: Final = 512
+"""Fewer are within what the engine pads the attended span to, twice over."""
 DECAY: Final = 0.998
 """What a step's weight is multiplied with at the next: some five hundred count."""
 LEAST_STEPS: Final = 32
@@ -35,17 +35,18 @@ def estimated_budget(info: core.ModelInfo) -> int:
     Per token and cell about 4 * embedding * layers operations, against 2 * parameters for the rest of a token.
     """
     if not info.n_parameters or not info.n_embedding or not info.n_layers:
-        return LEAST_BUDGET_TOKENS
+        return LEAST_ESTIMATE_TOKENS
     cells = SLOWDOWN * 2 * info.n_parameters / (4 * info.n_embedding * info.n_layers)
-    return max(LEAST_BUDGET_TOKENS, int(cells))
+    return max(LEAST_ESTIMATE_TOKENS, int(cells))
 
 
 class _Steps:
     """Steps of one batch size: their weight, their means, and the products of their distances from these."""
 
-    __slots__ = ("count", "mean_own", "mean_time", "mean_vain", "oo", "ot", "ov", "tt", "vt", "vv")
+    __slots__ = ("batch", "count", "mean_own", "mean_time", "mean_vain", "oo", "ot", "ov", "tt", "vt", "vv")
 
-    def __init__(self) -> None:
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
         self.count = self.mean_own = self.mean_vain = self.mean_time = 0.0
         self.oo = self.ov = self.vv = self.ot = self.vt = self.tt = 0.0
 
@@ -88,7 +89,7 @@ class Retention:
 
     def learn(self, batch: int, own: int, used: int, duration_ns: int) -> None:
         """A step that only decoded: sequences in it, cells of these, cells in use."""
-        steps = self._steps.setdefault(batch, _Steps())
+        steps = self._steps.setdefault(batch, _Steps(batch))
         if steps.count >= LEAST_STEPS and duration_ns > HELD_UP * steps.mean_time:
             return
         steps.add(own, batch * used - own, duration_ns)
@@ -99,10 +100,11 @@ class Retention:
         if steps is None:
             return self._estimate
         slope, error = self.vain()
-        allowed = SLOWDOWN / (1 + SLOWDOWN) * steps.mean_time / batch
+        retained = max(0.0, steps.mean_vain - (steps.batch - 1) * steps.mean_own)  # the others' own are in vain as well
+        allowed = SLOWDOWN * max(0.0, steps.mean_time - max(0.0, slope) * retained) / batch
         least = _quotient(allowed, slope + error)
         most = _quotient(allowed, slope - error)
-        return max(LEAST_BUDGET_TOKENS, min(max(self._estimate, least), most))
+        return min(max(self._estimate, least), most)
 
     def vain(self) -> tuple[float, float]:
         """(nanoseconds for each cell spanned in vain, its error); the error is infinite while nothing is known."""
