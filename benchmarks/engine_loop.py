@@ -104,7 +104,7 @@ class Ours:
     def run(self, prompts: list[list[int]], tokens: int) -> Round:
         """The same as Raw.run."""
         engine, scheduler = self._engine, self._engine.scheduler
-        scheduler.flush()
+        scheduler.pool.flush()
         sampling = core.Sampling(temperature=0.0, max_tokens=tokens + 1, ignore_eos=True)
         for number, prompt in enumerate(prompts):
             body = core.Request(str(number), "bench", (core.TokenPrompt(tuple(prompt)),), sampling)

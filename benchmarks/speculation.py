@@ -67,7 +67,7 @@ class Bench:
             start_ns = time.monotonic_ns()
             drawn = provider.step(scheduler.plan(start_ns))
             scheduler.commit(drawn, start_ns, time.monotonic_ns())
-        scheduler.flush()
+        scheduler.pool.flush()
         stamps = sequence.stamps
         assert stamps.first_token_ns is not None
         assert stamps.last_token_ns is not None

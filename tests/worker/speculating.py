@@ -59,7 +59,7 @@ def answered(
             continue
         scheduler.commit(drawn, now, now + STEP_NS)
         now += STEP_NS
-    scheduler.flush()
+    scheduler.pool.flush()
     return [
         Answered(sequence.tokens[len(prompt) :], sequence.usage())
         for sequence, prompt in zip(sequences, prompts, strict=True)

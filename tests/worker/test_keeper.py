@@ -81,7 +81,7 @@ def test_of_a_state_the_part_in_common_is_used() -> None:
     for at in (1, 2, 3):
         cached(scheduler, provider, at, [at] * 300)
     assert cached(scheduler, provider, 4, [1] * 200 + [5] * 9) == 200
-    assert scheduler.flush() <= 700
+    assert scheduler.pool.flush() <= 700
     assert provider.used == 0
 
 
@@ -172,8 +172,8 @@ def test_a_restart_finds_what_was_kept(folder: Callable[[], Disk]) -> None:
     scheduler, provider, keeper = kept(disk=disk)
     cached(scheduler, provider, 1, [1] * 300)
     assert keeper.eager
-    assert scheduler.keep_one()
-    assert not scheduler.keep_one()
+    assert scheduler.pool.keep_one()
+    assert not scheduler.pool.keep_one()
     settled(disk)
     scheduler, provider, keeper = kept(disk=folder())
     keeper.fetch([*[1] * 300, 5], token_ns=1e6)
@@ -184,7 +184,7 @@ def test_reading_that_takes_longer_than_computing_is_left(folder: Callable[[], D
     disk = folder()
     scheduler, provider, keeper = kept(disk=disk)
     cached(scheduler, provider, 1, [1] * 300)
-    scheduler.keep_one()
+    scheduler.pool.keep_one()
     settled(disk)
     scheduler, provider, keeper = kept(disk=folder())
     keeper.fetch([*[1] * 300, 5], token_ns=1e-3)
@@ -195,10 +195,10 @@ def test_a_flush_reaches_every_tier(folder: Callable[[], Disk]) -> None:
     disk = folder()
     scheduler, provider, keeper = kept(disk=disk)
     cached(scheduler, provider, 1, [1] * 300)
-    scheduler.keep_one()
+    scheduler.pool.keep_one()
     settled(disk)
     freed: queue.SimpleQueue[int] = queue.SimpleQueue()
-    assert scheduler.flush() > 300
+    assert scheduler.pool.flush() > 300
     keeper.flush(freed.put)
     assert freed.get(timeout=30) > 2 * 300 * 8, "in memory and on disk"
     keeper.fetch([*[1] * 300, 5], token_ns=1e6)

@@ -105,7 +105,7 @@ def test_a_scheduler_learns_from_its_steps() -> None:
         while not scheduler.idle:
             drawn = provider.step(scheduler.plan(0))
             own = sum(sequence.computed + 1 for sequence in scheduler.running)
-            spanned = len(scheduler.running) * (scheduler.ledger.used + len(scheduler.running)) - own
+            spanned = len(scheduler.running) * (scheduler.pool.ledger.used + len(scheduler.running)) - own
             scheduler.commit(drawn, 0, 5_000_000 + 1000 * own + 250 * spanned)
     slope, error = retention.vain()
     assert slope == pytest.approx(250, rel=0.05)

@@ -185,15 +185,15 @@ class Batching(RuleBasedStateMachine):
     def keep(self) -> None:
         """An idle worker saves what it retains."""
         if self.scheduler.idle:
-            self.scheduler.keep_one()
+            self.scheduler.pool.keep_one()
 
     @rule()
     def flush(self) -> None:
         """Whatever is kept is forgotten."""
         before = self.provider.used
-        assert self.scheduler.flush() == before - self.provider.used
+        assert self.scheduler.pool.flush() == before - self.provider.used
         self.keeper.flush(lambda _: None)
-        assert len(self.scheduler.prefixes) == len(self.keeper.states) == 0
+        assert len(self.scheduler.pool.prefixes) == len(self.keeper.states) == 0
 
     @rule(count=st.integers(1, 12))
     def steps(self, count: int) -> None:
@@ -260,17 +260,17 @@ class Batching(RuleBasedStateMachine):
         if not hasattr(self, "provider"):
             return
         assert self.provider.most_used <= self.kv_tokens
-        assert self.scheduler.ledger.used == self.provider.used
+        assert self.scheduler.pool.ledger.used == self.provider.used
         assert self.keeper.states.used_bytes <= self.keeper.states.limit_bytes
         for slot, cells in enumerate(self.provider.cells):
-            assert self.scheduler.ledger.held(slot) == len(cells)
+            assert self.scheduler.pool.ledger.held(slot) == len(cells)
 
     @invariant()
     def slots_hold_what_the_books_say(self) -> None:
         """No cell lies in a slot that nobody knows of, and what may be shared is what computing it would give."""
         if not hasattr(self, "provider"):
             return
-        prefixes = self.scheduler.prefixes
+        prefixes = self.scheduler.pool.prefixes
         running = {sequence.slot: sequence for sequence in self.scheduler.running}
         for slot, tokens in enumerate(self.provider.tokens):
             if slot in running:
@@ -317,7 +317,7 @@ class Batching(RuleBasedStateMachine):
         assert self.scheduler.idle, "a sequence starves"
         assert set(self.ended) == set(self.output)
         assert self.provider.sampling == {}
-        assert self.scheduler.flush() >= 0
+        assert self.scheduler.pool.flush() >= 0
         assert self.provider.used == 0
 
 
@@ -454,7 +454,7 @@ def test_retained_cells_are_trimmed_while_others_run() -> None:
     for request in (1, 2):
         scheduler.submit(endless(request, [request] * 20), 0)
         run(scheduler, provider)
-    assert scheduler.prefixes.total_tokens == 48, "what idles keeps all it has"
+    assert scheduler.pool.prefixes.total_tokens == 48, "what idles keeps all it has"
     scheduler.submit(endless(3, [9] * 20), 0)
     provider.step(scheduler.plan(0))
-    assert scheduler.prefixes.total_tokens <= 30
+    assert scheduler.pool.prefixes.total_tokens <= 30

@@ -69,6 +69,22 @@ def test_few_tokens_are_computed_rather_than_waited_for() -> None:
     assert (first.output_tokens, second.output_tokens) == (1, 1)
 
 
+def test_a_short_prompt_that_may_pass_a_long_one_does_not_wait_for_it() -> None:
+    scheduler, provider = simulated(slots=8, kv_tokens=9000, prefill_tokens=200)
+    together(scheduler, provider, [9] * 400)  # so that the length of a step is learned
+    assert scheduler.prompt_limit(0) == 200
+    prompts = [[*[1] * 80, *[at] * count] for at, count in ((2, 3000), (3, 5), (4, 5), (5, 100))]
+    submitted = [endless(at, prompt, limit=4000) for at, prompt in enumerate(prompts, 2)]
+    for one in submitted:
+        scheduler.submit(one, 0)
+    step(scheduler, provider)
+    _, short, other, middling = submitted
+    assert short.output_tokens == 1, "half of the step finishes it"
+    step(scheduler, provider)
+    assert [one.cached_tokens for one in (short, other, middling)] == [0, 80, 80], "the others wait for the short one"
+    assert other.output_tokens == 1
+
+
 def test_whoever_waits_for_a_prompt_is_not_overtaken() -> None:
     scheduler, provider = simulated(slots=3, kv_tokens=4000, prefill_tokens=64)
     first, second = endless(1, [*SYSTEM, 2]), endless(2, [*SYSTEM, *[3] * 60])
@@ -167,5 +183,5 @@ def test_retained_prefixes_that_are_shared_cost_their_cells_once() -> None:
     together(scheduler, provider, *([*SYSTEM, at] for at in range(5, 9)))
     scheduler.submit(endless(9, [9] * 20), 0)
     step(scheduler, provider)
-    assert len(scheduler.prefixes) == 4
-    assert scheduler.ledger.used - 20 == 300 + 4 * 5
+    assert len(scheduler.pool.prefixes) == 4
+    assert scheduler.pool.ledger.used - 20 == 300 + 4 * 5

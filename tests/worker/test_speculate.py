@@ -58,7 +58,7 @@ class Engine(Simulated):
             spent += took if not scheduler.composition.prompt_tokens else 0
             scheduler.commit(drawn, int(now * 1e6), int((now + took) * 1e6))
             now += took
-        scheduler.flush()
+        scheduler.pool.flush()
         assert self.used == 0
         return spent
 

@@ -176,8 +176,8 @@ class Engine:
             waiting=len(scheduler.waiting),
             running=len(scheduler.running) + len(self.embedder.jobs),
             batch_size=scheduler.composition.decoding,
-            kv_used_tokens=scheduler.ledger.used,
-            kv_retained_tokens=scheduler.prefixes.total_tokens,
+            kv_used_tokens=scheduler.pool.ledger.used,
+            kv_retained_tokens=scheduler.pool.prefixes.total_tokens,
             prompt_tokens=scheduler.prompt_tokens + self.embedder.tokens,
             cached_tokens=scheduler.cached_tokens,
             output_tokens=scheduler.output_tokens,
@@ -220,7 +220,7 @@ class Engine:
 
     def flush(self, call: int) -> None:
         """Drop kept prefixes, in the pool and out of it; files are deleted beside the step loop."""
-        tokens = self.scheduler.flush()
+        tokens = self.scheduler.pool.flush()
         if self.keeper is None:
             self._outlet.reply(call, core.Flushed(tokens))
         else:
@@ -229,7 +229,7 @@ class Engine:
     def keep(self, interrupted: Callable[[], bool]) -> None:
         """While nothing waits: save what a restart shall find, a state at a time."""
         if self.keeper is not None and self.keeper.eager:
-            while not interrupted() and self.scheduler.keep_one():
+            while not interrupted() and self.scheduler.pool.keep_one():
                 pass
 
     def step(self) -> None:

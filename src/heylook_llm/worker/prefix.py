@@ -9,6 +9,8 @@ class Prefixes:
     def __init__(self) -> None:
         self._tree: Tree[int] = Tree()
         self._retained: dict[int, None] = {}
+        self.total_tokens = 0
+        """Cells held by retained slots; shared ones count for each. Any thread may read it."""
 
     def __len__(self) -> int:
         return len(self._retained)
@@ -16,24 +18,22 @@ class Prefixes:
     def __contains__(self, slot: int) -> bool:
         return slot in self._retained
 
-    @property
-    def total_tokens(self) -> int:
-        """Cells held by retained slots; shared ones count for each."""
-        return sum(map(self._tree.length, self.slots()))
-
     def enter(self, slot: int, tokens: list[int]) -> None:
         """A sequence in this slot computes these tokens."""
-        self._retained.pop(slot, None)
+        self.forget(slot)
         self._tree.add(slot, tokens)
 
     def retain(self, slot: int, tokens: list[int]) -> None:
         """The slot's cells hold these tokens and stay, though no sequence uses them."""
         self.enter(slot, tokens)
         self._retained[slot] = None
+        self.total_tokens += len(tokens)
 
     def forget(self, slot: int) -> None:
         """The slot's cells are gone, or not what computing its tokens would give."""
-        self._retained.pop(slot, None)
+        if slot in self._retained:
+            del self._retained[slot]
+            self.total_tokens -= self._tree.length(slot)
         self._tree.remove(slot)
 
     def touch(self, slot: int) -> None:
