@@ -8,7 +8,6 @@ read, and every problem is a LoadFailed whose message names it. Format: ggml's d
 import functools
 import hashlib
 import math
-import re
 import stat
 import struct
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from heylook_llm import core
+from heylook_llm.catalog import split
 from heylook_llm.errors import LoadFailed
 
 MAX_HEADER_BYTES: Final = 256 << 20
@@ -296,12 +296,12 @@ def _whole(header: Header, others: list[Header]) -> Header:
 def _other_parts(path: Path, header: Header) -> list[Path]:
     """The further files of a split model: name-00002-of-00003.gguf, ..."""
     count = header.metadata.get("split.count")
-    match = re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})\.gguf", path.name)
     if not isinstance(count, int) or count <= 1:
         return []
-    if match is None or int(match[3]) != count or int(match[2]) != 1:
+    part = split.part_of(path.name)
+    if part is None or part.count != count or part.number != 1:
         raise _Damaged(f"is one of {count} parts; name the first, which ends in -00001-of-{count:05}.gguf")
-    return [path.with_name(f"{match[1]}-{part:05}-of-{match[3]}.gguf") for part in range(2, count + 1)]
+    return split.parts(path)[1:]
 
 
 def _cached(path: Path) -> Header:

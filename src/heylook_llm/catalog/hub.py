@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from heylook_llm.catalog import split
 from heylook_llm.errors import BadRequest, PullFailed
 
 MAX_FILES: Final = 10_000
@@ -32,7 +33,6 @@ PREFERRED: Final = ("Q4_K_M", "Q4_K_S", "Q5_K_M", "Q4_0", "IQ4_XS", "Q6_K", "Q8_
 _HOSTS: Final = ("https://huggingface.co/", "http://huggingface.co/", "hf.co/", "https://hf.co/", "huggingface.co/")
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
 _TAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_PART: Final = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _ALLOWED: Final = re.compile(
     r"(.*\.gguf|(.*/)?model.*\.safetensors(\.index\.json)?|[^/]*\.(json|jinja)|tokenizer\.model|merges\.txt|vocab\.txt)"
 )
@@ -102,7 +102,7 @@ def _is_projector(path: str) -> bool:
 def _gguf(name: Name, weights: Sequence[RemoteFile]) -> list[RemoteFile]:
     models: dict[str, list[RemoteFile]] = {}
     for file in weights:
-        models.setdefault(_PART.sub("", file.path).removesuffix(".gguf"), []).append(file)
+        models.setdefault(split.model_of(file.path), []).append(file)
     for wanted in (name.tag,) if name.tag is not None else PREFERRED:
         fitting = [stem for stem in models if _has_tag(stem, wanted)]
         if fitting:
@@ -119,9 +119,9 @@ def _has_tag(stem: str, tag: str) -> bool:
 
 
 def _whole(parts: list[RemoteFile]) -> list[RemoteFile]:
-    first = _PART.search(parts[0].path)
-    if first is not None and len(parts) != int(first[2]):
-        raise PullFailed(f"of {parts[0].path} only {len(parts)} of {int(first[2])} parts are there", code="incomplete")
+    first = split.part_of(parts[0].path)
+    if first is not None and len(parts) != first.count:
+        raise PullFailed(f"of {parts[0].path} only {len(parts)} of {first.count} parts are there", code="incomplete")
     return sorted(parts, key=lambda part: part.path)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from heylook_llm.catalog import facts as facts_of_files
-from heylook_llm.catalog import profiles, stores
+from heylook_llm.catalog import profiles, split, stores
 from heylook_llm.catalog.facts import Facts
 from heylook_llm.catalog.scan import Candidate, Skipped, Walk
 from heylook_llm.config import ID_PATTERN, canonical
@@ -18,6 +18,7 @@ from heylook_llm.errors import LoadFailed
 MAX_ID_CHARACTERS: Final = 120
 LARGE_PARAMETERS: Final = 30_000_000_000
 SMALL_PARAMETERS: Final = 3_000_000_000
+ADAPTER: Final = "is an adapter, which belongs to the config of its base model"
 _NOT_IN_AN_ID: Final = re.compile(r"[^A-Za-z0-9_.:/@+-]+")
 _MESSAGE_START: Final = re.compile(r"^Model '.*?' can't be loaded: ")
 
@@ -52,6 +53,11 @@ class Sources:
     ollama: Path | None = None
     lm_studio: Path | None = None
 
+    @property
+    def roots(self) -> list[Path]:
+        """The folders to walk; Ollama's store is read by its manifests instead."""
+        return [root for root in (*self.folders, self.hugging_face, self.lm_studio) if root is not None]
+
 
 @dataclass(frozen=True, slots=True)
 class _Named:
@@ -67,8 +73,7 @@ def find(sources: Sources) -> Findings:
     """Every model of the sources, in the order of their names; nothing is copied or changed."""
     findings = Findings()
     named: list[_Named] = []
-    roots = [root for root in (*sources.folders, sources.hugging_face, sources.lm_studio) if root is not None]
-    walk = Walk(roots)
+    walk = Walk(sources.roots)
     for candidate in walk.candidates():
         if stores.is_current_snapshot(candidate.path):
             named += _read(candidate, _name_of(candidate, sources), findings)
@@ -122,42 +127,35 @@ def tags(found: Found) -> Iterable[str]:
         yield "draft"
 
 
-def parts_of(path: Path) -> list[Path]:
-    """The files of a GGUF model: itself, or all parts of a split one."""
-    match = re.fullmatch(r"(.*)-00001-of-(\d{5})\.gguf", path.name)
-    if match is None:
-        return [path]
-    return [path.with_name(f"{match[1]}-{part:05}-of-{match[2]}.gguf") for part in range(1, int(match[2]) + 1)]
-
-
 # ---- from files to names ---------------------------------------------------------------------------------------------
 
 
 def _read(candidate: Candidate, name: str, findings: Findings) -> list[_Named]:
     """The facts of a candidate; none, and a reason, where it can't be served."""
+    facts = _facts(candidate)
+    if isinstance(facts, Facts):
+        return [_Named(name, candidate.path, facts)]
+    findings.skipped.append(Skipped(candidate.path, facts))
+    return []
+
+
+def _facts(candidate: Candidate) -> Facts | str:
+    """The facts of a candidate, or the reason why it can't be served."""
     if candidate.adapter:
-        findings.skipped.append(Skipped(candidate.path, "is an adapter, which belongs to the config of its base model"))
-        return []
+        return ADAPTER
     try:
-        read = facts_of_files.of_folder if candidate.folder else facts_of_files.of_gguf
-        facts = read(candidate.path)
+        facts = (facts_of_files.of_folder if candidate.folder else facts_of_files.of_gguf)(candidate.path)
     except LoadFailed as error:
-        reason = _MESSAGE_START.sub("", error.message).removeprefix("the file ").rstrip(".")
-        findings.skipped.append(Skipped(candidate.path, reason))
-        return []
+        return _MESSAGE_START.sub("", error.message).removeprefix("the file ").rstrip(".")
     if facts.kind == "embedding" and facts.provider == "mlx":
-        findings.skipped.append(Skipped(candidate.path, "is an embedding model in safetensors; its GGUF can be served"))
-        return []
-    if facts.kind == "adapter":
-        findings.skipped.append(Skipped(candidate.path, "is an adapter, which belongs to the config of its base model"))
-        return []
-    return [_Named(name, candidate.path, facts)]
+        return "is an embedding model in safetensors; its GGUF can be served"
+    return ADAPTER if facts.kind == "adapter" else facts
 
 
 def _name_of(candidate: Candidate, sources: Sources) -> str:
     """org/name in the Hugging Face cache and LM Studio's folder, else the file's or folder's own name."""
     path = candidate.path
-    own = path.name if candidate.folder else re.sub(r"-00001-of-\d{5}$", "", path.stem)
+    own = path.name if candidate.folder else split.model_of(path.name)
     if (repository := stores.repository(path)) is not None:
         return repository if candidate.folder else f"{repository}:{own}"
     if sources.lm_studio is not None and candidate.root == sources.lm_studio.resolve():

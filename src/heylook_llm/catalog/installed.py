@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from heylook_llm import config, registry
-from heylook_llm.catalog import facts, importing
+from heylook_llm.catalog import facts, importing, split
 from heylook_llm.catalog.hub import Name
 from heylook_llm.catalog.importing import Found
 from heylook_llm.catalog.pull import Pulled, models_folder
@@ -63,5 +63,5 @@ def _remove_pulled(path: Path, root: Path) -> None:
     if path.is_dir() or not any(other != path for other in folder.rglob("*.gguf")):
         shutil.rmtree(folder, ignore_errors=True)
     else:
-        for part in importing.parts_of(path):
+        for part in split.parts(path):
             part.unlink(missing_ok=True)

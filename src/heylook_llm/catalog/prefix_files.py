@@ -14,6 +14,7 @@ from typing import Any, Final
 import platformdirs
 
 from heylook_llm import config
+from heylook_llm.catalog import split
 
 MAGIC: Final = b"HEYLOOKPREFIX\0\0\1"
 SUFFIX: Final = ".prefix"
@@ -79,10 +80,8 @@ def _fingerprint(path: Path) -> bytes:
     digest = hashlib.sha256()
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.is_file())
-    elif "-00001-of-" in path.name:
-        files = sorted(path.parent.glob(path.name.replace("-00001-of-", "-*-of-")))
     else:
-        files = [path] if path.is_file() else []
+        files = [file for file in split.parts(path) if file.is_file()]
     for file in files:
         digest.update(file.name.encode() if path.is_dir() else b"")
         digest.update(_sampled(file))

@@ -4,18 +4,20 @@ A walk looks at names and file types alone; what a found file is, its header say
 """
 
 import os
-import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from heylook_llm.catalog import split
+
 MAX_DEPTH: Final = 32
 MAX_ENTRIES: Final = 1_000_000
 """Of all folders together."""
+MAX_PARTS: Final = 1024
+"""Of one split model."""
 PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".npz")
-_PART: Final = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 _REGULAR_ONLY: Final = (".gguf", ".safetensors", "config.json")
 
 
@@ -148,15 +150,15 @@ class Walk:
         if not _encodable(name):
             self._skip(folder.path / name, "has a name that is no text")
             return False
-        part = _PART.fullmatch(name)
+        part = split.part_of(name)
         if part is None:
             return True
-        count = min(int(part[3]), 1024)
-        missing = [n for n in range(1, count + 1) if f"{part[1]}-{n:05}-of-{part[3]}.gguf" not in folder.files]
-        present = next(n for n in range(1, count + 1) if n not in missing) if len(missing) < count else 0
-        if missing and int(part[2]) == present:
+        count = min(part.count, MAX_PARTS)
+        missing = [number for number in range(1, count + 1) if part.name(number) not in folder.files]
+        present = next(number for number in range(1, count + 1) if number not in missing) if len(missing) < count else 0
+        if missing and part.number == present:
             self._skip(folder.path / name, f"is split in {count} parts, of which number {missing[0]} is missing")
-        return not missing and int(part[2]) == 1
+        return not missing and part.number == 1
 
     def _skip(self, path: Path, reason: str) -> None:
         self.skipped.append(Skipped(path, reason))

@@ -191,8 +191,7 @@ def _write_anew(order: Order) -> None:
 
 def _signature(sources: Sources) -> frozenset[tuple[str, int, int]]:
     """Path, size and time of change of every model file."""
-    roots = [root for root in (*sources.folders, sources.hugging_face, sources.lm_studio) if root is not None]
-    paths = [candidate.path for candidate in Walk(roots).candidates()]
+    paths = [candidate.path for candidate in Walk(sources.roots).candidates()]
     if sources.ollama is not None:
         paths += [candidate.path for _, candidate, _ in stores.OllamaStore(sources.ollama).models()]
     found: set[tuple[str, int, int]] = set()
