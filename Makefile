@@ -18,7 +18,7 @@ INSTALL = @if [ -z "$(PYTHON)" ]; then \
 	exit 1; fi; $(PYTHON) tools/install.py --environment $(VENV) --accelerator $(ACCEL)
 
 .DEFAULT_GOAL := help
-.PHONY: help install mlx dev serve test test_long test_changed coverage bench-peers check format lint build docs docs-serve docs-tables lock check-platforms clean distclean
+.PHONY: help install mlx vlm dev serve test test_long test_changed coverage bench-peers check format lint build docs docs-serve docs-tables lock check-platforms clean distclean
 
 help:  ## show this
 	@grep -E '^[a-z_-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -41,6 +41,11 @@ $(VENV)/installed-mlx: $(REQUIREMENTS)
 	$(INSTALL) --engine mlx
 
 mlx: $(VENV)/installed-mlx  ## build .venv with MLX alone, which comes in wheels: nothing is compiled
+
+$(VENV)/installed-vlm: $(VENV)/installed-mlx $(REQUIREMENTS)
+	$(INSTALL) --engine mlx --with vlm
+
+vlm: $(VENV)/installed-vlm  ## ... and mlx-vlm, by which MLX models see images: 600 MB with all that it brings
 
 dev: $(VENV)/installed-dev  ## ... and what tests and checks need, and the git hook
 	@if [ -d .git ]; then $(BIN)/pre-commit install; fi
@@ -119,7 +124,7 @@ build/uv/bin/uv:
 
 lock: $(if $(shell command -v uv),,build/uv/bin/uv)  ## resolve the dependencies anew into requirements/*.txt (UPGRADE=--upgrade)
 	@mkdir -p build
-	@cat requirements/runtime.txt requirements/gguf.txt requirements/dev.txt requirements/docs.txt requirements/mlx.txt requirements/build.txt \
+	@cat requirements/runtime.txt requirements/gguf.txt requirements/dev.txt requirements/docs.txt requirements/mlx.txt requirements/vlm.txt requirements/build.txt \
 		2>/dev/null | grep -E '^[a-z]' | sed 's/ *\\$$//' | sort -u > build/all.txt
 	@if [ -n "$(UPGRADE)" ]; then : > build/all.txt; fi
 	@$(COMPILE) --all-extras pyproject.toml requirements/build.in -o build/all.txt
@@ -127,6 +132,7 @@ lock: $(if $(shell command -v uv),,build/uv/bin/uv)  ## resolve the dependencies
 	@$(COMPILE) --constraint build/all.txt pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) --constraint build/all.txt pyproject.toml --extra gguf -o requirements/gguf.txt
 	@$(COMPILE) --constraint build/all.txt pyproject.toml --extra mlx -o requirements/mlx.txt
+	@$(COMPILE) --constraint build/all.txt pyproject.toml --extra mlx --extra vlm -o requirements/vlm.txt
 	@$(COMPILE) --constraint build/all.txt pyproject.toml --extra dev -o requirements/dev.txt
 	@$(COMPILE) --constraint build/all.txt pyproject.toml --extra docs -o requirements/docs.txt
 	@wc -l requirements/*.txt

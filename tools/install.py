@@ -49,8 +49,10 @@ def main() -> None:
     if options.engine != "mlx":
         _install_llama_cpp(environment, options.accelerator)
     if options.part:
-        _install(environment, options.part)
-        _stamp(environment, options.part).touch()
+        parts = _parts(options.part)
+        _install(environment, *parts)
+        for part in parts:
+            _stamp(environment, part).touch()
 
 
 def _install_mlx(environment: Path) -> None:
@@ -58,7 +60,7 @@ def _install_mlx(environment: Path) -> None:
     stamp = _stamp(environment, MLX)
     if not _outdated(stamp):
         return
-    problem = mlx_problem(platform.system(), platform.machine(), platform.mac_ver()[0], platform.libc_ver())
+    problem = _mlx_problem_here()
     _install(environment, "build", "runtime", *(() if problem else (MLX,)))
     _install_ourselves(environment)
     if problem:
@@ -82,13 +84,25 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--environment", default=".venv")
     parser.add_argument("--accelerator", choices=sorted(CMAKE_FLAGS), default="default")
     parser.add_argument("--engine", choices=["all", MLX], default="all", help="mlx: without llama.cpp")
-    parser.add_argument("--with", dest="part", choices=["dev", "docs"])
+    parser.add_argument("--with", dest="part", choices=["dev", "docs", "vlm"])
     return parser.parse_args()
 
 
 def _default_accelerator() -> str:
     apple = sys.platform == "darwin" and platform.machine() == "arm64"
     return "metal" if apple else "cpu"
+
+
+def _parts(asked: str) -> tuple[str, ...]:
+    """What is installed of requirements/: the tests ask MLX models to see, where there is MLX."""
+    problem = _mlx_problem_here() if asked in ("dev", "vlm") else ""
+    if asked == "vlm" and problem:
+        fail(f"MLX isn't to be had here: {problem}.")
+    return ("dev", "vlm") if asked == "dev" and not problem else (asked,)
+
+
+def _mlx_problem_here() -> str:
+    return mlx_problem(platform.system(), platform.machine(), platform.mac_ver()[0], platform.libc_ver())
 
 
 def mlx_problem(system: str, machine: str, macos: str, libc: tuple[str, str]) -> str:

@@ -18,6 +18,7 @@ PROMISED = [
     "help",
     "install",
     "mlx",
+    "vlm",
     "dev",
     "serve",
     "format",
@@ -72,6 +73,7 @@ def test_every_declared_dependency_is_locked() -> None:
         "runtime": project["dependencies"],
         "gguf": project["optional-dependencies"]["gguf"],
         "mlx": [text.partition(";")[0].replace("[cpu]", "") for text in project["optional-dependencies"]["mlx"]],
+        "vlm": [text.partition(";")[0] for text in project["optional-dependencies"]["vlm"]],
         "dev": project["optional-dependencies"]["dev"],
         "docs": project["optional-dependencies"]["docs"],
     }
