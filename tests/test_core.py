@@ -93,7 +93,7 @@ def test_the_tree_of_errors_is_the_one_drawn() -> None:
 
 
 def test_a_messages_text_leaves_images_out() -> None:
-    parts = (core.TextPart("a"), core.ImagePart(b"", "image/png"), core.TextPart("b"))
+    parts = (core.TextPart("a"), core.ImagePart(b"", 0, 0), core.TextPart("b"))
     assert core.Message("user", parts).text == "ab"
 
 

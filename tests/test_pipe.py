@@ -23,7 +23,7 @@ def upward() -> pipe.Decoder[core.Upward]:
 
 
 def image(size: int) -> core.Submit:
-    message = core.Message("user", (core.ImagePart(bytes(range(256)) * (size // 256), "image/png"), core.TextPart("?")))
+    message = core.Message("user", (core.ImagePart(bytes(range(256)) * (size // 256), size, 1), core.TextPart("?")))
     return core.Submit(7, core.Request("r", "m", (core.ChatPrompt((message,)),)))
 
 

@@ -181,6 +181,9 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "reply": "Answer this, whatever is asked. Unset: an echo.",
         "chat_template": "As for llama_cpp.",
         "pooling": "Be a model that embeds (`mean`, `cls`, `last`) or ranks (`rank`), and answers nothing.",
+        "image_tokens": "See images, each as so many tokens; `[[see]]` in a turn tells what is seen. 0: be blind.",
+        "image_seconds": "How long looking at an image takes.",
+        "image_whole": "Compute the tokens of an image in one step, as models do in which they look at each other.",
     },
 }
 

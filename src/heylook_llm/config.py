@@ -231,6 +231,9 @@ class FakeConfig(SamplingDefaults, Speculating, KeepingPrefixes):
     chat_template: str | None = None
     pooling: Literal["mean", "cls", "last", "rank"] | None = None
     """It embeds or ranks, and answers nothing."""
+    image_tokens: int = pydantic.Field(0, ge=0, le=4096)
+    image_seconds: float = pydantic.Field(0, ge=0)
+    image_whole: bool = False
 
 
 ProviderConfig = LlamaCppConfig | MlxConfig | FakeConfig

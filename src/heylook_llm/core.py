@@ -22,10 +22,11 @@ class TextPart(msgspec.Struct, frozen=True, array_like=True, tag="text"):
 
 
 class ImagePart(msgspec.Struct, frozen=True, array_like=True, tag="image"):
-    """An image as the bytes of its file; the server fetched and bounded it."""
+    """An image as the server decoded it: upright RGB pixels of 8 bits, row by row from the top."""
 
-    data: bytes
-    media_type: str
+    rgb: bytes
+    width: int
+    height: int
 
 
 Part = TextPart | ImagePart
@@ -471,6 +472,8 @@ class WorkerStats(msgspec.Struct, frozen=True, array_like=True):
     resident_bytes: int | None = None
     busy_ns: int = 0
     sequences: tuple[SequenceStats, ...] = ()
+    images: int = 0
+    """Images that were encoded, each as often as what came of it had been given up again."""
 
 
 # ---- unary operations: one question, one answer ----------------------------------------------------------------------
@@ -539,6 +542,8 @@ class Tokens(msgspec.Struct, frozen=True, array_like=True, tag="tokens"):
 
     tokens: tuple[int, ...]
     pieces: tuple[bytes, ...] = ()
+    image_tokens: int = 0
+    """Positions that the prompt's images take, beside these."""
 
 
 class Rendered(msgspec.Struct, frozen=True, array_like=True, tag="rendered"):

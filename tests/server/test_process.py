@@ -158,7 +158,7 @@ class Wire:
 
 
 def large(number: int) -> core.Submit:
-    part = core.ImagePart(b"x" * (3 << 20), "image/png")
+    part = core.ImagePart(b"x" * (3 << 20), 1024, 1024)
     return core.Submit(number, core.Request("r", "m", (core.ChatPrompt((core.Message("user", (part,)),)),)))
 
 

@@ -150,7 +150,7 @@ def test_helpers_of_hugging_face_templates() -> None:
 
 def test_images_need_vision() -> None:
     with pytest.raises(UnsupportedFeature, match='"m" does not support vision'):
-        render(CHATML, core.ChatPrompt((core.Message("user", (core.ImagePart(b"", "image/png"),)),)))
+        render(CHATML, core.ChatPrompt((core.Message("user", (core.ImagePart(b"", 0, 0),)),)))
 
 
 def test_a_template_that_does_not_compile() -> None:

@@ -179,7 +179,7 @@ def test_a_long_prompt_says_how_far_it_is(client: Client) -> None:
     [
         (core.TextPrompt("x"), {"prompt_logprobs": True}, UnsupportedFeature, "prompt"),
         (
-            core.ChatPrompt((core.Message("user", (core.ImagePart(b"", "image/png"),)),)),
+            core.ChatPrompt((core.Message("user", (core.ImagePart(b"", 0, 0),)),)),
             {},
             UnsupportedFeature,
             "vision",

@@ -16,7 +16,7 @@ import platformdirs
 from heylook_llm import config
 from heylook_llm.catalog import split
 
-MAGIC: Final = b"HEYLOOKPREFIX\0\0\1"
+MAGIC: Final = b"HEYLOOKPREFIX\0\0\2"
 SUFFIX: Final = ".prefix"
 SAMPLES: Final = 64
 SAMPLE_BYTES: Final = 16 << 10

@@ -4,6 +4,7 @@ Threads, and what each owns:
 
     reader    decodes frames from fd 0, answers Ping, hands Submit and Call to the preparers; ends the process at EOF
     preparer  (two) renders and tokenizes beside the step loop, answers Tokenize, Detokenize, Render, Stats
+    viewer    does the same for requests with images, and encodes these; it yields to all others
     main      loads the model, then the step loop: Scheduler, Embedder, Provider, Decoders; their only writer
 
 Frames go out from whichever thread made them, whole, under one lock. A write may block: the parent's reader never waits
@@ -34,7 +35,7 @@ import psutil
 from heylook_llm import core, errors, pipe
 from heylook_llm.catalog import prefix_files
 from heylook_llm.errors import EngineError, HeylookError
-from heylook_llm.worker import embedding, embedding_texts
+from heylook_llm.worker import embedding, embedding_texts, images
 from heylook_llm.worker.disk import Disk
 from heylook_llm.worker.keeper import Keeper
 from heylook_llm.worker.prepare import Choice, Model
@@ -55,6 +56,7 @@ READ_BYTES: Final = 1 << 16
 PREPARERS: Final = 2
 SWITCH_SECONDS: Final = 0.0002
 """How long a preparer may keep the interpreter from a step loop that wants it back; Python's default is 5 ms."""
+VIEWER_NICENESS: Final = 10
 PROGRESS_SECONDS: Final = 0.1
 PARENT_SECONDS: Final = 1.0
 DRAFT_TOKENS: Final = 16
@@ -160,6 +162,7 @@ class Engine:
             retention=Retention(estimated_budget(info)) if model.provider.spans_pool else Fixed(kv_tokens),
             speculation=_speculator(model, options),
             keeper=keeper,
+            whole_images=model.provider.images is not None and model.provider.images.whole,
         )
         self.embedder = embedding.Embedder(model.provider.embedding, info.pooling)
 
@@ -185,6 +188,7 @@ class Engine:
             resident_bytes=_resident_bytes(),
             busy_ns=self.busy_ns,
             sequences=tuple(sequence.stats() for sequence in scheduler.live()) if sequences else (),
+            images=reader.encoded if (reader := self._provider.images) is not None else 0,
         )
 
     def take(self, prepared: Prepared) -> None:
@@ -381,6 +385,7 @@ class Worker:
         self._marks: dict[int, Mark] = {}
         """Inserted by the reader, removed where its work ends; each is one atomic operation of a dict."""
         self._preparers = ThreadPoolExecutor(PREPARERS, thread_name_prefix="preparer")
+        self._viewers = ThreadPoolExecutor(1, thread_name_prefix="viewer", initializer=_yield_to_others)
         self._engine: Engine | None = None
 
     def run(self) -> NoReturn:
@@ -466,7 +471,8 @@ class Worker:
             case core.Ping():
                 self._outlet.send(core.Pong(message.nonce, self._stats()))
             case core.Submit():
-                self._preparers.submit(self._prepare, self._mark(message.request), message.body)
+                preparers = self._viewers if _has_images(message.body) else self._preparers
+                preparers.submit(self._prepare, self._mark(message.request), message.body)
             case core.Cancel():
                 mark = self._marks.get(message.request)
                 if mark is not None:
@@ -505,7 +511,7 @@ class Worker:
         error: HeylookError | None = None
         try:
             if not mark.cancelled:
-                choices = self._model().prepare(mark.number, body)
+                choices = self._model().prepare(mark.number, body, lambda: mark.cancelled)
                 self._fetch(choices)
         except HeylookError as refused:
             error = refused
@@ -557,12 +563,14 @@ class Worker:
         match operation:
             case core.Tokenize():
                 tokens = model.tokens_of(operation.prompt)
-                pieces = tuple(map(model.pieces.of, tokens)) if operation.with_pieces else ()
-                return core.Tokens(tuple(tokens), pieces)
+                words = images.words(tokens)
+                pieces = tuple(map(model.pieces.of, words)) if operation.with_pieces else ()
+                return core.Tokens(tuple(words), pieces, len(tokens) - len(words))
             case core.Detokenize():
                 return core.Rendered(model.pieces.join(model.tokens_of(core.TokenPrompt(operation.tokens))))
             case core.Render():
-                return core.Rendered(model.render(operation.prompt)[0])
+                rendering = model.render(operation.prompt)
+                return core.Rendered(rendering.marks.shown(rendering.text))
             case core.Stats():
                 return core.Measured(self._stats(sequences=True))
             case _:
@@ -653,6 +661,19 @@ def _throttled(outlet: Outlet) -> Callable[[float], None]:
             outlet.send(core.LoadProgress(fraction))
 
     return progress
+
+
+def _has_images(body: core.Request) -> bool:
+    chats = (prompt for prompt in body.prompts if isinstance(prompt, core.ChatPrompt))
+    return any(
+        isinstance(part, core.ImagePart) for chat in chats for message in chat.messages for part in message.parts
+    )
+
+
+def _yield_to_others() -> None:
+    """Let this thread, and those that an engine makes for it, go last: the streams' next tokens are waited for."""
+    if sys.platform == "linux":  # elsewhere a priority is the whole process's
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), VIEWER_NICENESS)
 
 
 def _resident_bytes() -> int | None:

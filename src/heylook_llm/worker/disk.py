@@ -2,7 +2,7 @@
 
 A file holds a head, the tokens, and the state:
 
-    MAGIC, identity (32 bytes), digest of all that follows (32), count of tokens (8), tokens (4 each), state
+    MAGIC, identity (32 bytes), digest of all that follows (32), count of tokens (8), tokens (8 each), state
 
 It is written beside its final name and then renamed, so that a file is whole or isn't there. One whose identity isn't
 that of the loaded model and its settings is of no use any more, and goes first when room is needed. What isn't such a
@@ -27,6 +27,7 @@ from heylook_llm.worker.tree import Tree
 _HEAD: Final = struct.Struct(f"<{len(MAGIC)}s32s32sQ")
 MOST_TOKENS: Final = 1 << 24
 """More than any context; a head that says more is damaged."""
+TOKEN_BYTES: Final = 8
 SCAN_SECONDS: Final = 1.0
 PENDING: Final = 8
 """States that may wait to be written; more come faster than the disk takes them, and aren't."""
@@ -150,7 +151,7 @@ class Disk:
     def _write(self, tokens: list[int], state: State, clears: int) -> None:
         """A file, and room for it."""
         self._room.release()
-        packed = array("i", tokens).tobytes()
+        packed = array("q", tokens).tobytes()
         size = _HEAD.size + len(packed) + len(state)
         if size > self._limit_bytes or clears != self._clears:
             return
@@ -209,8 +210,8 @@ class Disk:
         if len(data) != entry.size:
             raise _Unusable(f"it has {len(data)} bytes instead of {entry.size}")
         _, identity, digest, count = _HEAD.unpack_from(data)
-        tokens_end = _HEAD.size + 4 * count
-        if identity != self._identity or data[_HEAD.size : tokens_end] != array("i", entry.tokens).tobytes():
+        tokens_end = _HEAD.size + TOKEN_BYTES * count
+        if identity != self._identity or data[_HEAD.size : tokens_end] != array("q", entry.tokens).tobytes():
             raise _Unusable("it was replaced by another")
         body = memoryview(data)[_HEAD.size :]
         if hashlib.sha256(body).digest() != digest:
@@ -226,9 +227,9 @@ def _head_of(path: Path) -> tuple[int, bytes, list[int]]:
         if len(head) < _HEAD.size or not head.startswith(MAGIC):
             raise _Unusable("it doesn't begin like one")
         _, identity, _, count = _HEAD.unpack(head)
-        packed = file.read(4 * min(count, MOST_TOKENS))
-    if count > MOST_TOKENS or len(packed) != 4 * count:
+        packed = file.read(TOKEN_BYTES * min(count, MOST_TOKENS))
+    if count > MOST_TOKENS or len(packed) != TOKEN_BYTES * count:
         raise _Unusable("it is truncated")
-    tokens = array("i")
+    tokens = array("q")
     tokens.frombytes(packed)
     return size, identity, tokens.tolist()

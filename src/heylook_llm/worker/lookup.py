@@ -5,8 +5,12 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from heylook_llm.worker.images import has_images
+
 LONGEST_MATCH: Final = 16
 """More tokens in common make a guess no better."""
+NOTHING: Final = -1
+"""What stands for an image's tokens, of which none is guessed."""
 _FIRST_ROOM: Final = 256
 
 Tokens = np.ndarray[Any, np.dtype[np.int32]]
@@ -38,7 +42,7 @@ class Lookup:
             grown: Tokens = np.empty(2 * end, dtype=np.int32)
             grown[: self._length] = self._tokens
             self._room = grown
-        self._room[self._length : end] = tokens
+        self._room[self._length : end] = tokens if not has_images(tokens) else [max(NOTHING, one) for one in tokens]
         self._length = end
 
     @property
@@ -57,7 +61,7 @@ class Lookup:
         end = int(ends[-1])
         period = len(tokens) - 1 - end
         places = end + 1 + np.arange(most) % period
-        return Found(tuple(tokens[places].tolist()), matched, end)
+        return _found(tokens[places], matched, end)
 
     def following_in(self, other: "Lookup", most: int, start: int) -> Found | None:
         """What follows this text's last tokens in another one, at the place nearest to `start` of the best ones."""
@@ -66,7 +70,14 @@ class Lookup:
         if not matched or not len(ends):
             return None
         end = int(ends[np.abs(ends - start).argmin()])
-        return Found(tuple(other._tokens[end + 1 : end + 1 + most].tolist()), matched, end)
+        return _found(other._tokens[end + 1 : end + 1 + most], matched, end)
+
+
+def _found(following: Tokens, matched: int, end: int) -> Found | None:
+    """What follows, up to an image."""
+    images = np.flatnonzero(following == NOTHING)
+    tokens = following[: images[0]] if len(images) else following
+    return Found(tuple(tokens.tolist()), matched, end) if len(tokens) else None
 
 
 def _longest_match(where: Tokens, text: Tokens) -> tuple[Any, int]:

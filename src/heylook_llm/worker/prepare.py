@@ -4,19 +4,22 @@ import datetime
 import functools
 import string
 from collections.abc import Callable
+from collections.abc import Sequence as Seq
 from random import Random
 from typing import Final, NamedTuple
 
 import msgspec
 
 from heylook_llm import core, support
-from heylook_llm.errors import BadRequest, ContextLengthExceeded, UnsupportedFeature
+from heylook_llm.errors import BadRequest, Cancelled, ContextLengthExceeded, UnsupportedFeature
+from heylook_llm.worker import images
 from heylook_llm.worker.constrain import Constraints
 from heylook_llm.worker.formats.formats import Format, Marked
 from heylook_llm.worker.formats.parser import Parser, ReasoningMode
 from heylook_llm.worker.guide import Guide
-from heylook_llm.worker.prompt import CHATML, CHATML_TOKENS, ChatTemplate, offered
-from heylook_llm.worker.providers.base import Provider
+from heylook_llm.worker.images import Marks
+from heylook_llm.worker.prompt import CHATML, CHATML_TOKENS, ChatTemplate, Rendering, offered
+from heylook_llm.worker.providers.base import ImageReader, Provider
 from heylook_llm.worker.sequence import Sequence, Stamps, merged
 from heylook_llm.worker.text import Budget, Decoder, Pieces
 
@@ -49,6 +52,7 @@ class _Tokenized(NamedTuple):
     reasoning: ReasoningMode
     rendered_ns: int
     dropped_tokens: int = 0
+    images: Seq[core.ImagePart] = ()
 
 
 class Model:
@@ -76,7 +80,13 @@ class Model:
             if not all(known):
                 return None
             source = CHATML
-        return ChatTemplate(source, model=self.name, bos=provider.special("bos"), eos=provider.special("eos"))
+        return ChatTemplate(
+            source,
+            model=self.name,
+            bos=provider.special("bos"),
+            eos=provider.special("eos"),
+            sees=provider.images is not None,
+        )
 
     def _shown(self, token: int) -> bytes:
         """The bytes of a token in an answer: of control tokens only the marks that its parser reads."""
@@ -87,6 +97,8 @@ class Model:
 
     def _described(self) -> core.ModelInfo:
         found = self.template.capabilities() if self.template is not None else ()
+        if found and self.provider.images is not None:
+            found = (*found, "vision")
         info = self.provider.info
         return msgspec.structs.replace(info, capabilities=tuple(dict.fromkeys((*info.capabilities, *found))))
 
@@ -97,8 +109,10 @@ class Model:
 
     # ---- requests ----------------------------------------------------------------------------------------------------
 
-    def prepare(self, number: int, request: core.Request) -> list[Choice]:
-        """The choices of a request, in order. Raises the tree's exceptions."""
+    def prepare(
+        self, number: int, request: core.Request, cancelled: Callable[[], bool] = lambda: False
+    ) -> list[Choice]:
+        """The choices of a request, in order. Raises the tree's exceptions; Cancelled where nobody waits any more."""
         _refuse(request)
         raw = any(not isinstance(prompt, core.ChatPrompt) for prompt in request.prompts)
         if raw and "completion" not in self.info.capabilities:
@@ -109,9 +123,10 @@ class Model:
         for at, prompt in enumerate(request.prompts):
             tokenized = self._tokenized(prompt, request)
             tokenized_ns = self._now_ns()
-            echoed = tuple(tokenized.tokens) if request.echo else ()
+            echoed = tuple(images.words(tokenized.tokens)) if request.echo else ()
             echoed_text = self.pieces.join(echoed)
             new_guide = self._guides(request.constraint, prompt, tokenized.reasoning)
+            seen = self._encoded(tokenized.images, cancelled)
             for j in range(request.n):
                 sequence = Sequence(
                     number,
@@ -126,10 +141,20 @@ class Model:
                     draft_limit=request.draft_limit if new_guide is None else _guided_draft_limit(request),
                     prediction=prediction,
                     guide=None if new_guide is None else new_guide(),
+                    seen=seen,
                 )
                 decoder = self._decoder(sequence, prompt, tokenized.reasoning)
                 choices.append(Choice(sequence, decoder, echoed, echoed_text))
         return choices
+
+    def _encoded(self, seen: Seq[core.ImagePart], cancelled: Callable[[], bool]) -> tuple[object, ...]:
+        """What the engine computes these images' tokens from."""
+        found: list[object] = []
+        for image in seen:
+            if cancelled():
+                raise Cancelled("The client left.")
+            found.append(self._reader.encode(image))
+        return tuple(found)
 
     def _prediction(self, request: core.Request) -> tuple[int, ...]:
         """The tokens of what the client expects, as far as a context reaches."""
@@ -190,7 +215,7 @@ class Model:
 
     # ---- prompts -----------------------------------------------------------------------------------------------------
 
-    def render(self, prompt: core.ChatPrompt) -> tuple[str, ReasoningMode]:
+    def render(self, prompt: core.ChatPrompt) -> Rendering:
         """A chat as text, by the model's template."""
         if self.template is None:
             raise UnsupportedFeature(
@@ -204,7 +229,8 @@ class Model:
         """The token ids of any prompt."""
         match prompt:
             case core.ChatPrompt():
-                return self._encode_chat(self.render(prompt)[0])
+                rendering = self.render(prompt)
+                return self._encode_chat(rendering.text, rendering.marks)
             case core.TextPrompt():
                 return self._encode_text(prompt)
             case core.TokenPrompt():
@@ -222,13 +248,19 @@ class Model:
     def _continued(self, prompt: core.Prompt, request: core.Request, limit: int) -> _Tokenized:
         """A prompt's tokens after those of an earlier exchange, which began the text already."""
         before = self._checked_tokens(core.TokenPrompt(request.before))
-        reasoning: ReasoningMode = "none"
-        if isinstance(prompt, core.ChatPrompt):
-            text, reasoning = self.render(prompt)
-            prompt = core.TextPrompt(text, add_special=False)
+        if not isinstance(prompt, core.ChatPrompt):
+            rendered_ns = self._now_ns()
+            tokens, count = self._bounded(prompt, request, limit)
+            return _Tokenized([*before, *tokens], len(before) + count, "none", rendered_ns)
+        rendering = self.render(prompt)
         rendered_ns = self._now_ns()
-        tokens, count = self._bounded(prompt, request, limit)
-        return _Tokenized([*before, *tokens], len(before) + count, reasoning, rendered_ns)
+        if rendering.marks.images:
+            tokens = self._encode_marked(rendering.text, rendering.marks, add_special=False)
+            count = len(tokens)
+        else:
+            tokens, count = self._bounded(core.TextPrompt(rendering.text, add_special=False), request, limit)
+        seen = tuple(rendering.marks.images)
+        return _Tokenized([*before, *tokens], len(before) + count, rendering.reasoning, rendered_ns, images=seen)
 
     def _bounded(self, prompt: core.Prompt, request: core.Request, limit: int) -> tuple[list[int], int]:
         """The tokens of a prompt and their number; of a text that will be cut to `limit`, little more than remains."""
@@ -248,7 +280,7 @@ class Model:
             return whole
         if request.truncate == "refuse":
             raise ContextLengthExceeded(limit_tokens=limit, prompt_tokens=len(tokens))
-        kept = [*tokens[:1], *tokens[len(tokens) - limit + 2 :]]
+        kept = [*tokens[:1], *tokens[images.run_end(tokens, len(tokens) - limit + 2) :]]
         return whole._replace(tokens=kept, dropped_tokens=whole.whole_tokens - len(kept))
 
     def _tokenized_chat(self, prompt: core.ChatPrompt, request: core.Request, limit: int) -> _Tokenized:
@@ -273,19 +305,38 @@ class Model:
 
     def _as_tokens(self, prompt: core.ChatPrompt, limit: int | None) -> _Tokenized:
         """A chat's tokens; with a limit, of one that is far beyond it only the end's."""
-        text, reasoning = self.render(prompt)
+        text, reasoning, marks = self.render(prompt)
         rendered_ns = self._now_ns()
+        seen = tuple(marks.images)
         if limit is None:
-            tokens = self._encode_chat(text)
-            return _Tokenized(tokens, len(tokens), reasoning, rendered_ns)
-        bounded = _end_tokens(len(text), limit, lambda characters: self._encode_chat(text[-characters:]))
-        return _Tokenized(*bounded, reasoning, rendered_ns)
+            tokens = self._encode_chat(text, marks)
+            return _Tokenized(tokens, len(tokens), reasoning, rendered_ns, images=seen)
+        bounded = _end_tokens(len(text), limit, lambda characters: self._encode_chat(text[-characters:], marks))
+        return _Tokenized(*bounded, reasoning, rendered_ns, images=seen)
 
-    def _encode_chat(self, text: str) -> list[int]:
+    def _encode_chat(self, text: str, marks: Marks) -> list[int]:
         """A rendered chat's tokens; most templates write the token that begins a text themselves."""
         begin = self.provider.special("bos")
         begun = not begin or text.startswith(begin)
-        return self.provider.encode(text, add_special=not begun, parse_special=True)
+        return self._encode_marked(text, marks, add_special=not begun)
+
+    def _encode_marked(self, text: str, marks: Marks, *, add_special: bool) -> list[int]:
+        """The tokens of a text, and of the images in it."""
+        if not marks.images:
+            return self.provider.encode(text, add_special=add_special, parse_special=True)
+        tokens: list[int] = []
+        for at, piece in enumerate(marks.split(text)):
+            if isinstance(piece, core.ImagePart):
+                tokens += self._reader.read(piece)
+            elif piece or not at:
+                tokens += self.provider.encode(piece, add_special=add_special and not at, parse_special=True)
+        return tokens
+
+    @property
+    def _reader(self) -> ImageReader:
+        reader = self.provider.images
+        assert reader is not None, "the template refuses images where nobody reads them"
+        return reader
 
     def _encode_text(self, prompt: core.TextPrompt) -> list[int]:
         if not prompt.suffix:

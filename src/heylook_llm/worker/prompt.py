@@ -27,6 +27,7 @@ from heylook_llm.errors import BadRequest, EngineError, UnsupportedFeature
 from heylook_llm.worker.formats.formats import opens_reasoning
 from heylook_llm.worker.formats.parser import ReasoningMode
 from heylook_llm.worker.formats.recognition import PROBE, PROBE_ARGUMENTS, CallStyle, Render, common_start, recognize
+from heylook_llm.worker.images import Marks
 from heylook_llm.worker.turns import with_named_calls, with_single_calls, with_text_as_reasoning
 
 log = logging.getLogger(__name__)
@@ -272,10 +273,14 @@ def _bounded_filter(name: str, original: Callable[..., Any]) -> Callable[..., An
 
 
 class Rendering(NamedTuple):
-    """A rendered prompt; `reasoning`: whether the answer may begin with reasoning, or is already inside it."""
+    """A rendered prompt; `reasoning`: whether the answer may begin with reasoning, or is already inside it.
+
+    `marks`: where in the text its images stand.
+    """
 
     text: str
     reasoning: ReasoningMode
+    marks: Marks
 
 
 class ChatTemplate:
@@ -288,10 +293,12 @@ class ChatTemplate:
         model: str,
         bos: str = "",
         eos: str = "",
+        sees: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises EngineError if the template doesn't compile. `model` is the name in messages."""
+        """Raises EngineError if the template doesn't compile. `model` is its name in messages; `sees`: images too."""
         self._model = model
+        self._sees = sees
         self._constants = {"bos_token": bos, "eos_token": eos}
         self._environment = _Environment(clock)
         self._source = source
@@ -302,6 +309,9 @@ class ChatTemplate:
         self._environment.start()  # once for all probes
         self._burst = False
         """A probe ran beyond a bound: the others would too."""
+        self._in_parts = False
+        """It reads a message's content as a list of parts only."""
+        self._in_parts = self._probe_parts()
         self.takes_system = self._probe_system()
         self.takes_tools = self._probe_tools("probe")
         self._needs_description = self.takes_tools and not self._probe_tools(None)
@@ -334,7 +344,8 @@ class ChatTemplate:
         template's own words where it refuses the messages, EngineError where it fails or exceeds a bound.
         """
         self._check(prompt)
-        messages, last = list(prompt.messages), None
+        marks = Marks()
+        messages, last = [_with_marks(message, marks) for message in prompt.messages], None
         if prompt.continue_last and messages and messages[-1].role == "assistant":
             last = messages.pop()
         self._environment.start()
@@ -343,16 +354,18 @@ class ChatTemplate:
         if last is not None:
             continued, mode = self.format.continued(text, last)
             text += continued
+        if marks.missing(text):
+            raise BadRequest(f"The chat template of model '{self._model}' leaves an image out there.", param="messages")
         if mode == "open" and prompt.reasoning_budget == 0:
-            return Rendering(text + self.format.conclusions(tools=False)[-1], "none")
-        return Rendering(text, mode if self.can_think else "none")
+            return Rendering(text + self.format.conclusions(tools=False)[-1], "none", marks)
+        return Rendering(text, mode if self.can_think else "none", marks)
 
     def _check(self, prompt: core.ChatPrompt) -> None:
         if offered(prompt) and not self.takes_tools:
             raise UnsupportedFeature(f'"{self._model}" does not support tools', param="tools")
         if prompt.thinking not in (None, False) and not self.can_think:
             raise UnsupportedFeature(f'"{self._model}" does not support thinking', param="think")
-        if any(isinstance(part, core.ImagePart) for message in prompt.messages for part in message.parts):
+        if not self._sees and any(isinstance(part, core.ImagePart) for one in prompt.messages for part in one.parts):
             raise UnsupportedFeature(f'"{self._model}" does not support vision', param="messages")
 
     def _variables(
@@ -360,7 +373,7 @@ class ChatTemplate:
     ) -> dict[str, Any]:
         variables: dict[str, Any] = {
             **self._constants,
-            "messages": [_message(message, self._calls) for message in self._turns(messages)],
+            "messages": [self._written(_message(turn, self._calls)) for turn in self._turns(messages)],
             "tools": [self._tool(tool) for tool in offered(prompt)] or None,
             "documents": None,
             "add_generation_prompt": True,
@@ -373,6 +386,13 @@ class ChatTemplate:
         if prompt.thinking_budget is not None:
             variables["thinking_budget"] = prompt.thinking_budget
         return {**variables, **prompt.template_arguments}
+
+    def _written(self, message: dict[str, Any]) -> dict[str, Any]:
+        """A message with its content as the template reads it."""
+        content = message["content"]
+        if not self._in_parts or not isinstance(content, str):
+            return message
+        return {**message, "content": [{"type": "text", "text": content}] if content else []}
 
     def _level(self, level: str) -> str:
         """A level of reasoning as the template knows it: most go no higher than "high"."""
@@ -442,7 +462,7 @@ class ChatTemplate:
         """What messages render to; None: the template refuses them."""
         variables = {
             **self._constants,
-            "messages": messages,
+            "messages": [self._written(message) for message in messages],
             "tools": None,
             "documents": None,
             "add_generation_prompt": False,
@@ -456,6 +476,13 @@ class ChatTemplate:
         except EngineError as error:
             self._burst = isinstance(error.__cause__, TemplateTooExpensive)
             return None
+
+    def _probe_parts(self) -> bool:
+        """Whether a text is left out unless it comes as a part of a list, as some that read images do."""
+        if "probe-user" in (self._probe() or ""):
+            return False
+        self._in_parts = True
+        return "probe-user" in (self._probe() or "")
 
     def _probe_system(self) -> bool:
         return "probe-system" in (self._probe("probe-system") or "")
@@ -497,6 +524,14 @@ def offered(prompt: core.ChatPrompt) -> tuple[core.Tool, ...]:
         return ()
     names = prompt.tool_choice.names
     return tuple(tool for tool in prompt.tools if not names or tool.name in names)
+
+
+def _with_marks(message: core.Message, marks: Marks) -> core.Message:
+    """A message with texts that stand for its images."""
+    if all(isinstance(part, core.TextPart) for part in message.parts):
+        return message
+    parts = (part if isinstance(part, core.TextPart) else core.TextPart(marks.mark(part)) for part in message.parts)
+    return msgspec.structs.replace(message, parts=tuple(parts))
 
 
 def _with_role(message: core.Message, role: str) -> core.Message:

@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 
 from heylook_llm import core
 from heylook_llm.worker.chunks import Chunks
+from heylook_llm.worker.images import run_end, run_start
 from heylook_llm.worker.pool import Keeping, Memory, Pool, Retaining, Sources, awaits
 from heylook_llm.worker.providers.base import Drawn, Feed
 from heylook_llm.worker.sequence import End, Sequence, State
@@ -78,8 +79,11 @@ class Scheduler:
         retention: Retaining | None = None,
         speculation: Speculation | None = None,
         keeper: Keeping | None = None,
+        whole_images: bool = False,
     ) -> None:
         """`parallel`: sequences that may run at once; the other slots only keep prefixes.
+
+        `whole_images`: an image is computed in one step, which may make it longer than `prefill_tokens` allow.
 
         `retention`: how many cells only ended sequences may hold while others run, by default none; an idle pool keeps
         all.
@@ -106,6 +110,7 @@ class Scheduler:
         self._chunks = Chunks(self._prefill_tokens)
         self._speculation = speculation
         self._planned: list[Planned] = []
+        self._whole_images = whole_images
 
     # ---- coming and going --------------------------------------------------------------------------------------------
 
@@ -218,10 +223,22 @@ class Scheduler:
             count = min(sequence.pending_tokens, budget)
             if sequence.stops:
                 count = min(count, sequence.stops[0] - start)
+            if self._whole_images:
+                count = self._with_whole_images(sequence, count)
+                if not count:
+                    continue
             sample = start + count == len(sequence.tokens)
             feeds.append(Feed(sequence.slot, start, tuple(sequence.tokens[start : start + count]), sample))
             self._planned.append(Planned(sequence, count, sample))
             budget -= count
+
+    def _with_whole_images(self, sequence: Sequence, count: int) -> int:
+        """So many tokens that no image is cut; 0: the next is too long for what other feeds leave of the step."""
+        tokens, start = sequence.tokens, sequence.computed
+        end = run_start(tokens, start + count)
+        if end <= start:
+            end = run_end(tokens, start + count)
+        return end - start if self._planned_tokens + end - start <= self._n_batch else 0
 
     def commit(
         self, drawn: Seq[Drawn], start_ns: int, now_ns: int, give: Callable[[Outcome], None] | None = None
@@ -367,14 +384,14 @@ class Scheduler:
 
     def _shift(self, sequence: Sequence) -> bool:
         """Drop the older half of a full context, where asked; what can't be shifted in place is computed anew."""
-        keep = sequence.keep_tokens
-        discard = (len(sequence.tokens) - keep) // 2
-        if not sequence.shift or discard < 1:
+        keep = run_end(sequence.tokens, sequence.keep_tokens)
+        end = run_end(sequence.tokens, keep + (len(sequence.tokens) - keep) // 2)
+        if not sequence.shift or end <= keep:
             return False
         self.pool.take_back(sequence)
-        del sequence.tokens[keep : keep + discard]
-        sequence.stamps.dropped_tokens += discard
-        self.pool.shift(sequence, keep, keep + discard)
+        del sequence.tokens[keep:end]
+        sequence.stamps.dropped_tokens += end - keep
+        self.pool.shift(sequence, keep, end)
         for waiting in self.waiting:
             if waiting.leader is sequence:
                 waiting.leader = None

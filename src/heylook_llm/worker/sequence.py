@@ -73,6 +73,7 @@ class Sequence:
         "prompt_tokens",
         "request",
         "sampling",
+        "seen",
         "shift",
         "shifted",
         "slot",
@@ -98,10 +99,12 @@ class Sequence:
         draft_limit: int | None = None,
         prediction: tuple[int, ...] = (),
         guide: Guide | None = None,
+        seen: tuple[object, ...] = (),
     ) -> None:
         """`draft_limit`: most tokens guessed at once, 0: none, None: as configured; `prediction`: to guess from.
 
-        `guide`: what a constraint allows of it; the provider asks and advances it.
+        `guide`: what a constraint allows of it; the provider asks and advances it. `seen`: what its images are computed
+        from, kept as long as it lives.
         """
         self.request = request
         self.choice = choice
@@ -112,6 +115,7 @@ class Sequence:
         self.priority = priority
         self.shift = shift
         self.guide = guide
+        self.seen = seen
         self.stamps = stamps if stamps is not None else Stamps()
         self.max_tokens = sampling.max_tokens if sampling.max_tokens is not None else 1 << 62
         self.stop_tokens = frozenset(sampling.stop_tokens)

@@ -179,7 +179,7 @@ class Speculator:
             return None
         guessing = _guessing(sequence)
         found = self._found(sequence, guessing, most)
-        if found is None and self._drafter is None:
+        if found is None and (self._drafter is None or sequence.seen):  # a smaller model sees nothing
             return None
         kind: Kind = "drafted" if found is None else found[0]
         tokens = None if found is None else found[1]

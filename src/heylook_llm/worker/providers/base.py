@@ -2,7 +2,7 @@
 
 A provider knows tokens and KV cells; nothing of HTTP, dialects, queues or text. All methods but `encode`, `piece`,
 `control` and `special` are called from one thread, the step loop's. `encode` may be called from others at the same
-time.
+time, and so are the methods of `images`.
 
 The provider owns the *slots*: sequence ids 0 .. slots - 1 in the engine's KV memory. The scheduler decides what is in
 each slot and what one step computes; the provider computes it.
@@ -22,7 +22,7 @@ Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class Feed(msgspec.Struct, frozen=True):
-    """Tokens of one slot to compute in this step, from position `start`.
+    """Tokens of one slot to compute in this step, from position `start`. Negative ones are of images (ImageReader).
 
     `sample`: the last of them yields logits, and a next token is drawn from them.
     `drafts`: so many of the last are only guesses of what will be drawn. A token is drawn behind the last sure one, and
@@ -80,6 +80,32 @@ class Drafter(Protocol):
         ...
 
 
+class ImageReader(Protocol):
+    """Makes images fit for a provider; called by preparers.
+
+    Its ids are those of worker/images.py. What is fed of them is computed from rows, not from a vocabulary's.
+    """
+
+    whole: bool
+    """An image's tokens look at those behind them too, so a run of ids must be fed in one step."""
+    encoded: int
+    """Images that went through the encoder so far."""
+
+    def read(self, image: core.ImagePart) -> tuple[int, ...]:
+        """What stands for an image in a prompt: its ids, and the model's own tokens around them. Quick.
+
+        Raises BadRequest.
+        """
+        ...
+
+    def encode(self, image: core.ImagePart) -> object:
+        """Compute what its ids are fed from, or find it. The result must be held as long as they may be fed.
+
+        Raises BadRequest, EngineError.
+        """
+        ...
+
+
 class OutOfCells(Exception):
     """The pool has no room for this step's tokens; nothing was computed. The scheduler makes room and tries again."""
 
@@ -112,6 +138,8 @@ class Provider(Protocol):
     """Guesses take a pass for their slot only, so that they pay only where one sequence decodes."""
     drafter: Drafter | None
     """None: no smaller model was loaded beside it."""
+    images: ImageReader | None
+    """None: it sees nothing."""
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Text to token ids."""

@@ -21,6 +21,7 @@ import numpy as np
 from heylook_llm import core
 from heylook_llm.worker.guidance import Mask
 from heylook_llm.worker.guide import Guide
+from heylook_llm.worker.images import words
 from heylook_llm.worker.providers.mirostat import Mirostat
 
 DEFAULT_WINDOW_TOKENS: Final = 64
@@ -203,7 +204,7 @@ class Penalties:
         if window == 0 or (repeat == 1.0 and not presence and not frequency):
             return None
         made = cls(repeat, presence, frequency, None if window < 0 else window)
-        for token in prompt if window < 0 else prompt[-window:]:
+        for token in words(prompt, None if window < 0 else window):
             made.accept(token)
         return made
 

@@ -11,7 +11,8 @@ an end, then a closing bracket or quote, a digit, a letter. So `hello` under a s
 
 Options: n_ctx, kv_tokens, n_parallel, prefill_tokens_per_second and decode_tokens_per_second (0: no waiting; decoding
 counts steps, so it is the speed of each stream), load_seconds, load_error (refuse with this text), load_crash (name of
-a signal), load_hang, reply, chat_template, pooling (it embeds or ranks, and answers nothing).
+a signal), load_hang, reply, chat_template, pooling (it embeds or ranks, and answers nothing), image_tokens (more than
+0: it sees images, each as so many tokens), image_seconds (what encoding one takes), image_whole.
 """
 
 import math
@@ -36,6 +37,7 @@ from heylook_llm.worker.providers.base import (
     EmbeddingBounds,
     Feed,
     Floats,
+    ImageReader,
     OutOfCells,
     Sharing,
     State,
@@ -43,6 +45,7 @@ from heylook_llm.worker.providers.base import (
 )
 from heylook_llm.worker.providers.choosing import Chooser, from_whole, logprobs
 from heylook_llm.worker.providers.fake_script import END_OF_TEXT, IM_END, N_VOCAB, THINK_END, Script, script_of
+from heylook_llm.worker.providers.fake_vision import FakeReader
 
 LIKELY: Final = 32.0
 """The logit of the answer's next token. The others' are about 0: at temperature 1 one in a million is drawn."""
@@ -118,6 +121,12 @@ def open_model(load: core.Load, progress: Callable[[float], None]) -> "Fake":
     return Fake(options)
 
 
+def _reader(options: dict[str, Any]) -> FakeReader | None:
+    tokens = int(options.get("image_tokens") or 0)
+    seconds = float(options.get("image_seconds") or 0)
+    return FakeReader(tokens, seconds, whole=bool(options.get("image_whole"))) if tokens else None
+
+
 def _load_slowly(seconds: float, progress: Callable[[float], None]) -> None:
     parts = 10
     for part in range(parts if seconds else 0):
@@ -159,6 +168,8 @@ class Fake:
         self.embedding: EmbeddingBounds | None = EmbeddingBounds(
             int(options.get("n_batch") or 2048), MAX_TEXTS, whole=self._pooling == "rank"
         )
+        self._reader = _reader(options)
+        self.images: ImageReader | None = self._reader
         self._noise = _noise()
         self._soonest = _soonest()
         self.defaults = defaults.of_model(options, {})
@@ -248,16 +259,16 @@ class Fake:
         return self.remove(slot, start, end)
 
     def state_bytes(self, slot: int) -> int:
-        """Four for each token."""
-        return 4 * len(self._slots[slot].tokens)
+        """Eight for each token."""
+        return 8 * len(self._slots[slot].tokens)
 
     def save(self, slot: int) -> State:
         """The slot's tokens."""
-        return array("i", self._slots[slot].tokens).tobytes()
+        return array("q", self._slots[slot].tokens).tobytes()
 
     def restore(self, slot: int, state: State) -> bool:
         """Put saved tokens into an empty slot."""
-        tokens = array("i", bytes(state)).tolist()
+        tokens = array("q", bytes(state)).tolist()
         if self._ledger.used + len(tokens) > self._kv_tokens:
             return False
         self._slots[slot].tokens = tokens
@@ -272,7 +283,7 @@ class Fake:
 
     def _rows(self, tokens: Seq[int], start: int) -> Floats:
         script = (
-            fake_script.parse_script(bytes(t for t in tokens if t < 256).decode("utf-8", "replace"))
+            fake_script.parse_script(bytes(t for t in tokens if 0 <= t < 256).decode("utf-8", "replace"))
             if not start
             else Script(b"")
         )
@@ -300,6 +311,8 @@ class Fake:
             slot = self._slots[feed.slot]
             if feed.start != len(slot.tokens):
                 raise EngineError(f"Slot {feed.slot} holds {len(slot.tokens)} tokens, but was fed at {feed.start}.")
+            if self._reader is not None:
+                self._reader.check(feed.tokens)
             slot.tokens.extend(feed.tokens)
             self._ledger.extend(feed.slot, len(feed.tokens))
             _follow(slot, feed)
@@ -330,7 +343,7 @@ class Fake:
         assert slot.drawing is not None, "drawn from a slot that isn't in use"
         chooser, script, position = slot.drawing
         if script is None:
-            script, position = script_of(slot.tokens[:length], self._reply)
+            script, position = script_of(slot.tokens[:length], self._reply, self._told)
             self._misbehave(script)
         if script.crash_after is not None and position >= script.crash_after:
             _die("SIGKILL")
@@ -343,6 +356,9 @@ class Fake:
         taken = not chooser.guided or token == script.next(position)
         slot.drawing = _Drawing(chooser, script, position + taken)
         return Drawn(number, token, logprob, chooser.complete)
+
+    def _told(self, tokens: Seq[int]) -> str:
+        return self._reader.told(tokens) if self._reader is not None else "[]"
 
     def _row(self, script: Script, position: int, *, guided: bool) -> Floats:
         """The logits of the token at a place of the script's answer."""
@@ -383,7 +399,7 @@ def _chosen(row: Floats, chooser: Chooser, position: int) -> int:
 
 def _follow(slot: _Slot, feed: Feed) -> None:
     """A reasoning's end that was put into its mouth: the script goes on behind its own."""
-    forced = bytes(token for token in feed.tokens[1 : len(feed.tokens) - feed.drafts] if token < 256)
+    forced = bytes(token for token in feed.tokens[1 : len(feed.tokens) - feed.drafts] if 0 <= token < 256)
     drawing = slot.drawing
     if THINK_END not in forced or drawing is None or drawing.script is None:
         return

@@ -6,6 +6,7 @@ Commands, in the last turn or the raw prompt; they aren't echoed:
     [[count:N]]           answers "1 2 3 ... N"
     [[think:TEXT]]        a <think> block with TEXT comes before the answer
     [[call:NAME JSON]]    calls a tool in Hermes form, with JSON as its arguments; may stand several times
+    [[see]]               answers with a JSON list of the turn's images: width, height, mean colour, SHA-256
     [[wild]]              other tokens are about as likely as the answer's
     [[emit:HEX]]          adds these bytes to the answer, valid UTF-8 or not
     [[crash:SIGSEGV]]     the process kills itself with that signal in the step that ends the prompt
@@ -20,6 +21,7 @@ The faults are obeyed in texts to embed, too, by the pass that computes the text
 """
 
 import re
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from typing import Final
 
@@ -112,8 +114,10 @@ def tokens_of(text: str) -> list[int]:
     return tokens
 
 
-def script_of(tokens: Seq[int], reply: str | None) -> tuple[Script, int]:
-    """The script of a prompt, and how much of its answer the prompt holds already."""
+def script_of(
+    tokens: Seq[int], reply: str | None, told: Callable[[Seq[int]], str] = lambda tokens: "[]"
+) -> tuple[Script, int]:
+    """The script of a prompt, and how much of its answer the prompt holds already. `told`: what is seen in a turn."""
     marker = max((at for at, token in enumerate(tokens) if token in (IM_START, REPLY, FIM_MIDDLE)), default=-1)
     if marker < 0:
         return Script(_ALPHABET, endless=True), len(tokens)
@@ -125,7 +129,7 @@ def script_of(tokens: Seq[int], reply: str | None) -> tuple[Script, int]:
     text = _bytes(turn).decode("utf-8", "replace")
     if tokens[marker] == IM_START:
         text = text.partition("\n")[2].removesuffix("\n")
-    script = parse_script(text, reply)
+    script = parse_script(text, reply, told(turn))
     if given.startswith(b"<think>\n"):
         given = given.removeprefix(b"<think>\n")
         if not script.answer.startswith(b"<think>"):
@@ -138,7 +142,7 @@ def script_of(tokens: Seq[int], reply: str | None) -> tuple[Script, int]:
 
 
 def _bytes(tokens: Seq[int]) -> bytes:
-    return bytes(token for token in tokens if token < 256)
+    return bytes(token for token in tokens if 0 <= token < 256)
 
 
 def _answered(given: bytes, answer: bytes) -> int:
@@ -147,8 +151,8 @@ def _answered(given: bytes, answer: bytes) -> int:
     return next((n for n in range(len(given), 0, -1) if given.endswith(endless[:n])), 0)
 
 
-def parse_script(text: str, reply: str | None = None) -> Script:
-    """The script of a turn's text: its commands, and an answer."""
+def parse_script(text: str, reply: str | None = None, told: str = "[]") -> Script:
+    """The script of a turn's text: its commands, and an answer. `told`: what the turn's images show."""
     said: list[bytes] = []
     thought = b""
     calls: list[bytes] = []
@@ -157,6 +161,8 @@ def parse_script(text: str, reply: str | None = None) -> Script:
         match name:
             case "say":
                 said.append(argument.encode("utf-8", "replace"))
+            case "see":
+                said.append(told.encode())
             case "count":
                 said.append(" ".join(map(str, range(1, int(argument) + 1))).encode())
             case "emit":

@@ -28,6 +28,7 @@ from heylook_llm.worker.providers.base import (
     EmbeddingBounds,
     Feed,
     Floats,
+    ImageReader,
     OutOfCells,
     Sharing,
     State,
@@ -82,6 +83,7 @@ class LlamaCpp:
         self._context: Any = None
         self._slots: dict[int, Slot] = {}
         self._mask_thread = MaskThread()
+        self.images: ImageReader | None = None
         self._log = Log(native)
         options = load.options
         start_backend(native, options)

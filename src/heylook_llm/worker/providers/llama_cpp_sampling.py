@@ -16,6 +16,7 @@ import numpy as np
 from heylook_llm import core
 from heylook_llm.worker.guidance import Mask
 from heylook_llm.worker.guide import Guide
+from heylook_llm.worker.images import words
 from heylook_llm.worker.providers.base import Floats
 
 RANDOM_SEED: Final = 0xFFFFFFFF
@@ -158,7 +159,7 @@ class Samplers:
         window = _penalty_window(sampling, self._n_ctx) if _has_penalties(sampling) else 0
         if sampling.dry_multiplier:
             window = max(window, self._dry(sampling).window)
-        for token in prompt[-window:] if window else ():
+        for token in words(prompt, window):
             native.llama_sampler_accept(chain, token)
         return chain
 

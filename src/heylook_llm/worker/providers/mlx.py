@@ -34,7 +34,17 @@ from heylook_llm.worker.cells import Ledger
 from heylook_llm.worker.drafting import draft_failures
 from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.providers import defaults, mlx_loading, mlx_states
-from heylook_llm.worker.providers.base import Drafter, Drawn, EmbeddingBounds, Feed, Floats, OutOfCells, State, shown
+from heylook_llm.worker.providers.base import (
+    Drafter,
+    Drawn,
+    EmbeddingBounds,
+    Feed,
+    Floats,
+    ImageReader,
+    OutOfCells,
+    State,
+    shown,
+)
 from heylook_llm.worker.providers.choosing import Chooser, logprobs
 from heylook_llm.worker.providers.mlx_draft import DraftModel
 from heylook_llm.worker.providers.mlx_embedding import Embeddings
@@ -71,6 +81,7 @@ class Mlx:
 
     engine_defaults = defaults.ENGINE_DEFAULTS
     drafts_alone = True
+    images: ImageReader | None = None
 
     def __init__(self, load: core.Load, progress: Callable[[float], None]) -> None:
         options = load.options
