@@ -139,7 +139,7 @@ def test_a_slow_sender_is_let_go(impatient: Running, data: bytes, expected: int)
 
 
 def test_a_body_that_is_refused_early_is_not_read_for_ever(impatient: Running) -> None:
-    head = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: br\r\nTransfer-Encoding: chunked\r\n\r\n"
     with connection(impatient) as sock:
         sock.sendall(head)
         answer = read_until(sock, b"Content-Encoding")

@@ -11,7 +11,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from heylook_llm import config
-from heylook_llm.errors import BadRequest, Overloaded, TooLarge, UnsupportedEncoding
+from heylook_llm.errors import BadRequest, Overloaded
+from heylook_llm.server import packed
 from heylook_llm.server.backend import Backend
 from heylook_llm.server.cards import Cards
 from heylook_llm.server.generate import Generation, Pace, Place
@@ -86,21 +87,21 @@ class Endpoint:
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """The body, its limit enforced while it arrives. Raises TooLarge; UnsupportedEncoding for a packed one."""
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise UnsupportedEncoding(f"Content-Encoding '{encoding[:32]}' is not accepted: send the body as it is.")
+    """The body, unpacked, its limit enforced while it arrives. Raises TooLarge; UnsupportedEncoding, BadRequest."""
+    unpacker = packed.unpacker(request.headers.getlist("content-encoding"), limit_bytes)
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > limit_bytes:
-        raise _too_large(limit_bytes)
+        raise packed.too_large(limit_bytes)
     body = bytearray()
     try:
         async for chunk in request.stream():
-            body += chunk
+            body += chunk if unpacker is None else await off_loop(packed.MOST_RATIO * len(chunk), unpacker.feed, chunk)
             if len(body) > limit_bytes:
-                raise _too_large(limit_bytes)
+                raise packed.too_large(limit_bytes)
     except ClientDisconnect as error:
         raise BadRequest("The client left before its body was complete.") from error
+    if unpacker is not None:
+        unpacker.end()
     return bytes(body)
 
 
@@ -109,10 +110,6 @@ async def off_loop(size: int, work: Callable[P, T], *arguments: P.args, **option
     if size <= ON_LOOP:
         return work(*arguments, **options)
     return await asyncio.to_thread(work, *arguments, **options)
-
-
-def _too_large(limit_bytes: int) -> TooLarge:
-    return TooLarge(f"The request body is beyond this server's limit of {limit_bytes} bytes (limits.max_body_bytes).")
 
 
 def arrival(server: Server, request: Request) -> Arrival:
