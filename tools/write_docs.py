@@ -151,7 +151,7 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "draft_model_path": "The folder of a smaller model with the same vocabulary, which guesses ahead: see below.",
         "adapter_path": "A folder with a LoRA or DoRA adapter of mlx_lm (adapter_config.json, adapters.safetensors), "
         "always in force.",
-        "vision": "Images. Not offered yet: `true` is an error.",
+        "vision": "See images, where the folder's model can: see below. `false`: only its language model is loaded.",
         "n_ctx": "As for llama_cpp.",
         "kv_tokens": "As for llama_cpp.",
         "n_parallel": "As for llama_cpp.",

@@ -195,7 +195,7 @@ class MlxConfig(SamplingDefaults, Speculating, KeepingPrefixes):
     model_path: str
     draft_model_path: str | None = None
     adapter_path: str | None = None
-    vision: bool = False
+    vision: bool | Literal["auto"] = "auto"
     n_ctx: int = pydantic.Field(0, ge=0)
     kv_tokens: int = pydantic.Field(0, ge=0)
     n_parallel: int = pydantic.Field(8, ge=1, le=256)

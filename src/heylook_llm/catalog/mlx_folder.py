@@ -134,6 +134,15 @@ class Folder:
             elif isinstance(value, list):
                 open_values.extend(value)
 
+    def preprocessor(self) -> dict[str, Any]:
+        """How images are prepared for it, by either of transformers' files; empty: neither is there."""
+        found = self._json("preprocessor_config.json")
+        if not found:
+            nested = self._json("processor_config.json").get("image_processor")
+            found = nested if isinstance(nested, dict) else {}
+        self._refuse_code("preprocessor_config.json", found)
+        return found
+
     def pooling(self) -> core.Pooling:
         """How sentence-transformers pools it, where it is a model that embeds; empty: it generates."""
         found = self._json("1_Pooling/config.json")

@@ -52,6 +52,8 @@ PROVIDERS: Final = {
 }
 ENGINES: Final = {"fake": ["heylookllm"], "llama_cpp": ["llama-cpp-python"], "mlx": ["mlx", "mlx-lm"]}
 """The packages whose version decides what a provider computes."""
+EYES: Final = {"fake": [], "llama_cpp": ["pillow"], "mlx": ["mlx-vlm", "pillow"]}
+"""... of a model that sees."""
 READ_BYTES: Final = 1 << 16
 PREPARERS: Final = 2
 SWITCH_SECONDS: Final = 0.0002
@@ -618,7 +620,8 @@ def _keeper(load: core.Load, provider: Provider) -> Keeper | None:
 
 def _engine(load: core.Load, provider: Provider) -> str:
     """What computes, in which versions; and the pool's size, where a model's positions hang on it."""
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ENGINES[load.provider]]
+    packages = [*ENGINES[load.provider], *(EYES[load.provider] if provider.images is not None else ())]
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
     stretched = any(key.endswith("rope.scaling.original_context_length") for key in provider.info.metadata)
     return f"{load.provider} {versions} {provider.info.kv_tokens if stretched else ''}"
 

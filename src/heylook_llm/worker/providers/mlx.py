@@ -9,7 +9,8 @@ starts, so that the device computes while the scheduler, the text and the pipe h
 on as expected drops that one cell again; only caches that can go back are computed ahead.
 
 What is true of it:
-    all calls to mlx come from the one thread that loaded the model, which never ends while the worker lives
+    all calls to mlx come from the one thread that loaded the model, which never ends while the worker lives; but images
+    are encoded in the thread that prepares their request, in that thread's own stream
     no code of a model's folder is ever run; only *.safetensors with a checked header are mapped
     `cache_type: quantized` is batched; `rotating` (max_kv_size) is computed one sequence at a time
     a shared prefix saves its computation, not its memory: each slot has its own copy
@@ -33,6 +34,7 @@ from heylook_llm.errors import EngineError, UnsupportedFeature
 from heylook_llm.worker.cells import Ledger
 from heylook_llm.worker.drafting import draft_failures
 from heylook_llm.worker.guide import Guide
+from heylook_llm.worker.images import has_images
 from heylook_llm.worker.providers import defaults, mlx_loading, mlx_states
 from heylook_llm.worker.providers.base import (
     Drafter,
@@ -48,6 +50,8 @@ from heylook_llm.worker.providers.base import (
 from heylook_llm.worker.providers.choosing import Chooser, logprobs
 from heylook_llm.worker.providers.mlx_draft import DraftModel
 from heylook_llm.worker.providers.mlx_embedding import Embeddings
+from heylook_llm.worker.providers.mlx_eyes import Eyes
+from heylook_llm.worker.providers.mlx_images import Images
 from heylook_llm.worker.providers.mlx_memory import Memory, picked
 from heylook_llm.worker.providers.mlx_sampling import choose
 from heylook_llm.worker.providers.mlx_vocabulary import Vocabulary
@@ -81,7 +85,6 @@ class Mlx:
 
     engine_defaults = defaults.ENGINE_DEFAULTS
     drafts_alone = True
-    images: ImageReader | None = None
 
     def __init__(self, load: core.Load, progress: Callable[[float], None]) -> None:
         options = load.options
@@ -97,13 +100,20 @@ class Mlx:
         mx.set_cache_limit(PROCESSOR_CACHE_BYTES if self._on_processor else DEVICE_CACHE_BYTES)
         loader.maybe_set_recommended_wired_limit()  # on Metal: weights stay where the GPU reaches them
         adapter = options.get("adapter_path")
-        self._model = mlx_loading.load_weights(
+        sight = mlx_loading.sight_of(options, folder)
+        whole = mlx_loading.load_weights(
             folder,
             progress,
             on_processor=self._on_processor,
             widen=self._may_widen(folder),
             adapter=Path(adapter) if adapter else None,
+            classes=sight.classes,
         )
+        self._model = whole if sight.classes is None else whole.language_model
+        eyes = Eyes(whole, sight.preparation) if sight.preparation is not None else None
+        images = Images(eyes, self._model.model.embed_tokens) if eyes is not None else None
+        self.images: ImageReader | None = images
+        self._n_parameters = int(loader.get_total_parameters(whole))
         self._vocabulary = Vocabulary(folder, load.model, folder.end_tokens())
         self._n_parallel = int(options.get("n_parallel") or 8)
         quantization = mlx_loading.quantization_of(options)
@@ -113,7 +123,7 @@ class Mlx:
         self._kv_tokens = kv_tokens
         self.slots = self._n_parallel + SPARE_SLOTS
         self._ledger = Ledger(self.slots)
-        self._memory = Memory(self._model, new, self.slots, quantization)
+        self._memory = Memory(self._model, new, self.slots, quantization, images.embedded if images else None)
         self.sharing = self._memory.sharing
         self.spans_pool = False
         self.max_drafts = DRAFTS if self._memory.can_undo else 0
@@ -185,7 +195,7 @@ class Mlx:
             n_layers=layers,
             n_layers_gpu=0 if self._on_processor else layers,
             n_embedding=folder.number("hidden_size", "n_embd", "d_model"),
-            n_parameters=int(loader.get_total_parameters(self._model)),
+            n_parameters=self._n_parameters,
             quantization=folder.quantization(),
             weights_bytes=safetensors_header.weights_bytes(folder.tensors),
             kv_bytes=kv_bytes,
@@ -393,9 +403,10 @@ class Mlx:
 
     def _prefill(self, parts: Seq[tuple[int, Seq[int]]]) -> None:
         """Prompts together fill a wide device; the processor computes them no faster so, and the padding besides."""
-        if len(parts) > 1 and self._prefills_together:
-            self._memory.prefill_together(parts)
-            return
+        joined = [part for part in parts if self._prefills_together and not has_images(part[1])]
+        if len(joined) > 1:
+            self._memory.prefill_together(joined)
+            parts = [part for part in parts if has_images(part[1])]
         for slot, body in parts:
             self._memory.prefill(slot, body)
 
@@ -403,6 +414,8 @@ class Mlx:
 
     def _logits(self, drawing: Seq[Feed]) -> Any:
         """The logits [slots, vocabulary] of these feeds' last tokens: computed ahead, or now."""
+        if any(feed.tokens[-1] < 0 for feed in drawing):
+            return self._logits_behind_images(drawing)
         ahead, found = self._ahead, self._ahead_logits
         late = [feed for feed in drawing if feed.slot not in ahead]
         self._step_back([slot for slot in ahead if all(slot != feed.slot for feed in drawing)])
@@ -416,6 +429,15 @@ class Mlx:
         place = ahead | {feed.slot: found.shape[0] + at for at, feed in enumerate(late)}
         self._ahead, self._ahead_tokens, self._ahead_logits = {}, {}, None
         return picked(rows, [place[feed.slot] for feed in drawing])
+
+    def _logits_behind_images(self, drawing: Seq[Feed]) -> Any:
+        """The same where a prompt ends with an image, whose last row is a pass of its own."""
+        rows = {feed.slot: self._memory.verify(feed.slot, feed.tokens[-1:]) for feed in drawing if feed.tokens[-1] < 0}
+        others = [feed for feed in drawing if feed.slot not in rows]
+        if others:
+            found = self._logits(others)
+            rows |= {feed.slot: found[at : at + 1] for at, feed in enumerate(others)}
+        return mx.concatenate([rows[feed.slot] for feed in drawing])
 
     def _beside(self, feed: Feed) -> Any:
         return self._memory.decode_beside(feed.slot, mx.array([feed.tokens[-1]]))

@@ -1,12 +1,16 @@
 """From an MLX model's folder to weights in memory, and the kinds of cache that its configuration asks for."""
 
 import importlib
+import importlib.util
+import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from heylook_llm.catalog import mlx_vision
 from heylook_llm.catalog.mlx_folder import Folder
 from heylook_llm.worker.providers import defaults, mlx_adapter
+from heylook_llm.worker.providers.mlx_eyes import ModelClasses, Preparation, model_classes, preparation_of
 from heylook_llm.worker.providers.mlx_memory import Caches, cell_bytes
 from heylook_llm.worker.providers.mlx_quantized import Quantization
 
@@ -20,6 +24,8 @@ QUANTIZED_BITS: Final = (1, 2, 3, 4, 5, 6, 8)
 DEFAULT_BITS: Final = 8
 ROTATING_KEEP_TOKENS: Final = 4
 """The beginning that a rotating cache keeps, as in the library's own generate()."""
+
+log = logging.getLogger("heylook_llm.worker.mlx")
 
 _FILE_NAMES: Final = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
 """Keys of generation_config.json."""
@@ -35,18 +41,20 @@ def load_weights(
     on_processor: bool,
     widen: bool,
     adapter: Path | None = None,
+    classes: ModelClasses | None = None,
 ) -> Any:
     """The model with its weights in memory; `widen`: 16-bit ones as float32. Raises LoadFailed.
 
-    mlx_lm's loader imports only its own architectures.
+    mlx_lm's loader imports only its own architectures, or takes the `classes` of one that could see.
     """
+    own = {} if classes is None else {"get_model_classes": classes}
     try:
-        model, _ = loader.load_model(folder.path, lazy=True, trust_remote_code=False)
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
+        model, _ = loader.load_model(folder.path, lazy=True, trust_remote_code=False, **own)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, ArithmeticError) as error:
         reason = str(error).replace(str(folder.path), "its folder").splitlines()
         raise folder.failed(f"{type(error).__name__}: {reason[0] if reason else 'mlx_lm gives no reason'}") from error
     if adapter is not None:
-        mlx_adapter.apply(model, adapter, folder)
+        mlx_adapter.apply(model if classes is None else model.language_model, adapter, folder)
     if widen:
         model.set_dtype(mx.float32)
     layers = [module for _, module in model.named_modules() if not module.children()]
@@ -75,14 +83,35 @@ def _lay_out(layer: Any) -> None:
 def refuse_options(options: dict[str, Any], folder: Folder) -> None:
     """Refuse settings that can't be honoured. Raises LoadFailed naming the key."""
     kind = options.get("cache_type") or "standard"
-    if options.get("vision"):
-        raise folder.failed("`vision: true` isn't supported by this version on MLX; remove it.")
     if kind == "rotating" and not options.get("max_kv_size"):
         raise folder.failed("`cache_type: rotating` needs `max_kv_size`, the tokens that it keeps.")
     if options.get("kv_bits") and kind != "quantized":
         raise folder.failed("`kv_bits` needs `cache_type: quantized`.")
     if options.get("kv_bits") and options["kv_bits"] not in QUANTIZED_BITS:
         raise folder.failed(f"`kv_bits` must be one of {', '.join(map(str, QUANTIZED_BITS))}.")
+
+
+class Sight(NamedTuple):
+    """How images are prepared; None: it sees nothing. How a folder that could see is loaded; None: as mlx_lm does."""
+
+    preparation: Preparation | None
+    classes: ModelClasses | None
+
+
+def sight_of(options: dict[str, Any], folder: Folder) -> Sight:
+    """What is to be loaded of a folder. Raises LoadFailed where it can't see as configured."""
+    wanted = options.get("vision", "auto")
+    if reason := mlx_vision.problem(folder):
+        if wanted is True:
+            raise folder.failed(f"`vision: true` can't be had: {reason}.")
+        if mlx_vision.sees(folder):
+            log.warning("Images aren't read: %s.", reason)
+        return Sight(None, None)
+    if wanted is False:
+        return Sight(None, model_classes(folder, eyes=False))
+    if importlib.util.find_spec("mlx_vlm") is None:
+        raise folder.failed(f"{mlx_vision.INSTALL} `vision: false` serves its text alone.")
+    return Sight(preparation_of(folder), model_classes(folder, eyes=True))
 
 
 def quantization_of(options: dict[str, Any]) -> Quantization | None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from typing import Any
 
+from heylook_llm.worker.images import has_images
 from heylook_llm.worker.providers.base import Sharing
 from heylook_llm.worker.providers.mlx_quantized import Quantization
 
@@ -71,8 +72,17 @@ class _Batch:
 class Memory:
     """Where each slot's cells are, and the forward passes that read and extend them."""
 
-    def __init__(self, model: Any, new: Callable[[], Caches], slots: int, quantize: Quantization | None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        new: Callable[[], Caches],
+        slots: int,
+        quantize: Quantization | None,
+        embedded: Callable[[Seq[int]], Any] | None = None,
+    ) -> None:
+        """`embedded`: what the model computes of tokens some of which are images'."""
         self._model = model
+        self._embedded = embedded
         self._new = new
         self._quantize = quantize
         self._lengths = [0] * slots
@@ -97,7 +107,7 @@ class Memory:
     def prefill(self, slot: int, tokens: Seq[int]) -> None:
         """Compute tokens of one slot, without logits."""
         caches = self._taken_out(slot)
-        self._model(mx.array([list(tokens)]), cache=caches)  # lazy: logits that nobody reads are never computed
+        self._read(tokens, caches)  # lazy: logits that nobody reads are never computed
         self._lengths[slot] += len(tokens)
         self._settle(slot, caches)
         mx.eval([cache.state for cache in self._alone[slot]])
@@ -138,10 +148,18 @@ class Memory:
     def verify(self, slot: int, tokens: Seq[int]) -> Any:
         """Compute several tokens of one slot in a pass of their own; the logits after each, [tokens, vocabulary]."""
         caches = self._taken_out(slot)
-        logits = self._model(mx.array([list(tokens)]), cache=caches)[0]
+        logits = self._read(tokens, caches)[0]
         self._lengths[slot] += len(tokens)
         self._settle(slot, caches)
         return logits
+
+    def _read(self, tokens: Seq[int], caches: Caches) -> Any:
+        """The logits of one slot's tokens, [1, tokens, vocabulary]."""
+        if not has_images(tokens):
+            return self._model(mx.array([list(tokens)]), cache=caches)
+        assert self._embedded is not None, "who reads no images is fed none"
+        ids = mx.array([[max(0, token) for token in tokens]])
+        return self._model(ids, cache=caches, input_embeddings=self._embedded(tokens))
 
     def _forward(self, groups: list[_Batch], slots: Seq[int], tokens: Any) -> Any:
         place = {slot: at for at, slot in enumerate(slots)}
