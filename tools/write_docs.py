@@ -104,6 +104,7 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "override_kv": "Metadata instead of the file's own: key -> number, text, `true` or `false`.",
         "lora": "LoRA adapters as GGUF files, always in force: a list of paths, or of `{path, scale}`.",
         "draft_model_path": "A smaller GGUF with the same vocabulary, which guesses ahead: see below.",
+        "mmproj_path": "A GGUF with the projector that lets the model see images.",
         "numa": "Place threads on NUMA nodes; `true` is `distribute`.",
         "pooling": "Embed texts, and answer nothing: how the vectors of a text's tokens become one. "
         "Unset: what the file says, which for models that answer is nothing; those embed by the mean.",

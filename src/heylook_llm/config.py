@@ -184,6 +184,7 @@ class LlamaCppConfig(SamplingDefaults, Speculating, KeepingPrefixes):
     override_kv: dict[MetadataKey, MetadataValue] = {}
     lora: tuple[Lora, ...] = ()
     draft_model_path: str | None = None
+    mmproj_path: str | None = None
     numa: bool | Literal["distribute", "isolate", "numactl"] = False
     pooling: Literal["mean", "cls", "last"] | None = None
     """It embeds, and answers nothing. None: what the file says."""
@@ -426,7 +427,14 @@ def _prepare_model(entry: object, at: int, path: Path) -> None:
 def absolute(config: dict[str, Any], path: Path) -> dict[str, Any]:
     """A model's config with its paths made absolute: they are relative to the file `path` that names them."""
     found = dict(config)
-    for key in ("model_path", "draft_model_path", "adapter_path", "chat_format_template", "prefix_folder"):
+    for key in (
+        "model_path",
+        "draft_model_path",
+        "mmproj_path",
+        "adapter_path",
+        "chat_format_template",
+        "prefix_folder",
+    ):
         value = config.get(key)
         if isinstance(value, str) and value:
             found[key] = _beside(path, value)

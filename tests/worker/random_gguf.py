@@ -28,7 +28,7 @@ WINDOW: Final = 16
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
-class _Weights:
+class Weights:
     """Seeded tensors, by llama.cpp's names."""
 
     def __init__(self, writer: gguf.GGUFWriter, seed: int) -> None:
@@ -39,6 +39,11 @@ class _Weights:
         """Normal values, of rows as long as `scale`."""
         values = self._random.standard_normal((rows, columns), dtype=np.float32) * (scale / columns**0.5)
         self._writer.add_tensor(name, values)
+
+    def cube(self, name: str, shape: tuple[int, ...], scale: float = 1.5) -> None:
+        """Normal values of a convolution."""
+        values = self._random.standard_normal(shape, dtype=np.float32) * (scale / np.prod(shape[1:]) ** 0.5)
+        self._writer.add_tensor(name, values.astype(np.float32))
 
     def ones(self, name: str, size: int) -> None:
         """A norm that scales nothing."""
@@ -75,7 +80,7 @@ class _Weights:
         self.matrix(f"{block}.ssm_out.weight", WIDTH, INNER)
 
 
-def _llama(writer: gguf.GGUFWriter, weights: _Weights) -> None:
+def _llama(writer: gguf.GGUFWriter, weights: Weights) -> None:
     writer.add_block_count(2)
     writer.add_head_count_kv(KV_HEADS)
     writer.add_rope_dimension_count(HEAD_WIDTH)
@@ -85,7 +90,7 @@ def _llama(writer: gguf.GGUFWriter, weights: _Weights) -> None:
         weights.feed_forward(block)
 
 
-def _gemma3(writer: gguf.GGUFWriter, weights: _Weights) -> None:
+def _gemma3(writer: gguf.GGUFWriter, weights: Weights) -> None:
     """Of six layers one looks at everything, and five at the last tokens only."""
     writer.add_block_count(6)
     writer.add_head_count_kv(KV_HEADS)
@@ -108,7 +113,7 @@ def _scanning(writer: gguf.GGUFWriter) -> None:
     writer.add_ssm_time_step_rank(STEP_RANK)
 
 
-def _mamba(writer: gguf.GGUFWriter, weights: _Weights) -> None:
+def _mamba(writer: gguf.GGUFWriter, weights: Weights) -> None:
     writer.add_block_count(2)
     _scanning(writer)
     for block in ("blk.0", "blk.1"):
@@ -116,7 +121,7 @@ def _mamba(writer: gguf.GGUFWriter, weights: _Weights) -> None:
         weights.selective_scan(block)
 
 
-def _jamba(writer: gguf.GGUFWriter, weights: _Weights) -> None:
+def _jamba(writer: gguf.GGUFWriter, weights: Weights) -> None:
     """Mamba, attention, Mamba."""
     writer.add_block_count(3)
     _scanning(writer)
@@ -134,7 +139,7 @@ def _jamba(writer: gguf.GGUFWriter, weights: _Weights) -> None:
         weights.feed_forward(block)
 
 
-def _lfm2(writer: gguf.GGUFWriter, weights: _Weights) -> None:
+def _lfm2(writer: gguf.GGUFWriter, weights: Weights) -> None:
     """Short convolutions, attention, short convolutions."""
     writer.add_block_count(3)
     writer.add_head_count_kv([0, KV_HEADS, 0])
@@ -155,19 +160,33 @@ def _lfm2(writer: gguf.GGUFWriter, weights: _Weights) -> None:
         weights.feed_forward(block)
 
 
-ARCHITECTURES: Final[dict[str, Callable[[gguf.GGUFWriter, _Weights], None]]] = {
+def _qwen2vl(writer: gguf.GGUFWriter, weights: Weights) -> None:
+    """Qwen2 with positions of two dimensions."""
+    writer.add_block_count(2)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_rope_dimension_sections([2, 3, 3, 0])
+    for block in ("blk.0", "blk.1"):
+        weights.ones(f"{block}.attn_norm.weight", WIDTH)
+        weights.attention(block)
+        for name, heads in (("q", HEADS), ("k", KV_HEADS), ("v", KV_HEADS)):
+            weights.values(f"{block}.attn_{name}.bias", np.zeros(heads * HEAD_WIDTH))
+        weights.feed_forward(block)
+
+
+ARCHITECTURES: Final[dict[str, Callable[[gguf.GGUFWriter, Weights], None]]] = {
     "llama": _llama,
     "gemma3": _gemma3,
     "mamba": _mamba,
     "jamba": _jamba,
     "lfm2": _lfm2,
+    "qwen2vl": _qwen2vl,
 }
 
 
 def write(path: Path, architecture: str, seed: int = 3) -> Path:
     """Write a file of this architecture; the same seed writes the same."""
     writer = gguf.GGUFWriter(path, architecture)
-    weights = _Weights(writer, seed)
+    weights = Weights(writer, seed)
     writer.add_name(f"random {architecture}")
     writer.add_context_length(4096)
     writer.add_embedding_length(WIDTH)

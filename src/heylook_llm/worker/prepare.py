@@ -330,6 +330,8 @@ class Model:
                 tokens += self._reader.read(piece)
             elif piece or not at:
                 tokens += self.provider.encode(piece, add_special=add_special and not at, parse_special=True)
+        if tokens[-1] < 0:  # what follows is drawn behind a text's token
+            raise BadRequest("The prompt ends with an image, and it must end with text.", param="messages")
         return tokens
 
     @property

@@ -21,6 +21,7 @@ from heylook_llm.catalog.gguf_header import pooling_of
 from heylook_llm.errors import EngineError, LoadFailed
 from heylook_llm.worker.drafting import draft_failures
 from heylook_llm.worker.guide import Guide
+from heylook_llm.worker.images import has_images
 from heylook_llm.worker.providers import defaults
 from heylook_llm.worker.providers.base import (
     Drafter,
@@ -37,9 +38,12 @@ from heylook_llm.worker.providers.base import (
 from heylook_llm.worker.providers.llama_cpp_draft import DraftModel
 from heylook_llm.worker.providers.llama_cpp_embedding import Embeddings, Pairs
 from heylook_llm.worker.providers.llama_cpp_load import Opening, start_backend
+from heylook_llm.worker.providers.llama_cpp_looking import Looking, seeing
 from heylook_llm.worker.providers.llama_cpp_native import Batch, Log, Logits, metadata_of
+from heylook_llm.worker.providers.llama_cpp_places import Places
 from heylook_llm.worker.providers.llama_cpp_sampling import Samplers, Slot
 from heylook_llm.worker.providers.llama_cpp_threads import bound_spinning
+from heylook_llm.worker.providers.llama_cpp_vision import Eyes
 from heylook_llm.worker.providers.masks import Guided, Masks, MaskThread
 
 NO_TOKEN: Final = -1
@@ -83,7 +87,6 @@ class LlamaCpp:
         self._context: Any = None
         self._slots: dict[int, Slot] = {}
         self._mask_thread = MaskThread()
-        self.images: ImageReader | None = None
         self._log = Log(native)
         options = load.options
         start_backend(native, options)
@@ -106,6 +109,10 @@ class LlamaCpp:
         drafts = self._n_parallel + int(options.get("num_draft_tokens") or DRAFTS)
         self.max_drafts = 0 if self._recurrent or narrow or self.pooling else drafts
         self._can_shift = False
+        self._eyes = self._open_eyes(load)
+        self.images: ImageReader | None = self._eyes
+        self._places = Places(self.slots) if self._eyes is not None and self._eyes.two_dimensional else None
+        self._looking: Looking | None = None
         if self.pooling:
             self._n_ctx = opening.embedding_limit(self._model)
         else:
@@ -129,6 +136,13 @@ class LlamaCpp:
         with draft_failures(load.model):
             return DraftModel(self._native, self._vocab, load, self.info, self.slots, self._log)
 
+    def _open_eyes(self, load: core.Load) -> Eyes | None:
+        if not load.options.get("mmproj_path"):
+            return None
+        if self.pooling:
+            raise LoadFailed(f"Model '{load.model}' only embeds texts, so `mmproj_path` has no use for it.")
+        return Eyes(self._native, self._model, load, self._log, on_gpu=bool(self._log.layers_gpu))
+
     def _pooling(self, options: dict[str, Any]) -> core.Pooling:
         """How it makes a vector or a score of a text, by its configuration or its file; empty: it generates."""
         architecture = str(self._metadata.get("general.architecture", ""))
@@ -141,16 +155,23 @@ class LlamaCpp:
         native = self._native
         n_ctx, kv_tokens = opening.sizes(self._model, self._metadata)
         rows = max(self.slots, self._n_parallel + self.max_drafts)  # llama.cpp's least is a row for each sequence id
-        self._context = opening.context(self._model, kv_tokens, slots=self.slots, n_outputs=rows)
+        n_batch = opening.n_batch(kv_tokens)
+        whole = opening.whole_images(self._eyes.longest_run(), n_batch) if self._eyes and self._eyes.whole else 1
+        self._context = opening.context(self._model, kv_tokens, slots=self.slots, n_outputs=rows, least_ubatch=whole)
         self._memory = native.llama_get_memory(self._context)
-        self._batch = Batch(native, opening.n_batch(kv_tokens))
+        self._batch = Batch(native, n_batch)
+        if self._eyes is not None:
+            self._eyes.most_tokens = min(int(native.llama_n_ubatch(self._context)), n_batch - self._n_parallel)
+            self._looking = Looking(native, self._context, self._eyes, self._batch, self._places)
         self._rows = Logits(native, self._context, self._n_vocab, rows)
-        self._can_shift = bool(native.llama_memory_can_shift(self._memory)) and not self._recurrent
+        can_shift = bool(native.llama_memory_can_shift(self._memory)) and not self._recurrent
+        self._can_shift = can_shift and self._places is None
         return n_ctx
 
     def _describe(self, options: dict[str, Any]) -> core.ModelInfo:
         native, model, metadata = self._native, self._model, self._metadata
         on_gpu = self._log.layers_gpu or 0
+        projected = self._eyes.projector.header.weights_bytes if self._eyes is not None else 0
         return core.ModelInfo(
             "llama_cpp",
             str(metadata.get("general.architecture", "unknown")),
@@ -164,9 +185,9 @@ class LlamaCpp:
             n_embedding=self._embeddings.width if self.pooling else int(native.llama_model_n_embd(model)),
             n_parameters=int(native.llama_model_n_params(model)),
             quantization=native.llama_ftype_name(native.llama_model_ftype(model)).decode() or None,
-            weights_bytes=int(native.llama_model_size(model)),
+            weights_bytes=int(native.llama_model_size(model)) + projected,
             kv_bytes=int(self._log.mebibytes("KV") * (1 << 20)) or None,
-            gpu_bytes=int(self._log.mebibytes(gpu=True) * (1 << 20)) if on_gpu else 0,
+            gpu_bytes=int(self._log.mebibytes(gpu=True) * (1 << 20)) + projected if on_gpu else 0,
             chat_template="" if self.pooling else self._chat_template(options),
             capabilities=self._capabilities(),
             metadata=metadata,
@@ -263,13 +284,25 @@ class LlamaCpp:
         """Forget cells; those at the end only where what is left can be computed on from."""
         if start > 0 and end < 0 and not self._is_whole(slot, start):
             return False
-        return bool(self._native.llama_memory_seq_rm(self._memory, slot, start if start or end >= 0 else -1, end))
+        position = self._position(slot, start)
+        if position is None:
+            return False
+        if self._places is not None:
+            self._places.cut(slot, start)
+        return bool(self._native.llama_memory_seq_rm(self._memory, slot, position if start or end >= 0 else -1, end))
+
+    def _position(self, slot: int, number: int) -> int | None:
+        """Where the engine counts a slot's token; None: within an image, where it can't be told from the others."""
+        return number if self._places is None else self._places.of(slot, number)
 
     def share(self, source: int, target: int, end: int) -> bool:
         """Both slots hold the same cells; nothing is copied."""
-        if not self._is_whole(source, end):
+        position = self._position(source, end)
+        if position is None or not self._is_whole(source, end):
             return False
-        self._native.llama_memory_seq_cp(self._memory, source, target, 0, end)
+        self._native.llama_memory_seq_cp(self._memory, source, target, 0, position)
+        if self._places is not None:
+            self._places.share(source, target, end)
         return True
 
     def _is_whole(self, slot: int, end: int) -> bool:
@@ -279,6 +312,10 @@ class LlamaCpp:
         the newest token can't see any more, and says from which position on it still has all.
         """
         native, memory = self._native, self._memory
+        position = self._position(slot, end)
+        if position is None:
+            return False
+        end = position
         if end == native.llama_memory_seq_pos_max(memory, slot) + 1:
             return True
         return not self._recurrent and native.llama_memory_seq_pos_min(memory, slot) <= max(0, end - self._window)
@@ -298,11 +335,19 @@ class LlamaCpp:
         """The slot's cells as llama.cpp writes them."""
         data = np.empty(self.state_bytes(slot), dtype=np.uint8)
         written = self._native.llama_state_seq_get_data(self._context, data.ctypes.data_as(_BYTES), data.size, slot)
-        return data[:written].data
+        if self._places is None:
+            return data[:written].data
+        runs = self._places.packed(slot)
+        head = np.array([len(runs), *runs], dtype=np.int64).view(np.uint8)
+        return np.concatenate([head, data[:written]]).data
 
     def restore(self, slot: int, state: State) -> bool:
         """Put saved cells into an empty slot."""
         data = np.frombuffer(state, dtype=np.uint8)
+        if self._places is not None:
+            count = int(data[:8].view(np.int64)[0])
+            self._places.unpack(slot, data[8 : 8 + 8 * count].view(np.int64).tolist())
+            data = data[8 + 8 * count :]
         pointer = data.ctypes.data_as(_BYTES)
         return bool(self._native.llama_state_seq_set_data(self._context, pointer, data.size, slot))
 
@@ -322,6 +367,9 @@ class LlamaCpp:
             self._draft.close()
             self._draft = self.drafter = None
         self._embeddings.close()
+        if self._eyes is not None:
+            self._eyes.close()
+            self._eyes = self.images = self._looking = None
         if self._context:
             self._native.llama_free(self._context)
         if self._model:
@@ -332,7 +380,24 @@ class LlamaCpp:
     # ---- a step ------------------------------------------------------------------------------------------------------
 
     def step(self, feeds: Seq[Feed]) -> list[Drawn]:
-        """One llama_decode of everything. Raises OutOfCells with the memory as it was, EngineError."""
+        """One llama_decode of everything but images. Raises OutOfCells with the memory as it was, EngineError."""
+        if self._looking is None or not seeing(feeds):
+            return self._compute(feeds)
+        try:
+            rest = [self._looking.look(feed) if has_images(feed.tokens) else feed for feed in feeds]
+            return self._compute([feed for feed in rest if feed is not None])
+        except OutOfCells:
+            for feed in feeds:
+                if not self.remove(feed.slot, feed.start):
+                    raise EngineError("There was no room for an image, and no way back.") from None
+            raise
+
+    def _compute(self, feeds: Seq[Feed]) -> list[Drawn]:
+        """One llama_decode of tokens."""
+        if not feeds:
+            return []
+        if self._places is not None and self._looking is not None:
+            feeds = [self._looking.placed(feed) for feed in feeds]
         places = self._batch.fill(feeds)
         drawing = [feed for feed in feeds if feed.sample]
         masks = self._mask_thread.start(self._guided(drawing))

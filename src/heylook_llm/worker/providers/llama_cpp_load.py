@@ -175,6 +175,15 @@ class Opening:
         """Most tokens of one step."""
         return max(min(int(self.options.get("n_batch") or 2048), kv_tokens), self.n_parallel)
 
+    def whole_images(self, tokens: int, n_batch: int) -> int:
+        """The least `n_ubatch` of a model that computes an image's tokens together. Raises LoadFailed."""
+        if tokens > n_batch - self.n_parallel:
+            raise LoadFailed(
+                f"Model '{self._load.model}' can't be loaded: an image is {tokens} tokens, which one step computes; "
+                f"set `n_batch` to at least {tokens + self.n_parallel}."
+            )
+        return tokens
+
     def _free_bytes(self, model: Any) -> int:
         """Memory for the pool: of what the server grants the model in all, what its weights leave; on GPUs, theirs."""
         native = self.native
@@ -193,9 +202,10 @@ class Opening:
         spare = SPARE_STATES if recurrent else 0 if narrow else SPARE_SLOTS
         return min(MAX_SLOTS, self.n_parallel + spare)
 
-    def context(self, model: Any, kv_tokens: int, *, slots: int, n_outputs: int) -> Any:
+    def context(self, model: Any, kv_tokens: int, *, slots: int, n_outputs: int, least_ubatch: int = 1) -> Any:
         """A context of so many cells, of which a step may give `n_outputs` rows of logits. Raises LoadFailed."""
         params = self._context_params(model, kv_tokens, n_outputs)
+        params.n_ubatch = max(params.n_ubatch, least_ubatch)
         params.n_seq_max = slots
         context = self.native.llama_init_from_model(model, params)
         if not context:

@@ -37,8 +37,9 @@ class Log:
         self.layers_gpu: int | None = None
         self._level = logging.INFO
         self._native = native
-        self._callback = native.llama_log_callback(self._take)
-        native.llama_log_set(self._callback, ctypes.c_void_p(0))
+        self.callback = native.llama_log_callback(self._take)
+        self.no_callback = native.llama_log_callback(0)
+        native.llama_log_set(self.callback, ctypes.c_void_p(0))
 
     def _take(self, level: int, text: bytes, _: object) -> None:
         if level in _LOG_LEVELS:
@@ -64,13 +65,14 @@ class Log:
 
     def close(self) -> None:
         """llama.cpp logs to stderr again."""
-        self._native.llama_log_set(self._native.llama_log_callback(0), ctypes.c_void_p(0))
+        self._native.llama_log_set(self.no_callback, ctypes.c_void_p(0))
 
 
 class Batch:
     """A llama_batch over arrays of our own, filled from numpy without a Python object per token."""
 
     def __init__(self, native: Any, capacity: int) -> None:
+        self.capacity = capacity
         self._token = (ctypes.c_int32 * capacity)()
         self._position = (ctypes.c_int32 * capacity)()
         self._counts = (ctypes.c_int32 * capacity)(*([1] * capacity))
@@ -115,6 +117,31 @@ class Batch:
                 places.append(at - 1 - feed.drafts)
         self.struct.n_tokens = at
         return places
+
+
+class RowBatch:
+    """A llama_batch of one slot's rows instead of tokens, none of which gets logits."""
+
+    def __init__(self, native: Any, capacity: int) -> None:
+        self._native = native
+        self._counts = (ctypes.c_int32 * capacity)(*([1] * capacity))
+        self._slot = ctypes.c_int32()
+        pointer = ctypes.POINTER(ctypes.c_int32)
+        self._slot_pointers = (pointer * capacity)(*([ctypes.pointer(self._slot)] * capacity))
+        self._wanted = (ctypes.c_int8 * capacity)()
+
+    def filled(self, slot: int, rows: Floats, positions: Integers) -> Any:
+        """A batch of rows [n, width] at these positions [n], or [4, n] of two dimensions; both must outlive it."""
+        self._slot.value = slot
+        return self._native.llama_batch(
+            len(rows),
+            None,
+            rows.ctypes.data_as(ctypes.POINTER(ctypes.c_float)),
+            positions.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            self._counts,
+            self._slot_pointers,
+            self._wanted,
+        )
 
 
 class Logits:
