@@ -9,6 +9,7 @@ import pytest
 from heylook_llm.catalog import importing, stores
 from heylook_llm.catalog.importing import Findings, Sources
 from tests.catalog.places import gguf, made, mlx, ollama, safetensors, snapshot
+from tests.worker import random_projector
 
 pytestmark = pytest.mark.unit
 
@@ -35,13 +36,7 @@ def test_ten_models_of_every_kind(tmp_path: Path) -> None:
     for part in (1, 2):
         gguf(tmp_path / f"split-{part:05}-of-00002.gguf", split__count=2)
     gguf(tmp_path / "eyes" / "llava.gguf", width=128)
-    gguf(
-        tmp_path / "eyes" / "model.gguf",
-        architecture="clip",
-        template=None,
-        tokenizer=None,
-        clip__vision__projection_dim=128,
-    )
+    random_projector.write(tmp_path / "eyes" / "model.gguf", "mlp", width=128)
     mlx(tmp_path / "gguf-model", tokenizer={"chat_template": "{{ tools }}<think>"})
     mlx(tmp_path / "seeing", vision_config={"image_size": 8})
     gguf(tmp_path / "lora.gguf", general__type="adapter", template=None)
@@ -69,15 +64,22 @@ def test_ten_models_of_every_kind(tmp_path: Path) -> None:
 def test_a_projector_goes_to_the_model_it_is_as_wide_as(tmp_path: Path) -> None:
     gguf(tmp_path / "small.gguf", width=64)
     gguf(tmp_path / "large.gguf", width=96)
-    eye = {"architecture": "clip", "template": None, "tokenizer": None}
-    gguf(tmp_path / "a.gguf", **eye, clip__vision__projection_dim=96)
-    gguf(tmp_path / "b.gguf", **eye, clip__vision__projection_dim=7)
+    random_projector.write(tmp_path / "a.gguf", "mlp", width=96, projection_dim=64)
+    random_projector.write(tmp_path / "b.gguf", "mlp", width=7)
+    gguf(tmp_path / "c.gguf", architecture="clip", template=None, tokenizer=None)
     findings = found(tmp_path)
     assert {model.id: model.projector and model.projector.name for model in findings.models} == {
         "small": None,
         "large": "a.gguf",
     }
-    assert reasons(findings) == {"b.gguf": "is a projector, and no model in its folder fits it"}
+    assert reasons(findings) == {
+        "b.gguf": "is a projector, and no model in its folder fits it",
+        "c.gguf": "is no projector of images",
+    }
+    large = next(model for model in findings.models if model.id == "large")
+    entry = importing.entry(large, None, {})
+    assert entry["config"]["mmproj_path"] == str(tmp_path / "a.gguf")
+    assert "vision" in entry["tags"]
 
 
 def test_what_can_not_be_served_says_why(tmp_path: Path) -> None:
@@ -194,8 +196,10 @@ def test_the_hugging_face_cache_names_models_by_repository(tmp_path: Path) -> No
 
 
 def test_ollamas_store_names_models_as_ollama_does(tmp_path: Path) -> None:
-    model, eye = gguf(tmp_path / "m"), gguf(tmp_path / "e", architecture="clip", template=None, tokenizer=None)
+    model, eye = gguf(tmp_path / "m"), random_projector.write(tmp_path / "e", "mlp")
+    deaf = gguf(tmp_path / "d", architecture="clip", template=None, tokenizer=None)
     store = tmp_path / "store"
+    ollama(store, "deaf", model, deaf)
     ollama(store, "llama3:8b", model)
     ollama(store, "llava", model, eye)
     ollama(store, "evil", None, digest="sha256:../../../etc/passwd")
@@ -206,8 +210,16 @@ def test_ollamas_store_names_models_as_ollama_does(tmp_path: Path) -> None:
     assert {model.id: model.projector is not None for model in findings.models} == {
         "llama3:8b": False,
         "llava:latest": True,
+        "deaf:latest": False,
     }
-    assert sorted(skipped.path.name for skipped in findings.skipped) == ["bad", "latest", "latest", "stray"]
+    assert sorted(skipped.path.name[:6] for skipped in findings.skipped) == [
+        "bad",
+        "latest",
+        "latest",
+        "sha256",
+        "stray",
+    ]
+    assert any("is no projector of images" in skipped.reason for skipped in findings.skipped)
     assert any("sha256 digest" in skipped.reason for skipped in findings.skipped)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from heylook_llm.catalog import gguf_header, safetensors_header
+from heylook_llm.catalog import gguf_header, projector, safetensors_header
 from heylook_llm.catalog.mlx_folder import Folder
 from heylook_llm.errors import LoadFailed
 
@@ -98,7 +98,7 @@ def of_gguf(path: Path) -> Facts:
         parameters=header.parameters,
         quantization=header.quantization,
         context_length=header.context_length,
-        embedding_length=_projected(header) if kind == "projector" else header.embedding_length,
+        embedding_length=projector.of(header, path.stem).width if kind == "projector" else header.embedding_length,
         size_bytes=header.file_bytes,
         abilities=template_abilities(template) if kind == "chat" else (),
         vocabulary=_gguf_vocabulary(header),
@@ -122,12 +122,6 @@ def _gguf_kind(header: gguf_header.Header) -> Kind:
     if header.pooling:
         return "reranker" if header.pooling == "rank" else "embedding"
     return "chat" if header.chat_template else "base"
-
-
-def _projected(header: gguf_header.Header) -> int | None:
-    """The width of the text model that a projector fits."""
-    width = header.metadata.get("clip.vision.projection_dim", header.metadata.get("clip.audio.projection_dim"))
-    return width if isinstance(width, int) else None
 
 
 def _gguf_vocabulary(header: gguf_header.Header) -> str | None:

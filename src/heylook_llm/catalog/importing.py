@@ -81,7 +81,8 @@ def find(sources: Sources) -> Findings:
     if sources.ollama is not None:
         store = stores.OllamaStore(sources.ollama)
         for name, candidate, projector in store.models():
-            named += [replace(one, projector=projector) for one in _read(candidate, name, findings)]
+            seen = projector if projector is not None and _offered(projector, findings) else None
+            named += [replace(one, projector=seen) for one in _read(candidate, name, findings)]
         findings.skipped += store.skipped
     _join(named, findings)
     return findings
@@ -89,7 +90,8 @@ def find(sources: Sources) -> Findings:
 
 def entry(found: Found, profile: str | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The entry of models.yaml, as plain values."""
-    config = {"model_path": str(found.path), **profiles.configuration(found.facts, profile, overrides)}
+    eyes = {"mmproj_path": str(found.projector)} if found.projector is not None else {}
+    config = {"model_path": str(found.path), **eyes, **profiles.configuration(found.facts, profile, overrides)}
     return {
         "id": found.id,
         "provider": found.facts.provider,
@@ -119,6 +121,8 @@ def tags(found: Found) -> Iterable[str]:
     yield facts.kind
     yield "gguf" if facts.provider == "llama_cpp" else "mlx"
     yield from facts.abilities
+    if found.projector is not None:
+        yield "vision"
     if facts.parameters is not None and facts.parameters >= LARGE_PARAMETERS:
         yield "large"
     if facts.parameters is not None and facts.parameters <= SMALL_PARAMETERS:
@@ -139,6 +143,16 @@ def _read(candidate: Candidate, name: str, findings: Findings) -> list[_Named]:
     return []
 
 
+def _offered(projector: Path, findings: Findings) -> bool:
+    """Whether a projector can be used."""
+    facts = _facts(Candidate(projector, projector.parent))
+    if isinstance(facts, Facts) and facts.kind == "projector":
+        return True
+    reason = facts if isinstance(facts, str) else "is no projector of images"
+    findings.skipped.append(Skipped(projector, reason))
+    return False
+
+
 def _facts(candidate: Candidate) -> Facts | str:
     """The facts of a candidate, or the reason why it can't be served."""
     if candidate.adapter:
@@ -146,7 +160,8 @@ def _facts(candidate: Candidate) -> Facts | str:
     try:
         facts = (facts_of_files.of_folder if candidate.folder else facts_of_files.of_gguf)(candidate.path)
     except LoadFailed as error:
-        return _MESSAGE_START.sub("", error.message).removeprefix("the file ").rstrip(".")
+        reason = _MESSAGE_START.sub("", error.message).removeprefix("the file ").rstrip(".")
+        return reason.removeprefix("its `mmproj_path` ")
     if facts.kind == "embedding" and facts.provider == "mlx":
         return "is an embedding model in safetensors; its GGUF can be served"
     return ADAPTER if facts.kind == "adapter" else facts

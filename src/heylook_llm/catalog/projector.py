@@ -14,6 +14,11 @@ SQUARE: Final = frozenset(("mlp",))
 """Types that see a square of one size; with a list of other sizes (`image_grid_pinpoints`) they cut tiles instead."""
 MOST_PIXELS_WIDE: Final = 1 << 14
 MOST_LAYERS: Final = 1024
+REFUSED: Final = {
+    "hunyuanvl": "the positions of an image hang on how many stand before it",
+    "deepseek4v": "how many tokens an image takes hangs on what stands before it",
+}
+"""Types whose images aren't the same tokens everywhere."""
 COMPUTE_WIDTHS: Final = 8
 """Float32 rows, each of a layer's width, that encoding holds for each patch at once; measured on a ViT of LLaVA's."""
 _WIDTHS: Final = {
@@ -65,9 +70,16 @@ def read(path: Path, model: str) -> Projector:
         header = gguf_header.read(path, model)
     except LoadFailed as error:
         raise failed(model, error.message.partition(": ")[2].removeprefix("its file ").removesuffix(".")) from None
+    return of(header, model)
+
+
+def of(header: gguf_header.Header, model: str) -> Projector:
+    """What a header says, checked; `model` is named in errors. Raises LoadFailed."""
     kind = type_of(header)
     if kind is None:
         raise failed(model, "is no projector of images")
+    if kind in REFUSED:
+        raise failed(model, f"is of the type {kind}, which isn't offered: {REFUSED[kind]}")
     numbers = {
         key: _number(header, key)
         for key in ("image_size", "patch_size", "embedding_length", "block_count", "attention.head_count")

@@ -147,7 +147,7 @@ def _show(findings: Findings, new: Sequence[Found]) -> None:
         if found.path not in ids:
             click.echo(f"served already: {found.path}")
         elif found.projector is not None:
-            click.echo(f"{found.id}: has a projector for images ({found.projector.name}), not used by this version")
+            click.echo(f"{found.id}: sees images by {found.projector.name}")
         if found.drafts_for:
             click.echo(f"{found.id}: can draft for {', '.join(found.drafts_for)}")
     for skipped in findings.skipped:

@@ -34,6 +34,8 @@ class Card(msgspec.Struct, frozen=True):
     """64 hexadecimal digits: of a GGUF file's header, else of the model's entry and its files' sizes and times."""
     info: core.ModelInfo | None
     """As the engine said when the model was last loaded here, or as its file's header says."""
+    projector: dict[str, Any] = {}
+    """What the header of its image projector says; empty: it has none."""
 
     @property
     def context_length(self) -> int | None:
@@ -56,6 +58,7 @@ class _Files(msgspec.Struct, frozen=True):
     """Name, size and time of each."""
     digest: str
     info: core.ModelInfo | None
+    projector: dict[str, Any] = {}
 
 
 class Cards:
@@ -114,7 +117,8 @@ class Cards:
             return known
         header = self._header(spec)
         if header is not None:
-            return _Files(spec, stats, header.digest, _from_header(spec, header))
+            eyes = self._projector(spec)
+            return _Files(spec, stats, header.digest, _from_header(spec, header, sees=bool(eyes)), eyes)
         manifest = {"model": spec.model_dump(mode="json"), "files": stats}
         return _Files(spec, stats, hashlib.sha256(jsontext.encode(manifest)).hexdigest(), None)
 
@@ -127,6 +131,16 @@ class Cards:
         except (HeylookError, OSError):
             return None
 
+    def _projector(self, spec: ModelSpec) -> dict[str, Any]:
+        """What the header of a model's projector says."""
+        path = getattr(spec.config, "mmproj_path", None)
+        if path is None:
+            return {}
+        try:
+            return dict(self._read_header(Path(path), spec.id).metadata)
+        except (HeylookError, OSError):
+            return {}
+
     def _card(self, status: ModelStatus, files: _Files) -> Card:
         spec = status.spec
         of, told = self._infos.get(spec.id, (spec, None))
@@ -137,11 +151,12 @@ class Cards:
             modified_at=max((modified for _, _, modified in files.stats), default=self._started),
             digest=files.digest,
             info=told if told is not None and of.config == spec.config else files.info,
+            projector=files.projector,
         )
 
 
-def _from_header(spec: ModelSpec, header: gguf_header.Header) -> core.ModelInfo:
-    """What the file says of a model that was never loaded here; the engine will know better."""
+def _from_header(spec: ModelSpec, header: gguf_header.Header, *, sees: bool) -> core.ModelInfo:
+    """What the file says of a model that was never loaded here; the engine will know better. `sees`: images."""
     pooling = getattr(spec.config, "pooling", None) or header.pooling
     template = "" if pooling else header.chat_template or ""
     asked = getattr(spec.config, "n_ctx", 0)
@@ -150,6 +165,7 @@ def _from_header(spec: ModelSpec, header: gguf_header.Header) -> core.ModelInfo:
         "embedding": pooling not in ("", "rank"),
         "completion": not pooling,
         "chat": bool(template),
+        "vision": bool(template) and sees,
     }
     return core.ModelInfo(
         provider=spec.provider,
@@ -174,6 +190,8 @@ def _stats(spec: ModelSpec) -> list[tuple[str, int, float]]:
         return []
     found: list[tuple[str, int, float]] = []
     paths = sorted(spec.path.iterdir()) if spec.path.is_dir() else [spec.path]
+    projector = getattr(spec.config, "mmproj_path", None)
+    paths += [Path(projector)] if projector else []
     for path in paths:
         with contextlib.suppress(OSError):
             found.append(_file(path))

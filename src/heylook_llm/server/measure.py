@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, assert_never
 
 from heylook_llm import core, engines, hardware
-from heylook_llm.catalog import gguf_header, mlx_cache, safetensors_header
+from heylook_llm.catalog import gguf_header, mlx_cache, projector, safetensors_header
 from heylook_llm.catalog.mlx_folder import Folder
 from heylook_llm.config import FakeConfig, LlamaCppConfig, MlxConfig, ModelSpec
 from heylook_llm.server.fit import Bytes, Need, Placement
@@ -35,7 +35,7 @@ def need(spec: ModelSpec) -> Need:
 
 
 def _gguf_need(spec: ModelSpec, config: LlamaCppConfig) -> Need:
-    """Of its file, and of a smaller model and adapters beside it."""
+    """Of its file, and of a smaller model, adapters and a projector beside it."""
     header = gguf_header.read(spec.path, spec.id)
     weights = header.weights_bytes + sum(_file_bytes(adapter.path) for adapter in config.lora)
     cache = header.kv_bytes_per_token(config.type_k, config.type_v)
@@ -43,6 +43,11 @@ def _gguf_need(spec: ModelSpec, config: LlamaCppConfig) -> Need:
         draft = gguf_header.read(Path(config.draft_model_path), spec.id)
         weights += draft.weights_bytes
         cache += draft.kv_bytes_per_token(config.type_k, config.type_v)
+    if config.mmproj_path is not None:
+        eyes = projector.read(Path(config.mmproj_path), spec.id)
+        if header.embedding_length is not None:
+            projector.check_fits(eyes, header.embedding_length, spec.id)
+        weights += eyes.header.weights_bytes + eyes.compute_bytes
     return Need(
         weights,
         cache,

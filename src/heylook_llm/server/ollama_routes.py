@@ -118,7 +118,7 @@ def _details(card: Card) -> dict[str, Any]:
         "parent_model": "",
         "format": card.format,
         "family": family,
-        "families": [family],
+        "families": [family, *(["clip"] if card.projector else [])],
         "parameter_size": parameter_size(info.n_parameters if info else None),
         "quantization_level": (info.quantization if info else None) or "unknown",
     }
@@ -183,6 +183,7 @@ async def ollama_show(server: Server, request: Request) -> Response:
             **{key: value for key, value in shown.items() if value or key == "template"},
             "details": _details(card),
             "model_info": facts,
+            **({"projector_info": card.projector} if card.projector else {}),
             "capabilities": _capabilities(card),
             "modified_at": ollama.local_time(card.modified_at),
         },

@@ -20,21 +20,16 @@ from heylook_llm import core
 from heylook_llm.catalog import projector
 from heylook_llm.catalog.projector import Projector
 from heylook_llm.errors import BadRequest, EngineError, LoadFailed
+from heylook_llm.worker import pixels
 from heylook_llm.worker.images import Gallery, Seen, digest_of, ids_of
 from heylook_llm.worker.providers.base import Floats
 from heylook_llm.worker.providers.llama_cpp_native import Integers, Log
 from heylook_llm.worker.providers.llama_cpp_threads import threads_for
-from heylook_llm.worker.squares import squared
 
 KEPT_BYTES: Final = 256 << 20
 """Of rows: some hundred images of a large model."""
 MOST_RATIO: Final = 100
 """Between the sides of an image that isn't squared: longer strips leave nothing of their short side."""
-REFUSED: Final = {
-    "hunyuanvl": "its positions hang on how many images stand before",
-    "deepseek4v": "how many tokens an image takes hangs on what stands before",
-}
-"""Projectors whose images aren't the same tokens everywhere."""
 _TEXT, _IMAGE = 0, 1
 
 
@@ -76,8 +71,6 @@ class Eyes:
         self.projector: Projector = projector.read(Path(load.options["mmproj_path"]), load.model)
         self.width = int(native.llama_model_n_embd_inp(model))
         projector.check_fits(self.projector, self.width, load.model)
-        if (reason := REFUSED.get(self.projector.kind)) is not None:
-            raise projector.failed(load.model, f"is of the type {self.projector.kind}, which isn't offered: {reason}")
         self._native.mtmd_log_set(log.callback, ctypes.c_void_p(0))
         self._context = self._open(model, load, on_gpu=on_gpu)
         self._marker: bytes = self._native.mtmd_get_marker(self._context)
@@ -166,9 +159,9 @@ class Eyes:
 
     def _seen(self, image: core.ImagePart, digest: bytes) -> Seen[Rows]:
         width, height = self._seen_size(image)
-        shown = squared(image, width) if self.projector.is_square else image
-        pixels = (ctypes.c_uint8 * len(shown.rgb)).from_buffer_copy(shown.rgb)
-        with self._tokenized(width, height, pixels) as native_chunks:
+        shown = pixels.squared(image, width) if self.projector.is_square else image
+        data = (ctypes.c_uint8 * len(shown.rgb)).from_buffer_copy(shown.rgb)
+        with self._tokenized(width, height, data) as native_chunks:
             chunks = [self._chunk(chunk) for chunk in native_chunks]
             rows = [self._encoded(chunk) for chunk in native_chunks if self._kind(chunk) == _IMAGE]
             places = [self._places(chunk) for chunk in native_chunks if self._kind(chunk) == _IMAGE]
@@ -199,10 +192,10 @@ class Eyes:
         return known
 
     @contextmanager
-    def _tokenized(self, width: int, height: int, pixels: Any) -> Iterator[list[Any]]:
+    def _tokenized(self, width: int, height: int, data: Any) -> Iterator[list[Any]]:
         """mtmd's chunks of an image, as long as the block lasts. Raises BadRequest."""
         native = self._native
-        bitmap = native.mtmd_bitmap_init(width, height, pixels)
+        bitmap = native.mtmd_bitmap_init(width, height, data)
         output = native.mtmd_input_chunks_init()
         try:
             text = native.mtmd_input_text(self._marker, len(self._marker), False, True)
