@@ -106,12 +106,20 @@ def test_chunks_of_any_size_give_the_librarys_logits(tmp_path: Path, text: str) 
         np.testing.assert_allclose(logits_of(provider, tokens, chunk), expected, atol=TOLERANCE, rtol=0)
 
 
-def test_the_row_of_the_whole_image_goes_on_where_the_configuration_says(tmp_path: Path) -> None:
-    config = random_llava.config_of(vision_feature_select_strategy="full", vision_feature_layer=-1)
-    folder = random_llava.write(tmp_path / "full", config)
+@pytest.mark.parametrize(
+    ("changes", "rows"),
+    [
+        ({"vision_feature_select_strategy": "full", "vision_feature_layer": -1}, PATCHES + 1),
+        ({"vision_feature_select_strategy": "full", "vision_config": random_llava.SIGLIP}, PATCHES),
+        ({"vision_feature_select_strategy": "default", "vision_config": random_llava.SIGLIP}, PATCHES - 1),
+    ],
+    ids=["the whole image's row too", "without such a row", "without the first patch"],
+)
+def test_rows_are_as_many_as_the_configuration_says(tmp_path: Path, changes: dict[str, Any], rows: int) -> None:
+    folder = random_llava.write(tmp_path / "rows", random_llava.config_of(**changes))
     provider = opened(folder)
     tokens, seen = told(provider, prompt_of(3), noise(2), prompt_of(4))
-    assert sum(token < 0 for token in tokens) == PATCHES + 1
+    assert sum(token < 0 for token in tokens) == rows
     assert seen
     expected = random_llava.library_logits(folder, tokens, noise(2))
     np.testing.assert_allclose(logits_of(provider, tokens, 6), expected, atol=TOLERANCE, rtol=0)

@@ -6,7 +6,8 @@ from heylook_llm.catalog.mlx_folder import Folder
 
 SERVED: Final = ("llava",)
 """`model_type`s whose images are read; worker/providers/mlx_eyes.py knows how."""
-ENCODERS: Final = ("clip_vision_model",)
+ENCODERS: Final = {"clip_vision_model": "quick_gelu", "siglip_vision_model": "gelu_pytorch_tanh"}
+"""`model_type` of a vision tower -> its activation where its configuration names none."""
 DECODERS: Final = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 """`model_type` of a text model that takes rows instead of tokens -> its module in mlx_lm."""
 _TOWERS: Final = ("vision_tower.", "model.vision_tower.")
@@ -53,9 +54,10 @@ def problem(folder: Folder) -> str:
 def _unlike_llava(config: dict[str, Any]) -> str:
     """What mlx-vlm's llava computes in one way only."""
     eye, text = nested(config, "vision_config"), nested(config, "text_config")
+    encoder = eye.get("model_type")
     allowed = {
-        "vision_config.model_type": (eye.get("model_type"), ENCODERS),
-        "vision_config.hidden_act": (eye.get("hidden_act", "quick_gelu"), ("quick_gelu",)),
+        "vision_config.model_type": (encoder, tuple(ENCODERS)),
+        "vision_config.hidden_act": (eye.get("hidden_act", ENCODERS.get(str(encoder))), ("quick_gelu",)),
         "text_config.model_type": (text.get("model_type"), tuple(DECODERS)),
         "projector_hidden_act": (config.get("projector_hidden_act", "gelu"), ("gelu",)),
         "vision_feature_select_strategy": (config.get("vision_feature_select_strategy", "default"), STRATEGIES),

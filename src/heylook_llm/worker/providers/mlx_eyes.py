@@ -16,7 +16,7 @@ import numpy as np
 from heylook_llm import core
 from heylook_llm.catalog import mlx_vision
 from heylook_llm.catalog.mlx_folder import Folder
-from heylook_llm.worker import pixels
+from heylook_llm.worker.pixels import squared
 from heylook_llm.worker.providers.base import Floats
 
 mx: Any = importlib.import_module("mlx.core")
@@ -141,8 +141,13 @@ def preparation_of(folder: Folder) -> Preparation:
     layer = folder.config.get("vision_feature_layer", -2)
     if not isinstance(layers, int) or not -layers - 1 <= layer <= layers:
         raise folder.failed("its `vision_feature_layer` is none of its vision tower's.")
-    rows = (side // patch) ** 2 + (folder.config.get("vision_feature_select_strategy") == "full")
-    return Preparation(side, *_normalization(folder), rows)
+    return Preparation(side, *_normalization(folder), (side // patch) ** 2 + _rows_beside(folder, settings))
+
+
+def _rows_beside(folder: Folder, settings: dict[str, Any]) -> int:
+    """Rows that aren't patches: CLIP's first is of the whole image, and by default the first is left out."""
+    whole = int(settings.get("model_type") == "clip_vision_model")
+    return whole - int(folder.config.get("vision_feature_select_strategy", "default") == "default")
 
 
 def _normalization(folder: Folder) -> tuple[Floats, Floats]:
@@ -162,7 +167,7 @@ def _colours(value: Any) -> Floats | None:
 
 
 class Eyes:
-    """LLaVA's: a square of pixels through CLIP's tower and the projector, a row for each patch."""
+    """LLaVA's: a square of pixels through the tower and the projector, a row for each patch."""
 
     def __init__(self, model: Any, preparation: Preparation) -> None:
         self._model = model
@@ -178,7 +183,7 @@ class Eyes:
         mlx computes for each thread apart, in that thread's own stream; what is shared are weights, which are there.
         """
         side, mean, deviation, _ = self._preparation
-        square = pixels.squared(image, side)
+        square = squared(image, side)
         values = np.frombuffer(square.rgb, np.uint8).reshape(1, side, side, _COLOURS).astype(np.float32)
         prepared = ((values / 255 - mean) / deviation).transpose(0, 3, 1, 2)
         found = self._model.get_input_embeddings(self._places, mx.array(prepared))
