@@ -12,6 +12,7 @@ is the same every time.
 import argparse
 import importlib
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -79,16 +80,17 @@ def write(path: Path, shape: Shape, seed: int = 1, *, whole: bool = False) -> No
     writer.close()
 
 
-def add_vocabulary(writer: gguf.GGUFWriter, size: int) -> None:
-    """The bundled model's vocabulary, or all bytes, padded to this size."""
+def add_vocabulary(writer: gguf.GGUFWriter, size: int, control: Sequence[str] = ()) -> None:
+    """The bundled model's vocabulary, or all bytes, with these control tokens, padded to this size."""
     vocabulary = bundled_vocabulary()
     if size < len(vocabulary.tokens):
         vocabulary = byte_vocabulary()
-    room = size - len(vocabulary.tokens)
+    room = size - len(vocabulary.tokens) - len(control)
+    kinds = [int(gguf.TokenType.CONTROL)] * len(control) + [int(gguf.TokenType.NORMAL)] * room
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list([*vocabulary.tokens, *(f"[{at}]" for at in range(room))])
-    writer.add_token_types([*vocabulary.kinds, *[int(gguf.TokenType.NORMAL)] * room])
+    writer.add_token_list([*vocabulary.tokens, *control, *(f"[{at}]" for at in range(room))])
+    writer.add_token_types([*vocabulary.kinds, *kinds])
     writer.add_token_merges(vocabulary.merges)
     writer.add_eos_token_id(vocabulary.end)
     writer.add_bos_token_id(vocabulary.start)

@@ -32,7 +32,7 @@ def test_what_a_projector_says(tmp_path: Path, kind: str) -> None:
     found = projector.read(random_projector.write(tmp_path / "mmproj.gguf", kind, width=96), "m")
     assert (found.kind, found.image_size, found.patch_size, found.width) == (kind, 32, 8, 96)
     assert found.is_square is (kind == "mlp")
-    assert found.compute_bytes > 0
+    assert 0 < found.compute_bytes(flash=True) < found.compute_bytes(flash=False)
     assert found.info["clip.has_vision_encoder"] is True
     projector.check_fits(found, 96, "m")
     with pytest.raises(LoadFailed, match="its `mmproj_path` fits models that are 96 wide, and this one is 64"):

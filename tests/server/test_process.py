@@ -107,6 +107,10 @@ def test_watch_tells_silence_from_stuck_and_from_loading() -> None:
     assert ticks(39, 1, steps=2, running=0) is None, "a prompt that is being prepared needs no step"
     assert ticks(9, 1, steps=2, running=0) == "no prompt got ready"
     watch.ready()
+    for images in (1, 2, 3):
+        assert ticks(39, 1, steps=2, running=0) is None
+        watch.pong(core.WorkerStats(steps=2, images=images))
+    watch.ready()
     assert ticks(9, 0) == "no answer to pings"
 
 

@@ -4,7 +4,7 @@ Weights are whole (F32), so that with a whole cache too rounding hardly depends 
 the likeliest token hangs on the distant past too, and is some way ahead of the next.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -183,8 +183,8 @@ ARCHITECTURES: Final[dict[str, Callable[[gguf.GGUFWriter, Weights], None]]] = {
 }
 
 
-def write(path: Path, architecture: str, seed: int = 3) -> Path:
-    """Write a file of this architecture; the same seed writes the same."""
+def write(path: Path, architecture: str, seed: int = 3, control: Sequence[str] = ()) -> Path:
+    """Write a file of this architecture, with these control tokens; the same seed writes the same."""
     writer = gguf.GGUFWriter(path, architecture)
     weights = Weights(writer, seed)
     writer.add_name(f"random {architecture}")
@@ -195,7 +195,7 @@ def write(path: Path, architecture: str, seed: int = 3) -> Path:
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_rope_freq_base(10_000.0)
     writer.add_file_type(0)
-    random_model.add_vocabulary(writer, VOCABULARY)
+    random_model.add_vocabulary(writer, VOCABULARY, control)
     weights.matrix("token_embd.weight", VOCABULARY, WIDTH, scale=WIDTH**0.5)
     weights.ones("token_embd_norm.weight" if architecture == "lfm2" else "output_norm.weight", WIDTH)
     weights.matrix("output.weight", VOCABULARY, WIDTH, scale=3.0)

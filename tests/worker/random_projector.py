@@ -78,10 +78,23 @@ def _qwen2vl(writer: gguf.GGUFWriter, weights: Weights, width: int) -> None:
         weights.values(f"{name}.bias", np.zeros(rows))
 
 
+def _idefics3(writer: gguf.GGUFWriter, weights: Weights, width: int) -> None:
+    """SmolVLM's: large images are cut to tiles, each between tokens that the vocabulary must have."""
+    writer.add_uint32("clip.vision.projector.scale_factor", 2)
+    writer.add_uint32("clip.vision.preproc_image_size", 2 * SIDE)
+    writer.add_bool("clip.use_gelu", True)
+    _vit(weights)
+    weights.values("v.patch_embd.bias", np.zeros(VIT_WIDTH))
+    weights.matrix("v.position_embd.weight", (SIDE // PATCH) ** 2, VIT_WIDTH)
+    _norm(weights, "v.post_ln")
+    weights.matrix("mm.model.fc.weight", width, 4 * VIT_WIDTH, scale=8.0)
+
+
 TYPES: Final[dict[str, Callable[[gguf.GGUFWriter, Weights, int], None]]] = {
     "mlp": _mlp,
     "gemma3": _gemma3,
     "qwen2vl_merger": _qwen2vl,
+    "idefics3": _idefics3,
 }
 
 

@@ -19,8 +19,11 @@ REFUSED: Final = {
     "deepseek4v": "how many tokens an image takes hangs on what stands before it",
 }
 """Types whose images aren't the same tokens everywhere."""
-COMPUTE_WIDTHS: Final = 8
-"""Float32 rows, each of a layer's width, that encoding holds for each patch at once; measured on a ViT of LLaVA's."""
+COMPUTE_WIDTHS: Final = 9
+"""Float32 rows, each of a layer's width, that encoding holds for each patch; measured on ViTs as large as those of
+LLaVA, Gemma 3 and Qwen2-VL: 5 to 9."""
+_QWEN_PATCHES: Final = 4 * 4096
+"""llama.cpp's own bound of an image's tokens, each of four patches, where the file names none."""
 _WIDTHS: Final = {
     **dict.fromkeys(
         ("mlp", "phi4", "pixtral", "lightonocr", "lfm2", "kimivl", "qwen2vl_merger", "qwen2.5vl_merger", "ultravox"),
@@ -50,13 +53,13 @@ class Projector:
         """Whether it sees a square of `image_size`, whatever an image's own size."""
         return self.kind in SQUARE and "clip.vision.image_grid_pinpoints" not in self.header.metadata
 
-    @property
-    def compute_bytes(self) -> int:
-        """About what encoding takes beside the weights: rows of every patch, and what of them attends to what."""
+    def compute_bytes(self, *, flash: bool) -> int:
+        """About what encoding takes beside the weights; without flash attention also what each patch pays to each."""
         most = self.header.metadata.get("clip.vision.image_max_pixels")
         pixels = max(self.image_size**2, most if isinstance(most, int) else 0)
-        patches = pixels // self.patch_size**2
-        return 4 * patches * (_number(self.header, "embedding_length") * COMPUTE_WIDTHS + patches)
+        patches = _QWEN_PATCHES if self.kind.startswith("qwen") else pixels // self.patch_size**2
+        rows = patches * _number(self.header, "embedding_length") * COMPUTE_WIDTHS
+        return 4 * (rows if flash else rows + patches**2 * _number(self.header, "attention.head_count"))
 
     @property
     def info(self) -> dict[str, gguf_header.Value]:

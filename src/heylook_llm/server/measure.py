@@ -47,7 +47,7 @@ def _gguf_need(spec: ModelSpec, config: LlamaCppConfig) -> Need:
         eyes = projector.read(Path(config.mmproj_path), spec.id)
         if header.embedding_length is not None:
             projector.check_fits(eyes, header.embedding_length, spec.id)
-        weights += eyes.header.weights_bytes + eyes.compute_bytes
+        weights += eyes.header.weights_bytes + eyes.compute_bytes(flash=config.flash_attn is not False)
     return Need(
         weights,
         cache,

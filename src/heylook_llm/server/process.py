@@ -123,6 +123,7 @@ class Watch:
         self._ticked_at = now
         self._unloaded_for = self._silent_for = self._stuck_for = self._unprepared_for = 0.0
         self._steps = -1
+        self._images = 0
         self._scheduled = 0
         self._ready = False
 
@@ -142,6 +143,9 @@ class Watch:
         if stats.steps != self._steps:
             self._steps = stats.steps
             self._stuck_for = self._unprepared_for = 0.0
+        if stats.images != self._images:  # a prompt may hold many of them
+            self._images = stats.images
+            self._unprepared_for = 0.0
 
     def tick(self, now: float, live: int) -> str | None:
         """Time has passed and `live` requests are in the worker; returns what is wrong with it, or None.

@@ -28,8 +28,9 @@ from heylook_llm.worker.providers.llama_cpp_threads import threads_for
 
 KEPT_BYTES: Final = 256 << 20
 """Of rows: some hundred images of a large model."""
-MOST_RATIO: Final = 100
+MOST_RATIO: Final = 50
 """Between the sides of an image that isn't squared: longer strips leave nothing of their short side."""
+TILES: Final = 4
 _TEXT, _IMAGE = 0, 1
 
 
@@ -82,6 +83,7 @@ class Eyes:
         """By an image's size."""
         self._lock = threading.Lock()
         """Of the encoder."""
+        self._try()
 
     def _open(self, model: Any, load: core.Load, *, on_gpu: bool) -> Any:
         native, options = self._native, load.options
@@ -104,13 +106,18 @@ class Eyes:
         return context
 
     def longest_run(self) -> int:
-        """Tokens of the longest run of an image as large as the projector's own size. Raises LoadFailed."""
+        """Tokens of the longest run of an image as large as the projector's own size."""
         side = self.projector.image_size
+        return max(chunk.run.tokens for chunk in self._chunks_of(side, side) if chunk.run is not None)
+
+    def _try(self) -> None:
+        """See whether images become tokens, small ones and those that are cut to tiles. Raises LoadFailed."""
         try:
-            chunks = self._chunks_of(side, side)
+            for times in (1, TILES):
+                self._chunks_of(times * self.projector.image_size, times * self.projector.image_size)
         except BadRequest as error:
+            self.close()
             raise LoadFailed(f"Model '{self._model}' can't be loaded: {error.message}") from error
-        return max(chunk.run.tokens for chunk in chunks if chunk.run is not None)
 
     def close(self) -> None:
         """Free everything."""
@@ -216,8 +223,11 @@ class Eyes:
         native = self._native
         if self._kind(chunk) == _TEXT:
             count = ctypes.c_size_t()
-            tokens = native.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(count))
-            return _Chunk(tuple(tokens[: count.value]), None)
+            found = native.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(count))
+            tokens = tuple(found[: count.value])
+            if min(tokens, default=0) < 0:  # what mtmd puts for a token that isn't there
+                raise BadRequest(f'"{self._model}" has no token for what stands around an image.', param="messages")
+            return _Chunk(tokens, None)
         positions = int(native.mtmd_input_chunk_get_n_pos(chunk))
         return _Chunk((), Run(int(native.mtmd_input_chunk_get_n_tokens(chunk)), positions))
 
