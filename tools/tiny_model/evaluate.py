@@ -260,9 +260,9 @@ def engine_for(kind: str, options: argparse.Namespace, tokenizer: Tokenizer) -> 
     end = tokenizer.token_to_id("<|im_end|>")
     match kind:
         case "gguf":
-            return engines.LlamaCpp(options.models / "heylook-tiny.gguf", threads=options.threads)
+            return engines.LlamaCpp(options.models / f"{options.name}.gguf", threads=options.threads)
         case "mlx":
-            return engines.Mlx(options.models / "heylook-tiny-mlx", end)
+            return engines.Mlx(options.models / f"{options.name}-mlx", end)
         case _:
             return engines.Torch(export.read_checkpoint(options.checkpoint), end)
 
@@ -272,6 +272,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", choices=["gguf", "torch", "mlx"], default="gguf")
     parser.add_argument("--models", type=Path, default=Path(__file__).parents[2] / "src/heylook_llm/tiny")
+    parser.add_argument("--name", default=export.NAME, help="of the model; with heylook-tiny-vision only gguf")
     parser.add_argument("--checkpoint", type=Path, help="for --engine torch")
     parser.add_argument("--cases", type=int, default=500, help="held-out prompts per skill")
     parser.add_argument("--skills", nargs="*", default=list(WRITERS))
@@ -281,7 +282,7 @@ def main() -> None:
     parser.add_argument("--wrong", type=Path, help="write the wrong answers here")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    tokenizer = bpe.load(options.models / "heylook-tiny-mlx/tokenizer.json")
+    tokenizer = bpe.load(options.models / f"{options.name}-mlx/tokenizer.json")
     engine = engine_for(options.engine, options, tokenizer)
     scores = [score(skill, engine, tokenizer, cases(skill, options.cases, options.seed)) for skill in options.skills]
     last = endings(engine, tokenizer, options.seed)

@@ -50,12 +50,22 @@ def gguf_name(name: str) -> str:
     return f"blk.{layer}.{TENSOR_NAMES[module]}.{kind}"
 
 
-def write_gguf(path: Path, model: Decoder, tokenizer: Tokenizer) -> None:
+def has_images(tokenizer: Tokenizer) -> bool:
+    """Whether this is the vocabulary of the model with eyes."""
+    return tokenizer.token_to_id(bpe.IMAGE) is not None
+
+
+def control_tokens(tokenizer: Tokenizer) -> list[str]:
+    """The tokens that no text becomes."""
+    return bpe.CONTROL_TOKENS + ([bpe.IMAGE] if has_images(tokenizer) else [])
+
+
+def write_gguf(path: Path, model: Decoder, tokenizer: Tokenizer, name: str = NAME) -> None:
     """Matrices as F16, vectors as F32 (llama.cpp's rule), vocabulary and chat template inside."""
     shape = model.shape
     writer = gguf.GGUFWriter(path, "qwen2")
-    writer.add_name(NAME)
-    writer.add_basename(NAME)
+    writer.add_name(name)
+    writer.add_basename(name)
     writer.add_size_label(f"{count_parameters(model) / 1e6:.1f}M")
     writer.add_description("A very small model for wiring and measuring a model server; it knows next to nothing.")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
@@ -68,9 +78,9 @@ def write_gguf(path: Path, model: Decoder, tokenizer: Tokenizer) -> None:
     writer.add_rope_freq_base(shape.rope_theta)
     writer.add_layer_norm_rms_eps(shape.norm_eps)
     add_vocabulary(writer, tokenizer)
-    for name, parameter in model.named_parameters():
+    for label, parameter in model.named_parameters():
         array = parameter.detach().numpy()
-        writer.add_tensor(gguf_name(name), array.astype(numpy.float16) if array.ndim == 2 else array)
+        writer.add_tensor(gguf_name(label), array.astype(numpy.float16) if array.ndim == 2 else array)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -79,7 +89,7 @@ def write_gguf(path: Path, model: Decoder, tokenizer: Tokenizer) -> None:
 
 def add_vocabulary(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
     """Tokens, types, merges, special ids and the chat template."""
-    kinds = dict.fromkeys(bpe.CONTROL_TOKENS, gguf.TokenType.CONTROL) | dict.fromkeys(
+    kinds = dict.fromkeys(control_tokens(tokenizer), gguf.TokenType.CONTROL) | dict.fromkeys(
         bpe.TEXT_TOKENS, gguf.TokenType.USER_DEFINED
     )
     tokens = [tokenizer.id_to_token(index) for index in range(tokenizer.get_vocab_size())]
@@ -94,24 +104,36 @@ def add_vocabulary(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
     writer.add_eot_token_id(tokenizer.token_to_id("<|im_end|>"))
     writer.add_pad_token_id(tokenizer.token_to_id("<|endoftext|>"))
     writer.add_add_bos_token(False)
-    writer.add_chat_template(bpe.TEMPLATE_PATH.read_text())
+    writer.add_chat_template(bpe.template_text(has_images(tokenizer)))
+
+
+def ends(tokenizer: Tokenizer) -> tuple[int, int]:
+    """The token that ends a turn, and the one that fills."""
+    return tokenizer.token_to_id("<|im_end|>"), tokenizer.token_to_id("<|endoftext|>")
 
 
 def write_mlx(folder: Path, model: Decoder, tokenizer: Tokenizer) -> None:
-    """The folder that mlx_lm and transformers load: weights, config, tokenizer, chat template."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """The folder that mlx_lm and transformers load."""
     tensors = {f"model.{name}": parameter.detach().half().numpy() for name, parameter in model.named_parameters()}
+    write_folder(folder, tensors, model_config(model.shape, *ends(tokenizer)), tokenizer, model.shape)
+
+
+def write_folder(
+    folder: Path, tensors: dict[str, numpy.ndarray], config: dict[str, Any], tokenizer: Tokenizer, shape: Shape
+) -> None:
+    """Weights, config, tokenizer, chat template."""
+    folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "mlx"})
     (folder / "model.safetensors").chmod(0o644)
     tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "chat_template.jinja").write_text(bpe.TEMPLATE_PATH.read_text())
-    end, padding = tokenizer.token_to_id("<|im_end|>"), tokenizer.token_to_id("<|endoftext|>")
-    write_json(folder / "config.json", model_config(model.shape, end, padding))
+    (folder / "chat_template.jinja").write_text(bpe.template_text(has_images(tokenizer)))
+    write_json(folder / "config.json", config)
+    end, padding = ends(tokenizer)
     write_json(
         folder / "generation_config.json",
         {"bos_token_id": padding, "pad_token_id": padding, "eos_token_id": [end, padding], "do_sample": False},
     )
-    write_json(folder / "tokenizer_config.json", tokenizer_config(tokenizer, model.shape))
+    write_json(folder / "tokenizer_config.json", tokenizer_config(tokenizer, shape))
 
 
 def model_config(shape: Shape, end: int, padding: int) -> dict[str, Any]:
@@ -150,9 +172,9 @@ def tokenizer_config(tokenizer: Tokenizer, shape: Shape) -> dict[str, Any]:
             "normalized": False,
             "rstrip": False,
             "single_word": False,
-            "special": token in bpe.CONTROL_TOKENS,
+            "special": token in control_tokens(tokenizer),
         }
-        for token in [*bpe.CONTROL_TOKENS, *bpe.TEXT_TOKENS]
+        for token in [*control_tokens(tokenizer), *bpe.TEXT_TOKENS]
     }
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",

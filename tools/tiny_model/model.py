@@ -174,16 +174,22 @@ class Decoder(nn.Module):
         self, tokens: Tensor, mask: Tensor | None = None, positions: Tensor | None = None, cache: Cache | None = None
     ) -> Tensor:
         """Final states (batch, length, width); `logits` turns them into scores."""
+        return self.compute(self.embed_tokens(tokens), mask, positions, cache)
+
+    def compute(
+        self, states: Tensor, mask: Tensor | None = None, positions: Tensor | None = None, cache: Cache | None = None
+    ) -> Tensor:
+        """Final states of embeddings (batch, length, width)."""
+        length = states.shape[1]
         if positions is None:
             start = cache.length if cache is not None else 0
-            cosines, sines = self.cosines[start : start + tokens.shape[1]], self.sines[start : start + tokens.shape[1]]
+            cosines, sines = self.cosines[start : start + length], self.sines[start : start + length]
         else:
             cosines, sines = self.cosines[positions].unsqueeze(1), self.sines[positions].unsqueeze(1)
-        states = self.embed_tokens(tokens)
         for layer in self.layers:
             states = layer(states, cosines, sines, mask, cache)
         if cache is not None:
-            cache.length += tokens.shape[1]
+            cache.length += length
         return self.norm(states)
 
     def logits(self, states: Tensor) -> Tensor:

@@ -54,8 +54,8 @@ class Muon(torch.optim.Optimizer):
 
 
 def optimizers(model: nn.Module, muon_lr: float, adam_lr: float) -> list[torch.optim.Optimizer]:
-    """Muon over the layers' matrices, AdamW over the embedding, the biases and the gains."""
-    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed_tokens" not in n]
-    rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed_tokens" in n]
+    """Muon over the layers' matrices, AdamW over the embeddings, the biases and the gains."""
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
+    rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     adam = torch.optim.AdamW(rest, lr=adam_lr, betas=(0.9, 0.95), weight_decay=0.0)
     return [Muon(matrices, lr=muon_lr, decay=0.01), adam]

@@ -20,14 +20,24 @@ QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 TEMPLATE_PATH = Path(__file__).with_name("chat_template.jinja")
+IMAGE = "<image>"
+TEXT_PART = "{%- elif part.type == 'text' -%}{{- part.text -}}"
+IMAGE_PART = "{%- elif part.type in ['image', 'image_url', 'input_image'] -%}{{- '" + IMAGE + "' -}}"
+
+
+def template_text(images: bool = False) -> str:
+    """The chat template; with `images` one that puts the image token where a message has an image."""
+    text = TEMPLATE_PATH.read_text()
+    assert TEXT_PART in text
+    return text.replace(TEXT_PART, TEXT_PART + IMAGE_PART) if images else text
 
 
 @cache
-def chat_template() -> jinja2.Template:
+def chat_template(images: bool = False) -> jinja2.Template:
     """The chat template, compiled as HF compiles it."""
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.filters["tojson"] = dump
-    return environment.from_string(TEMPLATE_PATH.read_text())
+    return environment.from_string(template_text(images))
 
 
 def render(
@@ -35,9 +45,10 @@ def render(
     tools: list[dict[str, Any]] | None = None,
     answer: bool = False,
     thinking: bool = False,
+    images: bool = False,
 ) -> str:
     """The prompt text of a dialogue; with `answer` it ends where the assistant is to continue."""
-    return chat_template().render(
+    return chat_template(images).render(
         messages=messages, tools=tools, add_generation_prompt=answer, enable_thinking=thinking
     )
 
@@ -76,3 +87,9 @@ def strip_specials(text: str) -> str:
 def load(path: Path) -> Tokenizer:
     """Read a saved tokenizer."""
     return Tokenizer.from_file(str(path))
+
+
+def with_images(tokenizer: Tokenizer) -> Tokenizer:
+    """A tokenizer with the image token behind all others."""
+    tokenizer.add_special_tokens([AddedToken(IMAGE, special=True, normalized=False)])
+    return tokenizer
