@@ -61,6 +61,7 @@ class Book(pydantic.BaseModel):
 
 
 ASK: list[Any] = [{"role": "user", "content": "Answer in JSON: a plan for the day."}]
+NODE: list[Any] = [{"role": "user", "content": 'Repeat after me: {"value": 3, "children": []}'}]
 BOOK: list[Any] = [{"role": "user", "content": "Book the zorvex for 3 nights."}]
 TOOLS: list[Any] = [
     openai.pydantic_function_tool(Book, name="zorvex_book"),
@@ -90,9 +91,17 @@ def fake(fake_server: Running) -> Iterator[openai.OpenAI]:
 # ---- openai ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", [Plan, Step])
-def test_parse_gives_the_model(tiny: openai.OpenAI, model: type[pydantic.BaseModel]) -> None:
-    reply = tiny.chat.completions.parse(model=TINY, messages=ASK, response_format=model, max_tokens=900, temperature=0)
+@pytest.mark.parametrize("sampling", [{"temperature": 0}, {"temperature": 1.3, "seed": 4}], ids=["greedy", "sampled"])
+@pytest.mark.parametrize(("model", "ask"), [(Plan, ASK), (Step, ASK), (Tree, NODE)], ids=["plan", "step", "tree"])
+def test_parse_gives_the_model(
+    tiny: openai.OpenAI, model: type[pydantic.BaseModel], ask: list[Any], sampling: dict[str, Any]
+) -> None:
+    extra: dict[str, Any] = (
+        {"frequency_penalty": 2} if model is Tree else {}
+    )  # else it may say the same child for ever, as it may
+    reply = tiny.chat.completions.parse(
+        model=TINY, messages=ask, response_format=model, max_tokens=900, **sampling, **extra
+    )
     assert reply.choices[0].finish_reason == "stop"
     assert isinstance(reply.choices[0].message.parsed, model)
 
@@ -232,10 +241,12 @@ def test_what_cannot_be_followed_is_named_in_the_header(fake_server: Running) ->
 def test_ollamas_format_is_a_schema_or_json(tiny_server: Running) -> None:
     client = ollama.Client(tiny_server.url)
     options = {"temperature": 0, "num_predict": 900}
-    reply = client.chat(TINY, messages=ASK, format=Plan.model_json_schema(), think=False, options=options)
-    Plan.model_validate_json(reply.message.content or "")
-    pieces = client.chat(TINY, messages=ASK, format=Plan.model_json_schema(), think=False, options=options, stream=True)
-    assert "".join(piece.message.content or "" for piece in pieces) == reply.message.content
+    for model, ask, more in ((Plan, ASK, {}), (Tree, NODE, {"frequency_penalty": 2.0})):
+        asked: dict[str, Any] = {"messages": ask, "format": model.model_json_schema(), "options": options | more}
+        reply = client.chat(TINY, **asked, think=False)
+        model.model_validate_json(reply.message.content or "")
+        pieces = client.chat(TINY, **asked, think=False, stream=True)
+        assert "".join(piece.message.content or "" for piece in pieces) == reply.message.content
     said = client.generate(TINY, prompt="A plan in JSON.", format="json", think=False, options=options).response
     assert isinstance(json.loads(said or ""), dict)
 
