@@ -114,16 +114,19 @@ def test_together_as_alone_with_every_kind_of_cache(case: tuple[Path, dict[str, 
     folder, options = case
     prompts = [prompt_of(length, at) for at, length in enumerate((5, 60, 31, 1, 17))]
     provider = opened(folder, **options)
-    # What a rotating cache drops hangs on where a prompt's chunks end (mlx_lm keeps its first tokens and drops behind
-    # them), and chunks hang on the batch: only whole prompts are the same together as alone.
-    chunk = 256 if options.get("cache_type") == "rotating" else 32
-
-    def said(some: list[list[int]]) -> list[list[int]]:
-        return generated(provider, some, scheduler=scheduled(provider, prefill_tokens=chunk))
-
-    alone = [said([prompt])[0] for prompt in prompts]
+    alone = [generated(provider, [prompt])[0] for prompt in prompts]
     assert len(set(map(tuple, alone))) == len(prompts)
-    assert said(prompts) == alone
+    assert generated(provider, prompts) == alone
+
+
+def test_however_a_prompt_is_cut_a_rotating_cache_computes_the_same(folders: dict[str, Path]) -> None:
+    """As if its tokens came one by one: each sees the kept beginning and its window, no more and no less."""
+    provider = opened(folders["llama"], **CACHES["rotating"][1])
+    said = [
+        generated(provider, [prompt_of(70)], scheduler=scheduled(provider, prefill_tokens=chunk))[0]
+        for chunk in (1, 2, 5, 16, 23, 24, 25, 32, 256)
+    ]
+    assert said == [said[0]] * len(said)
 
 
 def test_prompts_in_one_pass_as_one_by_one(case: tuple[Path, dict[str, Any]]) -> None:
@@ -147,10 +150,8 @@ def test_a_kept_prefix_changes_nothing(case: tuple[Path, dict[str, Any]]) -> Non
     assert reused == [*fresh, fresh[0]]
     if options.get("cache_type") != "rotating" and folder.name in ("llama", "wide"):
         assert scheduler.cached_tokens >= 60 + 60
-    if folder.name == "recurrent":
+    if folder.name == "recurrent" or options.get("cache_type") == "rotating":
         assert scheduler.cached_tokens == 60, "where prompts part is known only from the second on"
-    if options.get("cache_type") == "rotating":
-        assert scheduler.cached_tokens == 0, "its results hang on how a prompt is cut up, so nothing is shared"
 
 
 def test_a_running_prefix_is_shared(folders: dict[str, Path]) -> None:
@@ -218,8 +219,9 @@ def test_a_state_is_saved_and_restored(case: tuple[Path, dict[str, Any]]) -> Non
     prompt = tuple(prompt_of(60))
     for slot in (0, 1):
         provider.add(slot, core.Sampling(temperature=0.0, logprobs=3), prompt)
-    provider.step([Feed(0, 0, prompt[:-1], False)])
+    provider.step([Feed(0, 0, prompt[:43], False)])
     provider.restore(1, provider.save(0))
+    provider.step([Feed(slot, 43, prompt[43:-1], False) for slot in (0, 1)])
     first, second = provider.step([Feed(0, 59, prompt[-1:], True), Feed(1, 59, prompt[-1:], True)])
     assert (first.token, first.logprob.top[1].token) == (second.token, second.logprob.top[1].token)
 

@@ -113,7 +113,7 @@ class OutOfCells(Exception):
 Sharing = Literal["any", "whole", "none"]
 """What of a slot's cells may be shared or kept: any first part; all of them, parts only sometimes; nothing.
 
-The whole: of a recurrent state, or behind a sliding window. Nothing: where results hang on how a prompt was cut up.
+The whole: of a recurrent state, or behind a sliding window. Nothing: as every provider may, to be compared with.
 """
 
 

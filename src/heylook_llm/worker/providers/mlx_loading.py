@@ -13,6 +13,7 @@ from heylook_llm.worker.providers import defaults, mlx_adapter
 from heylook_llm.worker.providers.mlx_eyes import ModelClasses, Preparation, model_classes, preparation_of
 from heylook_llm.worker.providers.mlx_memory import Caches, cell_bytes
 from heylook_llm.worker.providers.mlx_quantized import Quantization
+from heylook_llm.worker.providers.mlx_rotating import Rotating
 
 mx: Any = importlib.import_module("mlx.core")
 nn: Any = importlib.import_module("mlx.nn")
@@ -142,7 +143,7 @@ def cache_maker(model: Any, options: dict[str, Any], folder: Folder) -> Callable
         return own
     size = int(options["max_kv_size"])
     keep = min(ROTATING_KEEP_TOKENS, size - 1)
-    return lambda: [library.RotatingKVCache(max_size=size, keep=keep) for _ in layers]
+    return lambda: [Rotating(max_size=size, keep=keep) for _ in layers]
 
 
 def measured_cell_bytes(

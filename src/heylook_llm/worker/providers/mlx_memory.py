@@ -93,8 +93,6 @@ class Memory:
         self.can_undo = all(type(cache) is library.KVCache for cache in caches)
         """Whether the newest cells can always be dropped: not of recurrent states, nor of a window that moved on."""
         self.sharing: Sharing = "any" if self.can_undo else "whole"
-        if any(getattr(cache, "keep", 0) for cache in caches):  # its mask for many tokens leaves the kept ones out
-            self.sharing = "none"
         self._batches: dict[type, _Batch] = {}
         """By the kind of the first layer's cache: with quantization from a given length on there are two."""
 

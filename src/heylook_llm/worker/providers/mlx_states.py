@@ -7,6 +7,7 @@ from typing import Any
 from heylook_llm.worker.providers.base import State
 from heylook_llm.worker.providers.mlx_memory import Caches
 from heylook_llm.worker.providers.mlx_quantized import Quantized
+from heylook_llm.worker.providers.mlx_rotating import Rotating
 
 mx: Any = importlib.import_module("mlx.core")
 library: Any = importlib.import_module("mlx_lm.models.cache")
@@ -36,8 +37,10 @@ def _plain(cache: Any) -> Any:
     """A cache of the library's own class: its loader looks the class up by name."""
     if isinstance(cache, Quantized):
         return library.QuantizedKVCache.from_state(cache.state)
-    return cache
+    return cache.plain() if isinstance(cache, Rotating) else cache
 
 
 def _own(cache: Any) -> Any:
-    return Quantized.from_state(cache.state) if isinstance(cache, library.QuantizedKVCache) else cache
+    if isinstance(cache, library.QuantizedKVCache):
+        return Quantized.from_state(cache.state)
+    return Rotating.of(cache) if type(cache) is library.RotatingKVCache and cache.keep else cache
