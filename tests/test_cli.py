@@ -34,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "allow_app_origins": False,
     "open_admin": False,
     "drain_seconds": None,
+    "performance_file": None,
 }
 
 
@@ -201,6 +202,20 @@ def test_model_id_and_drain_seconds_stand_above_the_file() -> None:
     assert changed.default_model == "slow"
     assert changed.limits.drain_seconds == 1.5
     assert cli.with_options(settings(), given(model_id="gpt-4o")).default_model == "fake"
+
+
+@pytest.mark.unit
+def test_the_performance_file_stands_above_the_files_own() -> None:
+    named = settings(MODELS + "performance: {file: here.sqlite3, keep: 1h, keep_bytes: 2000000}\n")
+    assert (named.performance.file, named.performance.keep, named.performance.keep_bytes) == (
+        "here.sqlite3",
+        3600,
+        2000000,
+    )
+    changed = cli.with_options(named, given(performance_file="memory"))
+    assert (changed.performance.file, changed.performance.keep) == ("memory", 3600)
+    with pytest.raises(ConfigError, match="unknown key `kep` in performance; did you mean `keep`"):
+        settings(MODELS + "performance: {kep: 1h}\n")
 
 
 @pytest.mark.unit

@@ -32,6 +32,7 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "A busy or pinned model is never evicted.",
         "prewarm": "Load `default_model` at the start, not at its first request.",
         "limits": "Bounds of the server: see below.",
+        "performance": "What is kept of finished requests: see below.",
         "models": "The registry: a list of entries.",
     },
     config.ModelSpec: {
@@ -45,6 +46,11 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "idle_ttl": "Unload after so long without a request: seconds, `5m`, `1h30m`, `never`. "
         "A request's `keep_alive` stands above it.",
         "config": "The engine's settings: see below.",
+    },
+    config.Recording: {
+        "file": "Where it is kept; `memory` writes nothing. Unset: `performance.sqlite3` in your state folder.",
+        "keep": "How long: seconds, `12h`; `never`: for ever.",
+        "keep_bytes": "What the file may take; the oldest requests make room.",
     },
     config.Limits: {
         "max_queue": "Requests that may wait for a model or a place in it; one more gets 503 with `Retry-After`.",
@@ -379,6 +385,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings": lambda: keys(config.Settings),
     "model": lambda: keys(config.ModelSpec),
     "limits": lambda: keys(config.Limits),
+    "performance": lambda: keys(config.Recording),
     "llama_cpp": lambda: keys(config.LlamaCppConfig, *SHARED),
     "mlx": lambda: keys(config.MlxConfig, *SHARED),
     "sampling": lambda: keys(config.SamplingDefaults),

@@ -4,6 +4,7 @@ Exit status: 0 it did what was asked; 1 it failed, and one line says why; 2 the 
 130 interrupted. What a command needs is imported when it runs, so that each starts fast.
 """
 
+import asyncio
 import contextlib
 import functools
 import logging
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from heylook_llm.commands.client import Client
-    from heylook_llm.config import Settings
+    from heylook_llm.config import Recording, Settings
     from heylook_llm.server.guard import GuardOptions
+    from heylook_llm.server.performance.recorder import Recorder
     from heylook_llm.server.reload import RegistryWatch
     from heylook_llm.server.router import ModelRouter
 
@@ -112,6 +114,7 @@ class ServeOptions:
     allow_app_origins: bool
     open_admin: bool
     drain_seconds: float | None
+    performance_file: str | None
 
 
 @heylookllm.command()
@@ -151,6 +154,11 @@ class ServeOptions:
 @click.option("--allow-app-origins", is_flag=True, help="Let desktop shells call (app:, tauri:, vscode-webview:).")
 @click.option("--open-admin", is_flag=True, help="Let other machines load, unload and cancel without a key.")
 @click.option("--drain-seconds", type=click.FloatRange(min=0), help="How long requests may finish at the end.")
+@click.option(
+    "--performance-file",
+    metavar="FILE",
+    help="Where measurements are kept; memory writes none.  [default: in your state folder]",
+)
 def serve(**given: Any) -> None:
     """Serve the models of models.yaml over the OpenAI and Ollama APIs."""
     from heylook_llm import config  # noqa: PLC0415
@@ -207,12 +215,14 @@ def _with_idle_ttl(settings: "Settings", text: str) -> tuple[Any, ...]:
 
 
 def with_options(settings: "Settings", options: ServeOptions) -> "Settings":
-    """--model-id and --drain-seconds stand above the file. Raises ConfigError."""
+    """--model-id, --drain-seconds and --performance-file stand above the file. Raises ConfigError."""
     from heylook_llm.config import canonical  # noqa: PLC0415
 
     changes: dict[str, Any] = {}
     if options.drain_seconds is not None:
         changes["limits"] = settings.limits.model_copy(update={"drain_seconds": options.drain_seconds})
+    if options.performance_file is not None:
+        changes["performance"] = settings.performance.model_copy(update={"file": options.performance_file})
     if options.model_id is not None:
         names = {canonical(name): spec.id for spec in settings.enabled for name in (spec.id, *spec.aliases)}
         if (wanted := canonical(options.model_id)) not in names:
@@ -303,6 +313,7 @@ def _composed(
     from heylook_llm.server.pulls import Pulls  # noqa: PLC0415
 
     pulls = Pulls(watch.path, watch.read_anew)
+    recorder = _recorder(settings.performance, watch.path)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
@@ -311,6 +322,7 @@ def _composed(
             yield
         await pulls.close()
         await router.close(0)
+        await asyncio.to_thread(recorder.close)
 
     served = Options(
         api=options.api,
@@ -318,8 +330,24 @@ def _composed(
         limits=settings.limits,
         registry=watch,
         pulls=pulls,
+        recorder=recorder,
     )
     return create_app(router, served, lifespan=lifespan)
+
+
+def _recorder(recording: "Recording", registry: Path) -> "Recorder":
+    """What keeps finished requests; a relative file stands beside models.yaml."""
+    from heylook_llm.commands import state  # noqa: PLC0415
+    from heylook_llm.config import IN_MEMORY  # noqa: PLC0415
+    from heylook_llm.server.performance.recorder import Recorder  # noqa: PLC0415
+
+    if recording.file == IN_MEMORY:
+        return Recorder(keep_seconds=recording.keep)
+    if recording.file is not None:
+        path = registry.parent / Path(recording.file).expanduser()
+    else:
+        path = state.performance_file()
+    return Recorder(path, keep_seconds=recording.keep, keep_bytes=recording.keep_bytes)
 
 
 def _api_key(options: ServeOptions) -> str | None:

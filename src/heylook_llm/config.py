@@ -293,6 +293,17 @@ class Limits(_Model):
     """What loading a model must leave free, its compute buffers among it."""
 
 
+class Recording(_Model):
+    """What is kept of finished requests; their texts never are."""
+
+    file: str | None = None
+    """None: performance.sqlite3 in the user's state folder; IN_MEMORY: nothing is written."""
+    keep: Duration = 30 * 86_400.0
+    """Seconds until a request is forgotten."""
+    keep_bytes: int = pydantic.Field(512 << 20, ge=1 << 20)
+    """What the file may take; the oldest make room."""
+
+
 class Settings(_Model):
     """A whole models.yaml."""
 
@@ -301,6 +312,7 @@ class Settings(_Model):
     prewarm: bool = True
     """Load default_model at the start."""
     limits: Limits = Limits()
+    performance: Recording = Recording()
     models: tuple[ModelSpec, ...] = ()
 
     @property
@@ -312,6 +324,11 @@ class Settings(_Model):
     def left_out(self) -> tuple[ModelSpec, ...]:
         """The models that would be served, if their engines were installed."""
         return tuple(spec for spec in self.models if spec.lacks_engine)
+
+
+SECTIONS: Final[dict[str, type[_Model]]] = {"limits": Limits, "performance": Recording}
+"""The mappings of models.yaml beside its list of models."""
+IN_MEMORY: Final = "memory"
 
 
 def locate(explicit: str | None = None, environment: Mapping[str, str] = os.environ) -> Path:
@@ -481,8 +498,8 @@ def _known_keys(parent: list[Any], error: pydantic.ValidationError) -> Iterable[
     titles: dict[str, type[_Model]] = {kind.__name__: kind for kind in (Settings, *PROVIDERS.values())}
     if parent and parent[0] == "models":
         return ModelSpec.model_fields
-    if parent and parent[0] == "limits":
-        return Limits.model_fields
+    if parent and parent[0] in SECTIONS:
+        return SECTIONS[str(parent[0])].model_fields
     return titles[error.title].model_fields
 
 

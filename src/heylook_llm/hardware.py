@@ -100,6 +100,17 @@ def process_memory(pid: int) -> ProcessMemory | None:
 
 
 @functools.cache
+def clock_id() -> str:
+    """Which monotonic clock this process reads: stamps compare only within one boot and one time namespace."""
+    boot = _read("/proc/sys/kernel/random/boot_id").strip() or f"boot-{psutil.boot_time():.0f}"
+    try:
+        namespace = os.readlink("/proc/self/ns/time")
+    except OSError:  # not Linux, or one without time namespaces
+        return boot
+    return f"{boot} {namespace}"
+
+
+@functools.cache
 def _nvml() -> Any:
     """The module, initialized; None if it isn't installed or finds no driver."""
     try:

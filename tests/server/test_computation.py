@@ -8,6 +8,7 @@ import pytest
 from heylook_llm.errors import LoadFailed
 from heylook_llm.server.app import create_app
 from tests.server.asgi import Client, call
+from tests.server.recording import recorded
 from tests.server.scripted import ScriptedBackend
 
 pytestmark = pytest.mark.unit
@@ -24,8 +25,8 @@ async def test_a_request_is_recorded_with_its_timeline(path: str) -> None:
     app = create_app(ScriptedBackend())
     reply = await call(app, "POST", path, BODIES[path])
     assert reply.status == 200
-    (finished,) = app.state.server.place.performance.recent()
-    assert (finished.route, finished.model, finished.outcome, finished.status) == (path, "gpt-4o", "done", 200)
+    finished = recorded(app)
+    assert (finished.route, finished.model, finished.outcome, finished.status) == (path, "org/scripted", "done", 200)
     assert finished.usage.prompt_tokens == (10 if path == "/v1/rerank" else 6)
     assert finished.usage.output_tokens == 0
     times = finished.timeline
@@ -43,7 +44,7 @@ async def test_an_error_is_told_in_the_routes_words_and_recorded(path: str) -> N
     reply = await call(app, "POST", path, BODIES[path])
     assert (reply.status, reply.headers["x-should-retry"]) == (500, "false")
     assert (reply.json["error"] if path.startswith("/api/") else reply.json["error"]["message"]) == "damaged"
-    (finished,) = app.state.server.place.performance.recent()
+    finished = recorded(app)
     assert (finished.outcome, finished.status, finished.error) == ("error", 500, "model_load_failed")
 
 
@@ -59,7 +60,7 @@ async def test_it_stands_among_the_requests_in_flight_and_can_be_cancelled() -> 
     await client.end()
     assert (client.status, client.json["error"]["code"]) == (499, "request_cancelled")
     assert backend.waiting == 0
-    (finished,) = app.state.server.place.performance.recent()
+    finished = recorded(app)
     assert finished.outcome == "cancelled"
 
 
@@ -72,7 +73,7 @@ async def test_leaving_while_it_waits_frees_its_place() -> None:
     client.leave()
     await client.end()
     assert backend.waiting == 0
-    (finished,) = app.state.server.place.performance.recent()
+    finished = recorded(app)
     assert (finished.outcome, finished.status) == ("disconnected", 499)
 
 

@@ -12,6 +12,7 @@ from heylook_llm.server.app import create_app
 from heylook_llm.server.endpoint import Options
 from heylook_llm.server.generate import Pace
 from tests.server.asgi import Client, call
+from tests.server.recording import recorded
 from tests.server.scripted import Script, ScriptedBackend, Step, done, says
 
 pytestmark = pytest.mark.unit
@@ -41,11 +42,6 @@ def scripted(*steps: Step) -> Script:
 def route(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
-
-
-def recorded(app: Any) -> Any:
-    (finished,) = app.state.server.place.performance.recent()
-    return finished
 
 
 async def test_a_whole_reply_is_a_fold_of_the_stream(route: str) -> None:

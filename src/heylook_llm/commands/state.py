@@ -41,6 +41,11 @@ def state_folder() -> Path:
     return folder
 
 
+def performance_file() -> Path:
+    """Where servers keep what they measure; it may not exist."""
+    return Path(platformdirs.user_state_dir(APPLICATION, appauthor=False)) / "performance.sqlite3"
+
+
 def log_folder() -> Path:
     """Where servers log. Raises OSError where nothing can be written."""
     folder = Path(platformdirs.user_log_dir(APPLICATION, appauthor=False))

@@ -18,7 +18,7 @@ from heylook_llm.server.cards import Cards
 from heylook_llm.server.endpoint import Endpoint, Options, Server, respond
 from heylook_llm.server.generate import InFlight, Place
 from heylook_llm.server.guard import REQUEST_ID, Access, Guard
-from heylook_llm.server.performance import Performance
+from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.precompile import Precompile
 from heylook_llm.server.wire import anthropic, jsontext, ollama, openai
 from heylook_llm.server.wire.exchange import Reply
@@ -197,9 +197,9 @@ def create_app(
 ) -> FastAPI:
     """The server over a backend. Routes of `extra` are admin routes to the guard; `lifespan` is the composer's."""
     options = options or Options()
-    server = Server(
-        backend, options, Place(backend, InFlight(), Performance(), options.pace, Precompile()), Cards(backend)
-    )
+    recorder = options.recorder or Recorder()
+    place = Place(backend, InFlight(), recorder, options.pace, Precompile())
+    server = Server(backend, options, place, Cards(backend))
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan, redirect_slashes=True)
     table = endpoints(options.api)
     for endpoint in table:

@@ -17,6 +17,7 @@ from heylook_llm.server.backend import Backend
 from heylook_llm.server.cards import Cards
 from heylook_llm.server.generate import Generation, Pace, Place
 from heylook_llm.server.guard import REQUEST_ID, Access, GuardOptions
+from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.pulls import Pulls
 from heylook_llm.server.reload import RegistryWatch
 from heylook_llm.server.wire import jsontext
@@ -43,6 +44,8 @@ class Options:
     """What follows models.yaml; None: it is read once."""
     pulls: Pulls | None = None
     """What fetches and deletes models; None: they neither come nor go."""
+    recorder: Recorder | None = None
+    """What keeps finished requests; None: memory does, as long as the server runs."""
 
 
 @dataclass(frozen=True, slots=True)

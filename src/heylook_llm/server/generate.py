@@ -11,18 +11,20 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from heylook_llm import config, core
+from heylook_llm import config, core, hardware
 from heylook_llm.errors import (
     BadRequest,
     Cancelled,
     ContextLengthExceeded,
     EngineError,
     HeylookError,
+    ModelNotFound,
     NotFound,
     ProtocolError,
 )
 from heylook_llm.server.backend import Backend, Lease
-from heylook_llm.server.performance import Finished, Outcome, Performance
+from heylook_llm.server.performance.record import Finished, Labels, Outcome, labels_of
+from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.precompile import Precompile
 from heylook_llm.server.wire.exchange import Exchange, Question, Reply, ignored_header, truncation_headers
 
@@ -136,7 +138,7 @@ class Place(NamedTuple):
 
     backend: Backend
     in_flight: InFlight
-    performance: Performance
+    performance: Recorder
     pace: Pace
     precompile: Precompile
 
@@ -168,6 +170,7 @@ class Answering(Response):
         self._stamps = {"received_ns": self._asked.request.received_ns, "parsed_ns": time.monotonic_ns()}
         self._timeline = core.Timeline()
         self._usages: dict[int, core.Usage] = {}
+        self._labels = Labels()
         self._status = 200
         self._last_sent = time.monotonic()
         self._sending = False
@@ -178,6 +181,7 @@ class Answering(Response):
         task = asyncio.current_task()
         assert task is not None
         self._send = send
+        self._labels = labels_of(scope["headers"])
         self._abort = scope.get("extensions", {}).get(ABORT, {}).get("call")
         self._entry = Entry(self._question, self._route, task)
         self._in_flight.add(self._entry)
@@ -282,10 +286,11 @@ class Answering(Response):
     def _record(self, problem: HeylookError | None) -> None:
         outcome: Outcome = self._entry.verdict or ("done" if problem is None else "error")
         request = self._asked.request
+        spec = self._spec()
         self._performance.record(
             Finished(
                 id=request.id,
-                model=request.model,
+                model=request.model if spec is None else spec.id,
                 route=self._route,
                 outcome=outcome,
                 status=499 if outcome == "disconnected" else self._status,
@@ -293,8 +298,21 @@ class Answering(Response):
                 finished_at=time.time(),
                 timeline=self._stamped(self._timeline),
                 usage=core.total_usage([used for _, used in sorted(self._usages.items())], request.n),
+                first=self._usages.get(0, core.Usage()),
+                choices=len(request.prompts) * request.n,
+                provider=None if spec is None else spec.provider,
+                stream=self._asked.stream,
+                labels=self._labels,
+                clock=hardware.clock_id(),
             )
         )
+
+    def _spec(self) -> config.ModelSpec | None:
+        """The entry of the model that was asked; None: it has left the registry meanwhile."""
+        try:
+            return self._backend.resolve(self._asked.request.model)
+        except ModelNotFound:
+            return None
 
 
 class Generation(Answering):

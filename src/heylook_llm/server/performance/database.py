@@ -1,0 +1,276 @@
+"""The SQLite file of finished requests. One thread owns it; every method is called there, and blocks.
+
+Write-ahead log with synchronous=NORMAL: a commit survives the death of the process at any moment, and that of the
+machine but for the last ones. Several servers of one user may write into one file.
+"""
+
+import contextlib
+import datetime
+import logging
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from heylook_llm import core
+from heylook_llm.server.performance.measures import Measures, measured
+from heylook_llm.server.performance.record import Finished, Labels
+
+log = logging.getLogger(__name__)
+
+VERSION: Final = 1
+"""Of the schema. A file of another version is left alone."""
+BUSY_SECONDS: Final = 5.0
+JOURNAL_BYTES: Final = 4 << 20
+DELETED_AT_ONCE: Final = 5_000
+FULL: Final = 0.95
+"""Of the size limit, what may be used: deleted rows leave pages that only the next deletion frees whole."""
+_MEASURES: Final = Measures.__struct_fields__
+_USAGE: Final = core.Usage.__struct_fields__
+_COLUMNS: Final = (
+    *("id", "finished_at", "model", "provider", "dialect", "route", "stream", "outcome", "status", "error", "choices"),
+    *("client", "client_request_id", "run_id", "clock_id", "received_ns", "closed_ns"),
+    *_USAGE,
+    *_MEASURES,
+    "details",
+)
+_TYPES: Final = {"finished_at": "REAL", "details": "BLOB", "id": "TEXT NOT NULL"} | dict.fromkeys(
+    ("model", "provider", "dialect", "route", "outcome", "error", "client", "client_request_id", "run_id", "clock_id"),
+    "TEXT",
+)
+_SCHEMA: Final = (
+    "CREATE TABLE requests (seq INTEGER PRIMARY KEY AUTOINCREMENT, "
+    + ", ".join(f"{name} {_TYPES.get(name, 'NUMERIC')}" for name in _COLUMNS)
+    + ")",
+    "CREATE INDEX requests_by_id ON requests (id)",
+    "CREATE INDEX requests_by_time ON requests (finished_at)",
+    "CREATE INDEX requests_by_run ON requests (run_id) WHERE run_id IS NOT NULL",
+    "CREATE TABLE pinned_runs (run_id TEXT PRIMARY KEY) WITHOUT ROWID",
+    f"PRAGMA user_version = {VERSION}",
+)
+_INSERT: Final = f"INSERT INTO requests ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 (constants)
+_UNPINNED: Final = "(run_id IS NULL OR run_id NOT IN (SELECT run_id FROM pinned_runs))"
+
+
+class Details(msgspec.Struct, frozen=True, array_like=True):
+    """What a row keeps beside its columns, packed."""
+
+    timeline: core.Timeline
+    first: core.Usage
+
+
+_packer: Final = msgspec.msgpack.Encoder()
+_unpacker: Final = msgspec.msgpack.Decoder(Details)
+
+
+class OtherVersion(Exception):
+    """The file was written by another version of this program."""
+
+
+class Database:
+    """An open file of finished requests, or one in memory."""
+
+    def __init__(self, path: Path | None, *, keep_seconds: float, keep_bytes: int) -> None:
+        """None: in memory. Raises sqlite3.Error for a file that can't be used, OtherVersion for another version's."""
+        self._keep_seconds = keep_seconds
+        self._keep_bytes = keep_bytes
+        self.path = path
+        self._connection = sqlite3.connect(
+            ":memory:" if path is None else path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._prepare(path)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self, path: Path | None) -> None:
+        run = self._connection.execute
+        if path is not None:
+            path.chmod(0o600)
+        if run("PRAGMA user_version").fetchone()[0] not in (0, VERSION):
+            raise OtherVersion
+        (verdict,) = run("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(str(verdict).replace("\n", " "))
+        run("PRAGMA auto_vacuum = INCREMENTAL")
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = NORMAL")
+        run(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
+        with self._transaction():  # two servers may begin at once
+            (version,) = run("PRAGMA user_version").fetchone()
+            if version == 0:
+                for statement in _SCHEMA:
+                    run(statement)
+        (self._page_bytes,) = run("PRAGMA page_size").fetchone()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close it."""
+        self._connection.close()
+
+    # ---- writing -----------------------------------------------------------------------------------------------------
+
+    def write(self, rows: Sequence[Finished]) -> None:
+        """Commit these rows, together. Raises sqlite3.Error; then none is kept."""
+        values = [_values(row) for row in rows]
+        with self._transaction():
+            self._connection.executemany(_INSERT, values)
+
+    def pin(self, run_id: str, pinned: bool) -> None:
+        """Keep a run's rows whatever the limits, or no longer."""
+        statement = (
+            "INSERT OR IGNORE INTO pinned_runs VALUES (?)" if pinned else "DELETE FROM pinned_runs WHERE run_id = ?"
+        )
+        with self._transaction():
+            self._connection.execute(statement, (run_id,))
+
+    def pinned(self) -> frozenset[str]:
+        """The runs whose rows are kept."""
+        return frozenset(run for (run,) in self._connection.execute("SELECT run_id FROM pinned_runs"))
+
+    def clear(self) -> int:
+        """Delete all rows but those of pinned runs; how many."""
+        deleted = self._delete(f"WHERE {_UNPINNED}", ())
+        self._give_back()
+        return deleted
+
+    # ---- limits ------------------------------------------------------------------------------------------------------
+
+    def trim(self, now: float) -> int:
+        """Delete what is older than is kept, then the oldest until the rest fits; how many. `now`: wall clock."""
+        deleted = self._delete(f"WHERE finished_at < ? AND {_UNPINNED}", (now - self._keep_seconds,))
+        while self.used_bytes > FULL * self._keep_bytes:
+            some = self._delete(
+                f"WHERE seq IN (SELECT seq FROM requests WHERE {_UNPINNED} ORDER BY seq LIMIT {DELETED_AT_ONCE})",  # noqa: S608
+                (),
+            )
+            if not some:
+                break
+            deleted += some
+        if deleted:
+            self._give_back()
+        return deleted
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to delete for the size's sake."""
+        return self.used_bytes > FULL * self._keep_bytes
+
+    @property
+    def used_bytes(self) -> int:
+        """What the rows take."""
+        (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+        (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        used: int = (pages - free) * self._page_bytes
+        return used
+
+    def _delete(self, where: str, values: tuple[Any, ...]) -> int:
+        with self._transaction():
+            deleted: int = self._connection.execute(f"DELETE FROM requests {where}", values).rowcount  # noqa: S608
+        return deleted
+
+    def _give_back(self) -> None:
+        """Free pages to the file system."""
+        self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
+
+    def rows(self, where: str = "1", values: Iterable[Any] = (), *, limit: int = -1) -> list[tuple[int, Finished]]:
+        """Rows with their place, newest first. `where` is a condition in our own words; what others say is a value."""
+        query = f"SELECT seq, {', '.join(_COLUMNS)} FROM requests WHERE {where} ORDER BY seq DESC LIMIT ?"  # noqa: S608
+        return [(row[0], _finished(row[1:])) for row in self._connection.execute(query, (*values, limit))]
+
+
+def _values(row: Finished) -> tuple[Any, ...]:
+    times, labels = row.timeline, row.labels
+    details = zlib.compress(_packer.encode(Details(times, row.first)), 1)
+    return (
+        *(row.id, row.finished_at, row.model, row.provider, row.dialect, row.route, row.stream, row.outcome),
+        *(row.status, row.error, row.choices, labels.client, labels.client_request_id, labels.run_id, row.clock),
+        *(times.received_ns, times.closed_ns),
+        *msgspec.structs.astuple(row.usage),
+        *msgspec.structs.astuple(measured(row)),
+        details,
+    )
+
+
+def _finished(values: tuple[Any, ...]) -> Finished:
+    row = dict(zip(_COLUMNS, values, strict=True))
+    details = _unpacker.decode(zlib.decompress(row["details"]))
+    return Finished(
+        id=row["id"],
+        model=row["model"],
+        route=row["route"],
+        outcome=row["outcome"],
+        status=row["status"],
+        error=row["error"],
+        finished_at=row["finished_at"],
+        timeline=details.timeline,
+        usage=core.Usage(*(row[name] for name in _USAGE)),
+        first=details.first,
+        choices=row["choices"],
+        provider=row["provider"],
+        stream=bool(row["stream"]),
+        labels=Labels(row["client"], row["client_request_id"], row["run_id"]),
+        clock=row["clock_id"],
+    )
+
+
+# ---- opening ---------------------------------------------------------------------------------------------------------
+
+
+def opened(path: Path | None, *, keep_seconds: float, keep_bytes: int) -> Database:
+    """The file's database; a damaged file is moved aside. Where none can be written, one in memory."""
+    if path is None:
+        return Database(None, keep_seconds=keep_seconds, keep_bytes=keep_bytes)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        return _repaired(path, keep_seconds, keep_bytes)
+    except OtherVersion:
+        problem = "another version of heylookllm wrote it"
+    except (OSError, sqlite3.Error) as error:
+        problem = str(error)
+    log.warning("%s can't be used (%s): measurements are kept in memory and end with the server", path, problem)
+    return Database(None, keep_seconds=keep_seconds, keep_bytes=keep_bytes)
+
+
+def _repaired(path: Path, keep_seconds: float, keep_bytes: int) -> Database:
+    try:
+        return Database(path, keep_seconds=keep_seconds, keep_bytes=keep_bytes)
+    except sqlite3.OperationalError:
+        raise  # the disk, a lock or a permission: the file itself may be sound
+    except sqlite3.DatabaseError as error:
+        aside = _moved_aside(path)
+        log.warning("%s is damaged (%s): it is now %s, and measurements begin anew", path, error, aside.name)
+    return Database(path, keep_seconds=keep_seconds, keep_bytes=keep_bytes)
+
+
+def _moved_aside(path: Path) -> Path:
+    """Rename the file and its journal, which together are the database."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%f")
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def is_damaged(error: sqlite3.Error) -> bool:
+    """Whether the file itself is broken, rather than the disk full or another server slow."""
+    return not isinstance(error, sqlite3.OperationalError)

@@ -1,0 +1,67 @@
+"""What is kept of one finished request: who asked, how it ended, when each thing happened. Never its texts."""
+
+from collections.abc import Iterable
+from typing import Final, Literal
+
+import msgspec
+
+from heylook_llm import core
+
+Outcome = Literal["done", "error", "cancelled", "disconnected"]
+Dialect = Literal["openai", "ollama"]
+
+MAX_LABEL_CHARACTERS: Final = 128
+_LABELS: Final = {b"x-client-tag": "client", b"x-client-request-id": "client_request_id", b"x-run-id": "run_id"}
+
+
+class Labels(msgspec.Struct, frozen=True):
+    """What a client calls itself, its request and the run that the request belongs to; None: it didn't say."""
+
+    client: str | None = None
+    client_request_id: str | None = None
+    run_id: str | None = None
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """One request that ended. Its Timeline is of choice 0, with the server's stamps."""
+
+    id: str
+    model: str
+    """The model's id, whichever of its names was asked for."""
+    route: str
+    outcome: Outcome
+    status: int
+    """What the client saw; 200 with an error in the stream when `outcome` isn't done."""
+    error: str | None
+    """The code of the error that ended it."""
+    finished_at: float
+    """Wall clock, seconds since 1970."""
+    timeline: core.Timeline
+    usage: core.Usage
+    """Of all choices."""
+    first: core.Usage = core.Usage()
+    """Of choice 0, as the Timeline."""
+    choices: int = 1
+    provider: str | None = None
+    stream: bool = False
+    labels: Labels = Labels()
+    clock: str = ""
+    """Which monotonic clock its stamps are of (hardware.clock_id)."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """Whose words it was asked in."""
+        return "ollama" if self.route.startswith("/api/") else "openai"
+
+
+def labels_of(headers: Iterable[tuple[bytes, bytes]]) -> Labels:
+    """The labels among a request's headers; what can't be shown becomes a question mark, what is too long is cut."""
+    found = {
+        _LABELS[name]: "".join(c if " " <= c <= "~" else "?" for c in value.decode("latin-1")[:MAX_LABEL_CHARACTERS])
+        for name, value in headers
+        if name in _LABELS and value
+    }
+    return Labels(**found) if found else _NONE
+
+
+_NONE: Final = Labels()

@@ -1,0 +1,197 @@
+"""The one thread that writes and reads the database of finished requests, so that nothing else waits for a disk.
+
+What is recorded goes into a bounded queue; the thread commits what came within a moment together. A question waits in
+the same queue, so its answer knows all that was recorded before it, committed.
+"""
+
+import asyncio
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+from heylook_llm.errors import EngineError, Overloaded
+from heylook_llm.server.performance.database import Database, is_damaged, opened
+from heylook_llm.server.performance.record import Finished
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+BATCH_SECONDS: Final = 0.1
+"""How long a row may wait for others to be committed with it."""
+BATCH_ROWS: Final = 1_000
+TRIM_SECONDS: Final = 60.0
+DAY: Final = 86_400.0
+IN_MEMORY_BYTES: Final = 32 << 20
+
+
+class _Question(NamedTuple):
+    read: Callable[[Database], Any]
+    answer: "Future[Any]"
+
+
+class Recorder:
+    """Keeps finished requests. Its thread starts with the first of them, and ends with `close`."""
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        keep_seconds: float = 30 * DAY,
+        keep_bytes: int = IN_MEMORY_BYTES,
+        capacity: int = 20_000,
+    ) -> None:
+        """`path` None: in memory, until the server ends. `capacity`: rows that may wait to be written."""
+        self._path = path
+        self._keep_seconds = keep_seconds
+        self._keep_bytes = keep_bytes
+        self._queue: queue.Queue[Finished | _Question | None] = queue.Queue(capacity)
+        self._unwritten: deque[Finished] = deque(maxlen=capacity)
+        """Rows that a full disk or a locked file has kept out so far."""
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._trimmed = 0.0
+        self._failing = False
+        self._refused = 0
+        self._lost = 0
+
+    # ---- callers -----------------------------------------------------------------------------------------------------
+
+    @property
+    def dropped(self) -> int:
+        """Requests that could not be kept, because the disk was full, or slower than they came."""
+        return self._refused + self._lost
+
+    def record(self, finished: Finished) -> None:
+        """Keep it. Never waits: what the queue has no place for is dropped and counted."""
+        try:
+            self._put(finished)
+        except queue.Full:
+            self._refused += 1
+
+    async def ask(self, read: Callable[[Database], T]) -> T:
+        """What `read` finds in the database, with all that was recorded before. Raises Overloaded, EngineError."""
+        return await asyncio.wrap_future(self.question(read))
+
+    def question(self, read: Callable[[Database], T]) -> "Future[T]":
+        """As `ask`, for callers without an event loop."""
+        answer: Future[T] = Future()
+        try:
+            self._put(_Question(read, answer))
+        except queue.Full:
+            raise Overloaded("The measurements are being written; try again in 1 s.", retry_after_seconds=1) from None
+        return answer
+
+    def close(self, timeout_seconds: float = 5.0) -> None:
+        """Write what waits, and end the thread."""
+        self._closed = True
+        if self._thread is not None:
+            try:
+                self._queue.put(None, timeout=timeout_seconds)
+            except queue.Full:
+                return
+            self._thread.join(timeout_seconds)
+
+    def _put(self, item: Finished | _Question) -> None:
+        if self._closed:
+            raise queue.Full
+        self._queue.put_nowait(item)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="performance", daemon=True)
+            self._thread.start()
+
+    # ---- the thread --------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception:
+            log.exception("measuring has ended")
+            self._closed = True
+            while not self._queue.empty():
+                if isinstance(item := self._queue.get_nowait(), _Question):
+                    item.answer.set_exception(EngineError("Measuring has ended; the server's log says why."))
+
+    def _serve(self) -> None:
+        database = self._open()
+        while True:
+            rows, question, ends = self._gather()
+            self._hold(rows)
+            database = self._written(database)
+            if question is not None:
+                _answer(question, database)
+            if ends:
+                break
+        database.close()
+
+    def _hold(self, rows: list[Finished]) -> None:
+        capacity = self._unwritten.maxlen or 0
+        self._lost += max(0, len(self._unwritten) + len(rows) - capacity)
+        self._unwritten.extend(rows)
+
+    def _open(self) -> Database:
+        return opened(self._path, keep_seconds=self._keep_seconds, keep_bytes=self._keep_bytes)
+
+    def _gather(self) -> tuple[list[Finished], _Question | None, bool]:
+        """The next rows to commit together, and the question or the end that stood behind them."""
+        rows: list[Finished] = []
+        deadline = None
+        while len(rows) < BATCH_ROWS:
+            try:
+                item = self._queue.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                break
+            if not isinstance(item, Finished):
+                return rows, item, item is None
+            rows.append(item)
+            deadline = deadline or time.monotonic() + BATCH_SECONDS
+        return rows, None, False
+
+    def _written(self, database: Database) -> Database:
+        """Write what is unwritten; the database, opened anew if it turned out damaged."""
+        try:
+            self._write(database)
+        except sqlite3.Error as error:
+            if not is_damaged(error):
+                self._complain(error)
+                return database
+            log.warning("the measurements' database failed (%s)", error)
+            database.close()
+            database = self._open()
+            try:
+                self._write(database)
+            except sqlite3.Error as again:
+                self._complain(again)
+        return database
+
+    def _write(self, database: Database) -> None:
+        if self._unwritten:
+            database.write(tuple(self._unwritten))
+            self._unwritten.clear()
+            self._failing = False
+        if database.full or time.monotonic() - self._trimmed > TRIM_SECONDS:
+            self._trimmed = time.monotonic()
+            database.trim(time.time())
+
+    def _complain(self, error: sqlite3.Error) -> None:
+        if not self._failing:
+            self._failing = True
+            log.warning("measurements can't be written (%s); the newest are kept and tried again", error)
+
+
+def _answer(question: _Question, database: Database) -> None:
+    if not question.answer.set_running_or_notify_cancel():
+        return  # who asked has left
+    try:
+        question.answer.set_result(question.read(database))
+    except sqlite3.Error as error:
+        log.warning("the measurements can't be read (%s)", error)
+        question.answer.set_exception(EngineError("The measurements can't be read; the server's log says more."))
+    except Exception as error:  # a caller's mistake ends its question, not the thread
+        question.answer.set_exception(error)

@@ -1,0 +1,62 @@
+"""Finished requests for tests, and what an app has recorded."""
+
+import time
+from typing import Any
+
+from heylook_llm import core
+from heylook_llm.server.performance.record import Finished, Labels
+
+MS = 1_000_000
+
+
+def recorded(app: Any) -> Any:
+    """The one request that an app has recorded."""
+    recorder = app.state.server.place.performance
+    ((_, only),) = recorder.question(lambda database: database.rows()).result(10)
+    return only
+
+
+def timeline(start_ns: int = 0, *, load: bool = False, output: int = 3) -> core.Timeline:
+    """A request that came at `start_ns` and took 10 ms for each phase, and for each token after the first."""
+    at = start_ns + (20 * MS if load else 0)
+    first = at + 60 * MS
+    last = first + (output - 1) * 10 * MS
+    return core.Timeline(
+        received_ns=start_ns,
+        parsed_ns=start_ns + 10 * MS,
+        load_start_ns=start_ns + 10 * MS if load else None,
+        load_end_ns=start_ns + 30 * MS if load else None,
+        submitted_ns=at + 20 * MS,
+        rendered_ns=at + 30 * MS,
+        tokenized_ns=at + 40 * MS,
+        queued_ns=at + 40 * MS,
+        admitted_ns=at + 50 * MS,
+        prefill=(core.PrefillChunk(at + 50 * MS, first, 5),),
+        first_token_ns=first,
+        first_byte_ns=first + MS,
+        last_token_ns=last,
+        closed_ns=last + 10 * MS,
+        steps=output,
+        batch_sizes_seen={1: 1, 3: output - 2} if output > 2 else {1: 1},
+    )
+
+
+def finished(number: int = 0, **fields: Any) -> Finished:
+    """A request that ended well."""
+    usage = core.Usage(prompt_tokens=7, cached_tokens=2, output_tokens=3)
+    given: dict[str, Any] = {
+        "id": f"req_{number:032x}",
+        "model": "fake",
+        "route": "/v1/chat/completions",
+        "outcome": "done",
+        "status": 200,
+        "error": None,
+        "finished_at": time.time(),
+        "timeline": timeline(),
+        "usage": usage,
+        "first": usage,
+        "provider": "fake",
+        "labels": Labels(),
+        "clock": "clock",
+    }
+    return Finished(**given | fields)
