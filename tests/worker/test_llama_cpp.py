@@ -1,9 +1,6 @@
 """The llama.cpp provider on a small file of random weights: what it computes, alone and with others."""
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,6 @@ from heylook_llm.errors import BadRequest, LoadFailed, UnsupportedFeature
 from heylook_llm.worker.providers.base import Feed
 from heylook_llm.worker.providers.llama_cpp import LlamaCpp, open_model
 from heylook_llm.worker.providers.llama_cpp_load import GPU_RESERVE_BYTES, pool_bytes
-from heylook_llm.worker.providers.llama_cpp_threads import SPINS
 from heylook_llm.worker.scheduler import Scheduler
 from heylook_llm.worker.sequence import Sequence
 from tests.worker.client import Client, chat
@@ -300,19 +296,3 @@ def test_options_reach_the_engine(file: Path) -> None:
         first = client.run(chat("plain" * 30), ignore_eos=True)
         assert first.usage.output_tokens == 4
         assert client.run(chat("plain" * 30), ignore_eos=True).choices[0].tokens == first.choices[0].tokens
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP")
-@pytest.mark.parametrize(("variables", "spins"), [({}, SPINS), ({"GOMP_SPINCOUNT": "7"}, "7")])
-def test_its_threads_spin_shortly_unless_told_otherwise(file: Path, variables: dict[str, str], spins: str) -> None:
-    loads = f"""
-from heylook_llm import core
-from heylook_llm.worker.providers import llama_cpp
-llama_cpp.open_model(core.Load("m", "llama_cpp", {str(file)!r}, {{"n_ctx": 256}}), lambda _: None)
-"""
-    kept = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    environment = kept | variables | {"OMP_DISPLAY_ENV": "VERBOSE"}
-    ran = subprocess.run([sys.executable, "-c", loads], env=environment, capture_output=True, text=True, check=True)
-    if "OPENMP DISPLAY ENVIRONMENT" not in ran.stderr:
-        pytest.skip("this llama.cpp is built without GNU's OpenMP")
-    assert f"GOMP_SPINCOUNT = '{spins}'" in ran.stderr

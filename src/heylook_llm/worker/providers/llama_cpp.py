@@ -42,7 +42,6 @@ from heylook_llm.worker.providers.llama_cpp_looking import Looking, seeing
 from heylook_llm.worker.providers.llama_cpp_native import Batch, Log, Logits, metadata_of
 from heylook_llm.worker.providers.llama_cpp_places import Places
 from heylook_llm.worker.providers.llama_cpp_sampling import Samplers, Slot
-from heylook_llm.worker.providers.llama_cpp_threads import bound_spinning
 from heylook_llm.worker.providers.llama_cpp_vision import Eyes
 from heylook_llm.worker.providers.masks import Guided, Masks, MaskThread
 
@@ -70,7 +69,6 @@ _BYTES: Final = ctypes.POINTER(ctypes.c_uint8)
 
 def open_model(load: core.Load, progress: Callable[[float], None]) -> "LlamaCpp":
     """The provider of a Load frame. Raises LoadFailed; ImportError where llama-cpp-python is missing."""
-    bound_spinning()
     native: Any = importlib.import_module("llama_cpp.llama_cpp")
     return LlamaCpp(native, load, progress)
 
