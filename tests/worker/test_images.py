@@ -14,7 +14,7 @@ from heylook_llm.worker.images import Gallery, Marks, Seen
 from heylook_llm.worker.lookup import Lookup
 from heylook_llm.worker.providers.choosing import Penalties
 from heylook_llm.worker.scheduler import Scheduler
-from heylook_llm.worker.sequence import Sequence
+from heylook_llm.worker.sequence import Sequence, State
 from tests.worker.pictures import picture
 from tests.worker.simulated import Simulated, run
 
@@ -124,6 +124,46 @@ def test_an_image_whose_tokens_see_each_other_is_computed_in_one_step(whole: boo
     run(scheduler, memory)
     sizes = [chunk.tokens for chunk in sequence.chunks]
     assert sizes == ([10, 70, 30] if whole else [40, 40, 30])
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_beside_streams_a_step_computes_little_of_one_image(whole: bool) -> None:
+    """Decoding takes 10 ms here, and a prompt's token 1 ms: 10 of an image's tokens take as long as a step."""
+    memory = Simulated(4, 2000)
+    scheduler = Scheduler(memory, slots=4, kv_tokens=2000, whole_images=whole)
+
+    def step() -> list[int]:
+        feeds = scheduler.plan(0)
+        tokens = [token for feed in feeds if len(feed.tokens) > 1 or not feed.sample for token in feed.tokens]
+        scheduler.commit(memory.step(feeds), 0, (10 + len(tokens)) * 1_000_000)
+        return tokens
+
+    def asked(number: int, prompt: list[int], most: int) -> Sequence:
+        sampling = core.Sampling(max_tokens=most, ignore_eos=True)
+        seen = ("rows",) if images.has_images(prompt) else ()
+        sequence = Sequence(number, 0, prompt, sampling, limit_tokens=1000, seen=seen)
+        scheduler.submit(sequence, 0)
+        return sequence
+
+    stream = asked(0, [1] * 64, 500)
+    for _ in range(50):
+        step()
+    seeing = [
+        asked(1, [2] * 20 + list(images.ids_of(b"x", 35)) + list(images.ids_of(b"y", 15)) + [3] * 20, 1),
+        asked(2, list(images.ids_of(b"z", 12)) + [4] * 3, 1),
+    ]
+    steps = []
+    while any(sequence.state is not State.FINISHED for sequence in seeing):
+        steps.append(step())
+    assert stream.state is State.RUNNING
+    seen = [[token for token in tokens if token < 0] for tokens in steps]
+    assert sum(map(len, seen)) == 35 + 15 + 12
+    runs = [
+        {next(name for name in (b"x", b"y", b"z") if token in images.ids_of(name, 35)) for token in one} for one in seen
+    ]
+    assert max(map(len, runs)) == 1, "one call of its own in a step"
+    if not whole:
+        assert max(map(len, seen)) <= 10
 
 
 def test_a_context_shift_drops_whole_images() -> None:

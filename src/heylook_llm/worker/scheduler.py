@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 from heylook_llm import core
 from heylook_llm.worker.chunks import Chunks
-from heylook_llm.worker.images import run_end, run_start
+from heylook_llm.worker.images import begins_run, run_end, run_start
 from heylook_llm.worker.pool import Keeping, Memory, Pool, Retaining, Sources, awaits
 from heylook_llm.worker.providers.base import Drawn, Feed
 from heylook_llm.worker.sequence import End, Sequence, State
@@ -188,7 +188,7 @@ class Scheduler:
                 prefilling.append(sequence)
         decoding = len(feeds)
         if prefilling:
-            self._plan_prompts(prefilling, feeds, self.prompt_limit(decoding))
+            self._plan_prompts(prefilling, feeds, self.prompt_limit(decoding), beside=decoding > 0)
         prompt_tokens = self._planned_tokens - decoding
         drafts = self._plan_drafts(feeds, decoding) if decoding and self._speculation is not None else 0
         self.composition = Composition(decoding, prompt_tokens, drafts)
@@ -215,7 +215,8 @@ class Scheduler:
         """Most prompt tokens of a step beside so many decoding sequences."""
         return min(self._chunks.limit(beside=decoding > 0), self._n_batch - decoding)
 
-    def _plan_prompts(self, prefilling: list[Sequence], feeds: list[Feed], budget: int) -> None:
+    def _plan_prompts(self, prefilling: list[Sequence], feeds: list[Feed], budget: int, *, beside: bool) -> None:
+        image_tokens = self._chunks.image_limit() if beside else None
         for sequence in _in_turn(prefilling, budget):
             if budget <= 0:
                 return
@@ -223,10 +224,13 @@ class Scheduler:
             count = min(sequence.pending_tokens, budget)
             if sequence.stops:
                 count = min(count, sequence.stops[0] - start)
-            if self._whole_images:
+            if image_tokens is not None and sequence.seen:
+                count = _one_call(sequence.tokens, start, count, image_tokens)
+                image_tokens = 0 if count and sequence.tokens[start] < 0 else image_tokens
+            if self._whole_images and count:
                 count = self._with_whole_images(sequence, count)
-                if not count:
-                    continue
+            if not count:
+                continue
             sample = start + count == len(sequence.tokens)
             feeds.append(Feed(sequence.slot, start, tuple(sequence.tokens[start : start + count]), sample))
             self._planned.append(Planned(sequence, count, sample))
@@ -253,6 +257,7 @@ class Scheduler:
         computed, self._planned = self._planned, []
         self._book(computed, start_ns, now_ns)
         if self.composition == Composition(len(computed), 0):
+            self._chunks.decoded(now_ns - start_ns)
             own = sum(planned.sequence.computed for planned in computed)
             self.pool.retention.learn(len(computed), own, self.pool.ledger.used, now_ns - start_ns)
         outcomes: list[Outcome] = []
@@ -444,6 +449,15 @@ def _in_turn(prefilling: list[Sequence], budget: int) -> list[Sequence]:
             room -= sequence.pending_tokens
             quick.append(sequence)
     return [*quick, *(sequence for sequence in ordered if sequence not in quick)] if quick else ordered
+
+
+def _one_call(tokens: list[int], start: int, count: int, image_tokens: int) -> int:
+    """So many of the next tokens that are text, or at most `image_tokens` of one image: a call of its own."""
+    first = tokens[start]
+    end = start + 1
+    while end < start + count and (tokens[end] < 0) == (first < 0) and not begins_run(tokens[end]):
+        end += 1
+    return end - start if first >= 0 else min(end - start, image_tokens)
 
 
 def _order(sequence: Sequence) -> tuple[int, int]:
