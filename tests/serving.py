@@ -22,20 +22,36 @@ from heylook_llm.server.endpoint import Options
 from heylook_llm.server.generate import Pace
 from heylook_llm.server.guard import GuardOptions
 from heylook_llm.server.http import BoundedProtocol, uvicorn_config
+from heylook_llm.server.performance.record import Finished
+from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.router import ModelRouter
 
 ROOT = Path(__file__).parent.parent
+
+
+class Unrecorded(Recorder):
+    """Keeps nothing."""
+
+    def record(self, finished: Finished) -> None:
+        """Nothing."""
+
+
+def recorder_of(option: str | None) -> Recorder:
+    """`off`: keeps nothing; a path: keeps there; None: in memory."""
+    return Unrecorded() if option == "off" else Recorder(None if option is None else Path(option))
 
 
 async def serve(path: Path, options: dict[str, Any]) -> None:
     """Serve until stdin ends."""
     settings = config.load(path)
     router = ModelRouter(settings)
+    recorder = recorder_of(options.get("recorder"))
     made = Options(
         api=options.get("api", "both"),
         guard=GuardOptions(**options.get("guard", {})),
         limits=settings.limits,
         pace=Pace(**options.get("pace", {})),
+        recorder=recorder,
     )
 
     @contextlib.asynccontextmanager
@@ -43,6 +59,7 @@ async def serve(path: Path, options: dict[str, Any]) -> None:
         router.start()
         yield
         await router.close(0.5)
+        await asyncio.to_thread(recorder.close)
 
     more = {"http": options["http"]} if "http" in options else {}
     settings_of_http = uvicorn_config(create_app(router, made, lifespan=lifespan), "127.0.0.1", 0, **more)

@@ -256,6 +256,23 @@ class PrefillChunk(msgspec.Struct, frozen=True, array_like=True):
     tokens: int
 
 
+class DecodeSteps(msgspec.Struct, frozen=True, array_like=True):
+    """The steps that decoded one choice, packed: arrays of the machine's own integers, one entry for each step.
+
+    A step draws one token, and one more for each guess that turned out right. `drafted` and `accepted` are empty where
+    nothing was guessed. Steps that computed several known tokens are in Timeline.prefill, whatever they drew.
+    """
+
+    ends_us: bytes = b""
+    """uint32: microseconds from the step's predecessor's end to its own; the first's from first_token_ns."""
+    batch_sizes: bytes = b""
+    """uint16: sequences that decoded in it."""
+    drafted: bytes = b""
+    """uint8."""
+    accepted: bytes = b""
+    """uint8."""
+
+
 CachedFrom = Literal["running", "ended", "memory", "disk"]
 
 
@@ -295,6 +312,12 @@ class Timeline(msgspec.Struct, frozen=True, array_like=True):
     """From whom: a request that was running, one that had ended, or a state saved outside the pool."""
     shared_with: str = ""
     """The id of the running request."""
+    decode: DecodeSteps = DecodeSteps()
+    """The first of the choice's decode steps; `steps` counts all."""
+    flush_ns: int | None = None
+    """How long the answer waited for the socket to take it."""
+    all_tokens_ns: int | None = None
+    """The last token of all choices."""
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):

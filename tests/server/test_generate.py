@@ -275,3 +275,24 @@ async def test_the_recorded_usage_counts_each_prompt_once_in_whatever_order_choi
     app = app_of(ScriptedBackend(script))
     reply = await call(app, "POST", "/v1/completions", {"model": "scripted", "prompt": ["a", "b"], "n": 2})
     assert reply.json["usage"]["prompt_tokens"] == recorded(app).usage.prompt_tokens == 110
+
+
+async def test_the_header_server_timing_says_what_is_known(route: str) -> None:
+    app = app_of(ScriptedBackend())
+    whole = (await call(app, "POST", route, ROUTES[route] | {"stream": False})).headers["server-timing"]
+    streamed = (await call(app, "POST", route, ROUTES[route] | {"stream": True})).headers["server-timing"]
+    told = {text: [part.partition(";dur=")[0] for part in text.split(", ")] for text in (whole, streamed)}
+    engines = ["batch", "prefill", "decode"]
+    assert told[whole] == ["parse", "lease", "prepare", *engines, "first-byte", "total"]
+    assert told[streamed] == ["parse", "lease", "first-byte"]
+    assert all(float(part.partition(";dur=")[2]) >= 0 for text in told for part in text.split(", "))
+
+
+async def test_a_reader_that_is_slow_is_in_the_flush_time() -> None:
+    app = app_of(ScriptedBackend(says("Hel", "lo")), Pace(stall_seconds=30))
+    client = Client(app, "POST", "/v1/chat/completions", CHAT | {"stream": True})
+    client.reading.clear()
+    asyncio.get_running_loop().call_later(0.05, client.reading.set)
+    await client.end()
+    finished = recorded(app)
+    assert 40_000_000 < finished.timeline.flush_ns <= finished.timeline.closed_ns - finished.timeline.received_ns

@@ -8,7 +8,8 @@ from starlette.requests import Request
 
 from heylook_llm import core
 from heylook_llm.server.endpoint import Server, off_loop, understood
-from heylook_llm.server.generate import Answering, Place
+from heylook_llm.server.generate import SERVER_TIMING, Answering, Place
+from heylook_llm.server.performance.phases import server_timing
 from heylook_llm.server.wire.exchange import Arrival, Headers, Inquiry, ignored_header, truncation_headers
 
 BYTES_PER_DOCUMENT = 64
@@ -36,7 +37,8 @@ class Computation(Answering):
         self._entry.state = "replying"
         self._stamps.setdefault("first_byte_ns", time.monotonic_ns())
         cut = truncation_headers(answer.timeline.dropped_tokens)
-        await self._reply(msgspec.structs.replace(reply, headers=(*reply.headers, *cut)))
+        timing = (SERVER_TIMING, server_timing(self._stamped(self._timeline)))
+        await self._reply(msgspec.structs.replace(reply, headers=(*reply.headers, *cut, timing)))
 
 
 def _size(answer: core.Vectors | core.Scores) -> int:

@@ -23,6 +23,7 @@ from heylook_llm.errors import (
     ProtocolError,
 )
 from heylook_llm.server.backend import Backend, Lease
+from heylook_llm.server.performance.phases import server_timing
 from heylook_llm.server.performance.record import Finished, Labels, Outcome, labels_of
 from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.precompile import Precompile
@@ -36,6 +37,8 @@ LONGEST_TOKEN_BYTES: Final = 512
 """No vocabulary has a longer piece; a prompt of more bytes than this times the context can't fit."""
 LONGEST_KEEP_ALIVE_SECONDS: Final = 100 * 365 * 86400
 """Beyond this it is for ever: clocks and dates have an end."""
+
+SERVER_TIMING: Final = "server-timing"
 
 T = TypeVar("T")
 State = Literal["waiting", "prefill", "generating", "replying"]
@@ -167,10 +170,15 @@ class Answering(Response):
         self._precompile = place.precompile
         self._pace = place.pace
         self._extra = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
-        self._stamps = {"received_ns": self._asked.request.received_ns, "parsed_ns": time.monotonic_ns()}
+        self._stamps: dict[str, Any] = {
+            "received_ns": self._asked.request.received_ns,
+            "parsed_ns": time.monotonic_ns(),
+        }
         self._timeline = core.Timeline()
         self._usages: dict[int, core.Usage] = {}
         self._labels = Labels()
+        self._flush_ns = 0
+        self._all_tokens_ns: int | None = None
         self._status = 200
         self._last_sent = time.monotonic()
         self._sending = False
@@ -252,8 +260,10 @@ class Answering(Response):
             *extra,
             *self._extra,
         ]
+        begin = time.monotonic_ns()
         await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": reply.body, "more_body": False})
+        self._flush_ns += time.monotonic_ns() - begin
         self._sending = False
 
     async def _say(self, problem: HeylookError) -> None:
@@ -296,7 +306,7 @@ class Answering(Response):
                 status=499 if outcome == "disconnected" else self._status,
                 error=None if problem is None else problem.code,
                 finished_at=time.time(),
-                timeline=self._stamped(self._timeline),
+                timeline=self._whole_timeline(),
                 usage=core.total_usage([used for _, used in sorted(self._usages.items())], request.n),
                 first=self._usages.get(0, core.Usage()),
                 choices=len(request.prompts) * request.n,
@@ -305,6 +315,14 @@ class Answering(Response):
                 labels=self._labels,
                 clock=hardware.clock_id(),
             )
+        )
+
+    def _whole_timeline(self) -> core.Timeline:
+        """Choice 0's, with the last token of all choices and what the socket made it wait."""
+        return msgspec.structs.replace(
+            self._stamped(self._timeline),
+            all_tokens_ns=self._all_tokens_ns,
+            flush_ns=self._flush_ns if "first_byte_ns" in self._stamps else None,
         )
 
     def _spec(self) -> config.ModelSpec | None:
@@ -375,7 +393,8 @@ class Generation(Answering):
         self._entry.ended()
         self._entry.state = "replying"
         self._stamps.setdefault("first_byte_ns", time.monotonic_ns())
-        await self._reply(Reply(body, headers=truncation_headers(self._timeline.dropped_tokens)))
+        cut = truncation_headers(self._timeline.dropped_tokens)
+        await self._reply(Reply(body, headers=(*cut, (SERVER_TIMING, server_timing(self._whole_timeline())))))
 
     def _seen(self, event: core.Event) -> core.Event:
         """Take note of an event; a Done gets the server's stamps."""
@@ -388,6 +407,8 @@ class Generation(Answering):
                 event = msgspec.structs.replace(event, timeline=self._stamped(event.timeline))
                 if event.choice == 0:
                     self._timeline = event.timeline
+                ends = (self._all_tokens_ns, event.timeline.last_token_ns)
+                self._all_tokens_ns = max((end for end in ends if end is not None), default=None)
             case core.Progress():
                 entry.state = "prefill"
                 entry.processed_tokens, entry.total_tokens = event.processed_tokens, event.total_tokens
@@ -409,20 +430,24 @@ class Generation(Answering):
     async def _send_chunk(self, body: bytes, *, last: bool = False) -> None:
         self._sending = True
         self._last_sent = time.monotonic()
+        begin = time.monotonic_ns()
         if not self._begun:
             await self._begin()
         await self._send({"type": "http.response.body", "body": body, "more_body": not last})
+        self._flush_ns += time.monotonic_ns() - begin
         self._sending = False
         self._last_sent = time.monotonic()
 
     async def _begin(self) -> None:
         self._begun = True
         self._stamps["first_byte_ns"] = time.monotonic_ns()
+        timing = server_timing(core.Timeline(**self._stamps))
         headers = [
             (b"content-type", self._exchange.stream_media_type.encode()),
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),
             *((name.encode(), value.encode()) for name, value in truncation_headers(self._dropped_tokens)),
+            (SERVER_TIMING.encode(), timing.encode()),
             *self._extra,
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})

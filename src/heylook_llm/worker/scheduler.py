@@ -292,6 +292,7 @@ class Scheduler:
             else:
                 sizes = sequence.batch_sizes
                 sizes[batch_size] = sizes.get(batch_size, 0) + 1
+                sequence.decoded.step(now_ns, batch_size, drafts)
             sequence.computed += count - drafts
             sequence.draft_tokens += drafts
             sequence.stamps.steps += 1
@@ -318,6 +319,7 @@ class Scheduler:
         if sequence.computed < len(sequence.tokens):  # drawn behind a draft that was right
             sequence.computed += 1
             sequence.accepted_tokens += 1
+            sequence.decoded.accept()
         return self._append(sequence, drawn, now_ns, ended=None)
 
     def _append(self, sequence: Sequence, drawn: Drawn, now_ns: int, *, ended: bool | None) -> Outcome:

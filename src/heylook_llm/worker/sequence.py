@@ -7,6 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 from heylook_llm import core
+from heylook_llm.worker.decoded import Decoded
 from heylook_llm.worker.guide import Guide
 
 End = Literal["stop", "length"]
@@ -57,6 +58,7 @@ class Sequence:
         "choice",
         "chunks",
         "computed",
+        "decoded",
         "draft_limit",
         "draft_tokens",
         "drawing",
@@ -148,6 +150,7 @@ class Sequence:
         self.arrival = 0
         self.chunks: list[core.PrefillChunk] = []
         self.batch_sizes: dict[int, int] = {}
+        self.decoded = Decoded()
 
     @property
     def pending_tokens(self) -> int:
@@ -209,6 +212,7 @@ class Sequence:
             cached_tokens=self.cached_tokens,
             cached_from=stamps.cached_from,
             shared_with=stamps.shared_with,
+            decode=self.decoded.packed(stamps.first_token_ns),
         )
 
     def stats(self) -> core.SequenceStats:

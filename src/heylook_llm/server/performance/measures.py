@@ -1,5 +1,8 @@
 """What is measured of a request, by its stamps: docs/performance.md has the same formulas. Unknown is None, never 0."""
 
+from array import array
+from collections.abc import Iterator
+
 import msgspec
 
 from heylook_llm import core
@@ -35,6 +38,14 @@ def measured(finished: Finished) -> Measures:
         decode_rate=_rate(followers, decode_ns),
         batch_size=_mean_batch(times),
     )
+
+
+def token_gaps_us(times: core.Timeline) -> Iterator[tuple[float, int]]:
+    """(microseconds between tokens, how many tokens) of each decode step: those of one step share its time."""
+    steps = times.decode
+    accepted = steps.accepted or bytes(len(steps.ends_us) // 4)
+    for gap, more in zip(array("I", steps.ends_us), accepted, strict=True):
+        yield gap / (1 + more), 1 + more
 
 
 def load_ns(times: core.Timeline) -> int | None:
