@@ -15,12 +15,10 @@ import click
 import pydantic
 from pydantic.fields import FieldInfo
 
-from heylook_llm import cli, config, core, support
+from heylook_llm import cli, config, support
 from heylook_llm.server import refused
 from heylook_llm.server.wire import ollama, openai, table
 from heylook_llm.worker.formats import families
-from heylook_llm.worker.formats.call_grammar import call_grammar
-from heylook_llm.worker.formats.calls import ToolFormat
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -343,18 +341,13 @@ MODELS: dict[str, str] = {
 
 
 def call_formats() -> str:
-    """Every family of tool calls: what opens a call of it, and whether one can be forced."""
+    """Every family of tool calls, and what opens a call of it."""
     told = [
-        (one.name, (*one.openings, *(f"{lead} at the start" for lead in one.leads)), _can_be_forced(one))
-        for one in families.TOOL_FORMATS
+        (one.name, (*one.openings, *(f"{lead} at the start" for lead in one.leads))) for one in families.TOOL_FORMATS
     ]
-    told.append(("harmony", ("<|channel|>commentary to=functions.",), _can_be_forced(None)))
-    rows = [(f"`{name}`", MODELS[name], " ".join(f"`` {mark} ``" for mark in marks), can) for name, marks, can in told]
-    return grid(("Family", "Models", "What opens a call", "Can be forced"), rows)
-
-
-def _can_be_forced(form: ToolFormat | None) -> str:
-    return "yes" if call_grammar(form, [core.Tool("f")]) is not None else "refused"
+    told.append(("harmony", ("<|channel|>commentary to=functions.",)))
+    rows = [(f"`{name}`", MODELS[name], " ".join(f"`` {mark} ``" for mark in marks)) for name, marks in told]
+    return grid(("Family", "Models", "What opens a call"), rows)
 
 
 def engines() -> str:

@@ -3,12 +3,13 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from heylook_llm import core
-from heylook_llm.errors import UnsupportedFeature
+from heylook_llm.errors import InvalidConstraint
 from tests.worker.client import Client, chat
 from tests.worker.test_constraints import MODELS, PERSON, is_person, opened, schema
 
@@ -166,15 +167,66 @@ def test_a_raw_prompt_is_constrained_at_once(client: Client) -> None:
     assert re.fullmatch("[ab]{4}", found.text)
 
 
-def test_a_family_whose_calls_cannot_be_forced_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    import random
+# ---- other families, by their templates ------------------------------------------------------------------------------
 
-    from heylook_llm.worker import constrain
-    from heylook_llm.worker.prepare import Model
-    from heylook_llm.worker.providers.fake import Fake
+TEMPLATES = Path(__file__).parents[1] / "golden" / "templates"
+WROTE = {
+    "qwen-coder": "<tool_call>\n<function=set>\n<parameter=name>\nAnn\n</parameter>\n"
+    "<parameter=age>\nold\n</parameter>\n</function>\n</tool_call>",
+    "llama": '{"name": "set", "parameters": {"name": "Ann", "age": "old"}}',
+    "mistral": '[TOOL_CALLS]set[ARGS]{"name": "Ann", "age": "old"}',
+    "gpt-oss": '<|channel|>commentary to=functions.set <|constrain|>json<|message|>{"name": "Ann", "age": "old"}',
+    "gemma": '<|tool_call>call:set{name:<|"|>Ann<|"|>,age:<|"|>old<|"|>}<tool_call|>',
+}
+"""What a model wants to write for a call, in a family's syntax: its second argument is no number."""
 
-    monkeypatch.setattr(constrain, "call_grammar", lambda form, tools: None)
-    model = Model("m", Fake({}), random.Random(), lambda: 0)
-    request = core.Request("r", "m", (asked(tool_choice=core.ToolChoice("required")),))
-    with pytest.raises(UnsupportedFeature, match="can't be forced"):
-        model.prepare(1, request)
+
+def speaking(family: str) -> Client:
+    """The fake provider with a family's template, and behind it what the fake's own ends with."""
+    source = (TEMPLATES / f"{family}.jinja").read_text(encoding="utf-8")
+    return opened("fake", n_ctx=4096, chat_template=source + "{% if add_generation_prompt %}<|reply|>{% endif %}")
+
+
+@pytest.mark.parametrize("family", WROTE)
+def test_each_family_is_held_to_the_schemas_of_its_calls(family: str) -> None:
+    says = f"[[say:{WROTE[family]}]]"
+    loose, strict = (core.Tool("set", None, PERSON, strict=one) for one in (False, True))
+    with speaking(family) as fake:
+        [free] = fake.run(chat(says, tools=(loose,)), max_tokens=400).choices
+        auto, choice = (core.ToolChoice(mode, parallel=False) for mode in ("auto", "required"))
+        [held] = fake.run(chat(says, tools=(strict,), tool_choice=auto), max_tokens=400).choices
+        [forced] = fake.run(chat(says, tools=(loose,), tool_choice=choice), max_tokens=400).choices
+    assert [call.name for call in free.tool_calls] == ["set"]
+    assert "old" in free.tool_calls[0].arguments
+    for found in (held, forced):
+        assert [call.name for call in found.tool_calls] == ["set"]
+        assert is_person(found.tool_calls[0].arguments)
+        assert found.done.reason == "tool_calls"
+    assert json.loads(held.tool_calls[0].arguments)["name"] == "Ann"
+
+
+def test_a_constraint_holds_the_final_message_of_harmony() -> None:
+    thought = "<|channel|>analysis<|message|>So what?<|end|><|start|>assistant"
+    with speaking("gpt-oss") as fake:
+        for before, reasoning in ((thought, "So what?"), ("", "")):
+            says = f'[[say:{before}<|channel|>final<|message|>{{"name": "Ann", "age": "old"}}]]'
+            [found] = fake.run(chat(says), constraint=schema(PERSON), max_tokens=500).choices
+            assert found.reasoning == reasoning
+            assert is_person(found.text)
+            assert '"Ann"' in found.text
+            assert found.done.reason == "stop"
+
+
+def test_a_call_of_harmony_comes_after_the_reasoning() -> None:
+    says = f"[[say:<|channel|>analysis<|message|>So what?<|end|><|start|>assistant{WROTE['gpt-oss']}]]"
+    tools = (core.Tool("set", None, PERSON),)
+    with speaking("gpt-oss") as fake:
+        [found] = fake.run(chat(says, tools=tools, tool_choice=core.ToolChoice("required")), max_tokens=500).choices
+    assert found.reasoning == "So what?"
+    assert is_person(found.tool_calls[0].arguments)
+
+
+def test_a_strict_tool_that_a_family_cannot_hold_is_refused() -> None:
+    either = {**PERSON, "anyOf": [{"required": ["name"]}, {"required": ["age"]}]}
+    with speaking("qwen-coder") as fake, pytest.raises(InvalidConstraint, match="'set': arguments with alternatives"):
+        fake.run(chat("Hello", tools=(core.Tool("set", None, either, strict=True),)))

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heylook_llm.helper import grammar
+from heylook_llm.worker.formats.parser import ReasoningMode
+from heylook_llm.worker.formats.watch import TEXT, Sought, Watch
 from heylook_llm.worker.guidance import Mask, Trie
 from heylook_llm.worker.guide import AfterReasoning, Between, GrammarGuide, Guide
 from heylook_llm.worker.vocabulary import Words
@@ -155,8 +157,24 @@ def test_drafts_cross_the_end_of_reasoning() -> None:
 # ---- free text with calls --------------------------------------------------------------------------------------------
 
 
+def between(mode: ReasoningMode = "none") -> Between:
+    """Free text, and digits behind what opens a call."""
+    states = {TEXT: Sought(calls={"<call>": "digits"}), "thinking": Sought({"</think>": TEXT})}
+    watch = Watch(states, {"none": TEXT, "auto": TEXT, "open": "thinking"}, ("<think>", "thinking"))
+    return Between(lambda rule: GrammarGuide(TRIE.matcher("regex", "[0-9]+;"), ENDS), WORDS, watch, mode)
+
+
+def test_a_call_within_reasoning_is_but_talk() -> None:
+    one = between("auto")
+    feed(one, b"\n", b"<think>", b"<call>", b"abc", b"</think>\n\n", b"<call>")
+    assert allowed(one.masks()[0]) == set(map(bytes, zip(b"0123456789")))
+    begun = between("open")
+    feed(begun, b"<call>", b"abc", b"</think>", b"<think>", b"<call>")
+    assert allowed(begun.masks()[0]) == set(map(bytes, zip(b"0123456789"))), "reasoning opens at the start alone"
+
+
 def test_text_is_free_until_a_call_opens_and_after_it() -> None:
-    one = Between(lambda: GrammarGuide(TRIE.matcher("regex", "[0-9]+;"), ENDS), WORDS, "<call>")
+    one = between()
     [mask] = one.masks()
     assert mask is not None
     assert not mask[IDS[b"<call>x"]]
@@ -169,7 +187,7 @@ def test_text_is_free_until_a_call_opens_and_after_it() -> None:
 
 
 def test_drafts_in_free_text_end_where_a_call_opens() -> None:
-    one = Between(lambda: GrammarGuide(TRIE.matcher("regex", "[0-9]+;"), ENDS), WORDS, "<call>")
+    one = between()
     assert len(one.masks([IDS[b"a"], IDS[b"<call>"], IDS[b"7"]])) == 2
     assert len(one.masks([IDS[b"a"], END, IDS[b"7"]])) == 2
 

@@ -42,7 +42,7 @@ def answer(kind: str, source: str, *, strict: bool = False) -> dict[str, Any]:
         case "json_schema":
             return {"json_schema": with_options(bounds.schema(source), strict=strict)}
         case "regex":
-            return {"lark_grammar": f"start: /{_regex(source)}/\n"}
+            return {"lark_grammar": f"start: /{pattern(source)}/\n"}
         case "choice":
             choices = " | ".join(json.dumps(choice, ensure_ascii=False) for choice in bounds.choices(source))
             return {"lark_grammar": f"start: CHOICE\nCHOICE: {choices}\n"}
@@ -105,7 +105,7 @@ def _is_large(count: object) -> bool:
     return count is not None and not (type(count) is int and 0 <= count <= CHEAP_COUNT)
 
 
-def _regex(source: str) -> str:
+def pattern(source: str) -> str:
     r"""A regex within /.../: whole matches, as Python's fullmatch; \d is an ASCII digit."""
     bounds.regex(source)
     source = source.removeprefix("^")

@@ -8,16 +8,16 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple
 
 from heylook_llm import core
-from heylook_llm.errors import InvalidConstraint, UnsupportedFeature
+from heylook_llm.errors import InvalidConstraint
 from heylook_llm.helper import grammar
 from heylook_llm.worker.formats.call_grammar import CallGrammar, call_grammar
 from heylook_llm.worker.formats.formats import Format
 from heylook_llm.worker.formats.parser import ReasoningMode
 from heylook_llm.worker.guidance import Matcher, Trie
-from heylook_llm.worker.guide import AfterReasoning, Between, GrammarGuide, Guide
+from heylook_llm.worker.guide import AfterReasoning, Beginning, Between, GrammarGuide, Guide
 from heylook_llm.worker.prompt import offered
 from heylook_llm.worker.providers.base import Provider
 from heylook_llm.worker.vocabulary import Words
@@ -38,42 +38,40 @@ class _Vocabulary(NamedTuple):
 class Constraints:
     """Makes guides for one model. Any thread may ask."""
 
-    def __init__(self, provider: Provider, piece: Callable[[int], bytes], model: str) -> None:
+    def __init__(self, provider: Provider, piece: Callable[[int], bytes]) -> None:
         """`piece` gives the bytes of a token as the answer shows them; empty for control tokens."""
         self._provider = provider
         self._piece = piece
-        self._model = model
         self._lock = threading.Lock()
         self._building = threading.Lock()
         self._vocabulary: _Vocabulary | None = None
         self._compiled: OrderedDict[str, Matcher] = OrderedDict()
 
     def guides(
-        self, constraint: core.Constraint | None, prompt: core.Prompt, form: Format, mode: ReasoningMode
+        self,
+        constraint: core.Constraint | None,
+        prompt: core.Prompt,
+        form: Format,
+        mode: ReasoningMode,
+        *,
+        reasons: bool = True,
     ) -> NewGuide | None:
         """What makes the guide of each sequence that answers a prompt; None: it may say anything.
 
-        `mode`: whether reasoning comes before the answer, which is all that is guided. Raises InvalidConstraint,
-        UnsupportedFeature for calls that can't be forced.
+        `mode`: whether reasoning comes before the answer, which is all that is guided; `reasons`: whether the model may
+        begin it by itself. Raises InvalidConstraint.
         """
         chat = prompt if isinstance(prompt, core.ChatPrompt) else core.ChatPrompt(())
         tools, choice = offered(chat), chat.tool_choice
-        calls = call_grammar(form.tools, tools) if tools else None
-        if choice.mode == "required" and tools:
-            if calls is None:
-                self._refuse_force()
-            return self._from_start(None, calls, form, mode, parallel=choice.parallel)
+        forced = choice.mode == "required" and bool(tools)
+        if constraint is None and not forced and not any(tool.strict for tool in tools):
+            return None
+        calls = call_grammar(form.tools, tools, parallel=choice.parallel) if tools else None
+        if forced:
+            return self._from_start(None, calls, form, mode, reasons=reasons)
         if constraint is not None:
-            return self._from_start(constraint, calls, form, mode, parallel=choice.parallel)
-        if calls is not None and any(tool.strict for tool in tools):
-            return self._between(calls, form, mode)
-        return None
-
-    def _refuse_force(self) -> NoReturn:
-        raise UnsupportedFeature(
-            f'"{self._model}" writes calls in a way that can\'t be forced yet; use "auto" or "none".',
-            param="tool_choice",
-        )
+            return self._from_start(constraint, calls, form, mode, reasons=reasons)
+        return None if calls is None else self._between(calls, form, mode)
 
     # ---- kinds of guides ---------------------------------------------------------------------------------------------
 
@@ -84,35 +82,42 @@ class Constraints:
         form: Format,
         mode: ReasoningMode,
         *,
-        parallel: bool,
+        reasons: bool,
     ) -> NewGuide:
         """Guides of an answer, of calls, or of either, from the first token or from where the reasoning ends."""
-        rules, named, targets = "", [], []
+        named: list[dict[str, Any]] = []
+        rules = ""
         if constraint is not None:
             answer = grammar.answer(constraint.kind, constraint.source, strict=constraint.strict)
-            named, targets = [{"name": "answer", **answer}], ["@answer"]
+            named = [{"name": "answer", **answer}]
         if calls is not None:
-            rules, targets = calls.lark(parallel=parallel), [*targets, "calls"]
-        rules += f"target: {' | '.join(targets)}\n"
+            rules = f"{calls.rules}calls: {calls.forced if constraint is None else calls.beside}\n"
         code = "invalid_value" if constraint is not None and constraint.kind != "json_schema" else None
 
-        def compiled(start: str) -> Callable[[], GrammarGuide]:
-            return self._new({"lark_grammar": f"start: {start} target\n{rules}"}, *named, code=code)
+        def compiled(at: ReasoningMode, gap: str = "") -> Callable[[], GrammarGuide]:
+            lead, more = map(_quoted, form.lead(at))
+            targets = [f"{more} @answer"] if named else []
+            targets += ["calls"] if calls is not None else []
+            start = f"start: {lead or gap} target\ntarget: {' | '.join(targets)}\n"
+            return self._new({"lark_grammar": start + rules}, *named, code=code)
 
-        if mode == "none":
-            return compiled(_quoted(form.lead(mode)))
-        at_once = compiled(_quoted(form.lead(mode))) if mode == "auto" else None
-        return self._after_reasoning(compiled(_quoted(form.lead("open")) or GAP), form, at_once)
+        if mode == "none" or (mode == "auto" and not reasons):
+            return compiled(mode)
+        return self._after_reasoning(compiled("open", GAP), form, compiled(mode) if mode == "auto" else None)
 
     def _between(self, calls: CallGrammar, form: Format, mode: ReasoningMode) -> NewGuide:
         """Guides of free text in which calls keep to their tools' schemas."""
-        begin = self._new({"lark_grammar": f"start: call\n{calls.rules}"})
-        words = self._known().words
-
-        def free() -> Guide:
-            return Between(begin, words, calls.opening)
-
-        return self._after_reasoning(free, form, None) if mode == "open" else free
+        begin = {
+            opening.rule: self._new({"lark_grammar": f"start: {opening.rule}\n{calls.rules}"})
+            for opening in calls.openings
+        }
+        beginning: Beginning | None = None
+        if calls.beginning:
+            leads = "".join(lead[0] for lead in form.tools.leads) if form.tools is not None else ""
+            new = self._new({"lark_grammar": f"start: {calls.beginning}\n{calls.rules}"})
+            beginning = Beginning(new, leads.encode())
+        words, watch = self._known().words, form.watch(calls.openings)
+        return lambda: Between(lambda rule: begin[rule](), words, watch, mode, beginning)
 
     def _after_reasoning(self, then: NewGuide, form: Format, direct: Callable[[], GrammarGuide] | None) -> NewGuide:
         words, marks = self._known().words, form.reasoning

@@ -6,9 +6,11 @@ may be computed in another thread while the forward pass runs; it is advanced in
 
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from heylook_llm.errors import HeylookError, InvalidConstraint
+from heylook_llm.worker.formats.parser import ReasoningMode
+from heylook_llm.worker.formats.watch import TEXT, Watch
 from heylook_llm.worker.guidance import Mask, Matcher
 from heylook_llm.worker.vocabulary import Words
 
@@ -182,37 +184,79 @@ class AfterReasoning:
             self._phase, self._then = "answering", direct
 
 
+class Beginning(NamedTuple):
+    """How calls begin an answer without a mark."""
+
+    new: Callable[[], GrammarGuide]
+    """Makes the guide of an answer that is calls, or text that isn't taken for any."""
+    leads: bytes
+    """The characters that calls begin with."""
+
+
 class Between:
-    """Leaves a text free but for the calls in it: what follows an opening mark is guided to the end of the call."""
+    """Leaves an answer free but for the calls in it: what follows an opening mark is guided to the end of the calls.
 
-    complete = False
+    Marks count only where the answer's reader heeds them: within reasoning, say, a call is but talk.
+    """
 
-    def __init__(self, begin: Callable[[], GrammarGuide], words: Words, opening: str) -> None:
-        """`begin` makes the guide of one call, from behind its opening."""
+    def __init__(
+        self,
+        begin: Callable[[str], GrammarGuide],
+        words: Words,
+        watch: Watch,
+        mode: ReasoningMode,
+        beginning: Beginning | None = None,
+    ) -> None:
+        """`begin` makes the guide of a call's rule, by its name."""
         self._begin = begin
         self._words = words
-        self._opening = opening.encode()
+        self._watch = watch
+        self._beginning = beginning
         self._seen = b""
+        """As much of the text's end as may belong to a mark; at the start all of it."""
         self._call: GrammarGuide | None = None
+        self._enter(watch.first[mode], at_start=mode == "auto")
+
+    def _enter(self, state: str, *, at_start: bool = False) -> None:
+        sought = self._watch.states[state]
+        self._state = state
+        self._marks = {mark.encode(): (to, "") for mark, to in sought.states.items()}
+        self._marks |= {mark.encode(): ("", rule) for mark, rule in sought.calls.items()}
+        self._start = self._watch.start if at_start else None
+        """The mark that counts here alone; None: something was said."""
+        self._leading = self._beginning.new() if self._beginning is not None and state == TEXT else None
+        self._silent = True
+        """Nothing but white space was said."""
+        self._seen = b""
+
+    @property
+    def complete(self) -> bool:
+        """See Guide."""
+        return self._leading is not None and self._leading.complete
 
     @property
     def error(self) -> HeylookError | None:
         """See Guide."""
-        return self._call.error if self._call is not None else None
+        guide = self._call or self._leading
+        return guide.error if guide is not None else None
 
     def masks(self, draft: Seq[int] = ()) -> list[Mask | None]:
-        """See Guide."""
+        """See Guide. Nothing is said of drafts where an answer begins."""
         if self._call is not None:
             return self._call.masks(draft)
+        marks = [*self._marks, *([self._start[0].encode()] if self._start is not None else [])]
+        if self._leading is not None or self._start is not None:
+            led = self._leading.masks()[0] if self._leading is not None else None
+            return [_both(led, self._words.before_marks(marks, self._seen))]
         found: list[Mask | None] = []
         seen = self._seen
         for token in (*draft, None):
-            mask = self._words.before_mark(self._opening, seen, ends=True)
+            mask = self._words.before_marks(marks, seen)
             found.append(mask)
             if token is None or token in self._words.ends or (mask is not None and not mask[token]):
                 break
-            seen = (seen + self._words.piece(token))[-len(self._opening) :]
-            if self._opening in seen:
+            seen += self._words.piece(token)
+            if any(mark in seen for mark in marks):
                 break
         return found
 
@@ -223,7 +267,46 @@ class Between:
             if self._call.complete and self._call.error is None:
                 self._call, self._seen = None, b""
             return
-        seen = self._seen + self._words.piece(token)
-        self._seen = seen[-len(self._opening) :]
-        if self._opening in seen:
-            self._call = self._begin()
+        if self._leading is not None:
+            self._leading.accept(token)
+        self._seen += self._words.piece(token)
+        if self._start is not None and self._heed_start(*self._start):
+            return
+        if found := [(at, mark) for mark in self._marks if (at := self._seen.find(mark)) >= 0]:
+            self._pass(*self._marks[min(found)[1]])
+        elif self._start is None:
+            self._settle()
+
+    def _heed_start(self, mark: str, state: str) -> bool:
+        """Whether the mark has come that counts only here."""
+        begun = self._seen.lstrip()
+        if begun.startswith(mark.encode()):
+            self._enter(state)
+            return True
+        if not mark.encode().startswith(begun):
+            self._start = None
+        return False
+
+    def _pass(self, state: str, rule: str) -> None:
+        """Go on behind a mark."""
+        if state:
+            self._enter(state)
+        else:
+            self._call, self._leading, self._start = self._begin(rule), None, None
+
+    def _settle(self) -> None:
+        """Forget what can't belong to a mark any more, and a beginning that is over; one that is none has no marks."""
+        if self._silent and (begun := self._seen.lstrip()):
+            self._silent = False
+            if self._beginning is not None and begun[0] in self._beginning.leads:
+                self._marks = {}
+            else:
+                self._leading = None
+        longest = max(map(len, self._marks), default=0)
+        self._seen = self._seen[-longest:] if longest else b""
+
+
+def _both(left: Mask | None, right: Mask | None) -> Mask | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return left & right

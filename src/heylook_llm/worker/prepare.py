@@ -65,7 +65,7 @@ class Model:
         self.format: Format = self.template.format if self.template is not None else Marked()
         self.pieces = Pieces(self._shown)
         self.info = self._described()
-        self._constraints = Constraints(provider, self.pieces.of, name)
+        self._constraints = Constraints(provider, self.pieces.of)
         self._random = random
         self._now_ns = now_ns
 
@@ -168,9 +168,10 @@ class Model:
         self, constraint: core.Constraint | None, prompt: core.Prompt, mode: ReasoningMode
     ) -> Callable[[], Guide] | None:
         """What makes the guides of a prompt's sequences; None: they may say anything."""
-        if mode == "auto" and isinstance(prompt, core.ChatPrompt) and self.template is not None:
-            mode = "auto" if self.template.expects_reasoning(prompt.thinking) else "none"
-        return self._constraints.guides(constraint, prompt, self.format, mode)
+        reasons = True
+        if isinstance(prompt, core.ChatPrompt) and self.template is not None:
+            reasons = self.template.expects_reasoning(prompt.thinking)
+        return self._constraints.guides(constraint, prompt, self.format, mode, reasons=reasons)
 
     def _sampling(self, request: core.Request) -> core.Sampling:
         sampling = request.sampling

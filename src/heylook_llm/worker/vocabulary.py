@@ -53,6 +53,11 @@ class Words:
             self._before[key] = mask if blocked else None
         return self._before[key]
 
+    def before_marks(self, marks: Seq[bytes], seen: bytes) -> Mask | None:
+        """What may follow `seen` in free text in which any of the marks may come, or its end; None: anything."""
+        masks = [mask for mark in marks if (mask := self.before_mark(mark, seen, ends=True)) is not None]
+        return None if not masks else masks[0] if len(masks) == 1 else np.logical_and.reduce(masks)
+
     def _past(self, mark: bytes, at: int) -> list[int]:
         """The tokens that run past the end of a mark of which `at` bytes are there."""
         found = self._running.get((mark, at))

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import msgspec
+
 from heylook_llm import core
 from heylook_llm.worker.formats.parser import Item
 from heylook_llm.worker.formats.reader import NotACall, Reader, Reading, ReadingParser
@@ -47,6 +49,26 @@ class ToolFormat(Protocol):
     def read(self, reader: Reader, opening: str, tools: Tools) -> Reading[None]:
         """Read what follows an opening to its end. Raises NotACall; what was settled until then stays."""
         ...
+
+
+class BetweenMarks(msgspec.Struct, frozen=True):
+    """A family that writes calls between marks, of whatever syntax."""
+
+    name: str
+    openings: tuple[str, ...]
+    closings: tuple[str, ...] = ()
+    leads: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def telling(self) -> tuple[str, ...]:
+        """The opening."""
+        return self.openings[:1]
+
+    @property
+    def markup(self) -> tuple[str, ...]:
+        """All marks."""
+        return (*self.openings, *self.closings, *self.dropped)
 
 
 class Calls(ReadingParser):

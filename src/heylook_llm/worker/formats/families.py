@@ -99,8 +99,10 @@ COMMAND_R: Final = JsonCalls(
     name_keys=("tool_name",),
     argument_keys=("parameters",),
     other_keys=("tool_call_id",),
+    array=True,
+    identity="tool_call_id",
 )
-PHI: Final = JsonCalls("phi", openings=("<|tool_call|>", "functools["), closings=("<|/tool_call|>",))
+PHI: Final = JsonCalls("phi", openings=("<|tool_call|>", "functools["), closings=("<|/tool_call|>",), array=True)
 LIQUID: Final = MixedCalls("lfm2", openings=("<|tool_call_start|>",), closings=("<|tool_call_end|>",))
 FUNCTION_GEMMA: Final = MarkedCalls(
     "function-gemma", openings=("<start_function_call>",), closings=("<end_function_call>",), quote="<escape>"

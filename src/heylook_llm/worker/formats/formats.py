@@ -7,10 +7,12 @@ import msgspec
 
 from heylook_llm import core
 from heylook_llm.worker.formats import harmony
+from heylook_llm.worker.formats.call_grammar import Opening
 from heylook_llm.worker.formats.calls import Calls, ToolFormat
 from heylook_llm.worker.formats.families import HERMES
 from heylook_llm.worker.formats.parser import Chain, Parser, ReasoningMode
 from heylook_llm.worker.formats.reasoning import THINK, Marks, Reasoning
+from heylook_llm.worker.formats.watch import TEXT, Sought, Watch
 
 
 class Format(Protocol):
@@ -40,8 +42,15 @@ class Format(Protocol):
         """Reads one answer; None: it is all text. `tools`: those whose calls are recognized."""
         ...
 
-    def lead(self, mode: ReasoningMode) -> str:
-        """What stands before an answer that is text: behind the end of its reasoning ("open"), or from the start."""
+    def lead(self, mode: ReasoningMode) -> tuple[str, str]:
+        """What stands before any answer, and what more before one that is text.
+
+        `mode`: behind the end of its reasoning ("open"), from the start ("auto"), or where the answer was begun.
+        """
+        ...
+
+    def watch(self, openings: Sequence[Opening]) -> Watch:
+        """What to look for in an answer that may say anything, but whose calls, behind these openings, are guided."""
         ...
 
     def conclusions(self, *, tools: bool) -> tuple[str, ...]:
@@ -77,9 +86,16 @@ class Marked(msgspec.Struct, frozen=True):
             return Chain(thinking, calls)
         return thinking or calls
 
-    def lead(self, mode: ReasoningMode) -> str:
+    def lead(self, mode: ReasoningMode) -> tuple[str, str]:
         """Nothing."""
-        return ""
+        return "", ""
+
+    def watch(self, openings: Sequence[Opening]) -> Watch:
+        """Openings, but for those within the reasoning."""
+        calls = {opening.mark: opening.rule for opening in openings}
+        start, end = self.reasoning.start, self.reasoning.end
+        states = {TEXT: Sought(calls=calls), "thinking": Sought({end: TEXT})}
+        return Watch(states, {"none": TEXT, "auto": TEXT, "open": "thinking"}, (start, "thinking"))
 
     def conclusions(self, *, tools: bool) -> tuple[str, ...]:
         """The closing mark."""
@@ -106,11 +122,21 @@ class HarmonyFormat(msgspec.Struct, frozen=True):
         """Reads one answer."""
         return harmony.Harmony(mode, tools, parallel=parallel)
 
-    def lead(self, mode: ReasoningMode) -> str:
+    def lead(self, mode: ReasoningMode) -> tuple[str, str]:
         """The header of a message of its own, unless that is begun."""
-        if mode == "none":
-            return ""
-        return (harmony.NEXT.removeprefix(harmony.END) if mode == "open" else "") + harmony.FINAL
+        match mode:
+            case "none":
+                return "", ""
+            case "auto":
+                return "", harmony.FINAL
+        return harmony.NEXT.removeprefix(harmony.END), harmony.FINAL
+
+    def watch(self, openings: Sequence[Opening]) -> Watch:
+        """Recipients in headers."""
+        calls = {opening.mark: opening.rule for opening in openings}
+        body = Sought(dict.fromkeys((*harmony.ENDS, harmony.START), "header"))
+        states = {"header": Sought({harmony.MESSAGE: TEXT}, calls), TEXT: body}
+        return Watch(states, {"none": TEXT, "auto": "header", "open": TEXT})
 
     def conclusions(self, *, tools: bool) -> tuple[str, ...]:
         """Another message; where there are tools the model chooses once whether it is a call."""

@@ -21,6 +21,8 @@ MARKUP: Final = (START, CHANNEL, MESSAGE, CONSTRAIN, END, CALL, RETURN)
 ENDS: Final = (END, CALL, RETURN)
 NEXT: Final = f"{END}{START}assistant"
 ANALYSIS: Final = f"{CHANNEL}analysis{MESSAGE}"
+RECIPIENT: Final = "to=functions."
+"""Stands before a tool's name, in the header of a call's message."""
 FINAL: Final = f"{CHANNEL}final{MESSAGE}"
 
 _RECIPIENT: Final = re.compile(r"\bto=functions\.([^\s<]+)")

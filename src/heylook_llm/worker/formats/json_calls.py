@@ -4,39 +4,26 @@ import json
 import re
 from typing import Final, NoReturn
 
-import msgspec
-
-from heylook_llm.worker.formats.calls import Tools
+from heylook_llm.worker.formats.calls import BetweenMarks, Tools
 from heylook_llm.worker.formats.reader import NotACall, Reader, Reading
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
-class JsonCalls(msgspec.Struct, frozen=True):
+class JsonCalls(BetweenMarks, frozen=True):
     """`<tool_call>{"name": ..., "arguments": {...}}</tool_call>` and its like.
 
     The arguments' own JSON text is given on as it comes, where the name stands before them.
     """
 
-    name: str
-    openings: tuple[str, ...]
-    closings: tuple[str, ...] = ()
-    leads: tuple[str, ...] = ()
-    dropped: tuple[str, ...] = ()
     name_keys: tuple[str, ...] = ("name",)
     argument_keys: tuple[str, ...] = ("arguments", "parameters")
     other_keys: tuple[str, ...] = ("id", "type", "index")
     """What else a call may hold; an object with another key before its arguments is none."""
-
-    @property
-    def telling(self) -> tuple[str, ...]:
-        """The opening."""
-        return self.openings[:1]
-
-    @property
-    def markup(self) -> tuple[str, ...]:
-        """All marks."""
-        return (*self.openings, *self.closings, *self.dropped)
+    array: bool = False
+    """Whether models of the family write an array of calls."""
+    identity: str = ""
+    """The key of a number that they give to a call, before all else."""
 
     def read(self, reader: Reader, opening: str, tools: Tools) -> Reading[None]:
         """The objects, and what closes them."""

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from heylook_llm.worker.formats.calls import Tools
+from heylook_llm.worker.formats.calls import BetweenMarks, Tools
 from heylook_llm.worker.formats.json_calls import JsonCalls, dumps
 from heylook_llm.worker.formats.reader import NotACall, Reader, Reading
 
@@ -147,24 +147,8 @@ def _key(reader: Reader, style: Style) -> Reading[str]:
 # ---- calls -----------------------------------------------------------------------------------------------------------
 
 
-class PythonCalls(msgspec.Struct, frozen=True):
+class PythonCalls(BetweenMarks, frozen=True):
     """`[weather(city="Paris"), add(a=1, b=2)]`, or the calls alone, one on each line."""
-
-    name: str
-    openings: tuple[str, ...]
-    closings: tuple[str, ...] = ()
-    leads: tuple[str, ...] = ()
-    dropped: tuple[str, ...] = ()
-
-    @property
-    def telling(self) -> tuple[str, ...]:
-        """The opening."""
-        return self.openings[:1]
-
-    @property
-    def markup(self) -> tuple[str, ...]:
-        """All marks."""
-        return (*self.openings, *self.closings)
 
     def read(self, reader: Reader, opening: str, tools: Tools) -> Reading[None]:
         """The calls; each is given once all of it was read."""
@@ -207,25 +191,10 @@ def _ends(reader: Reader) -> Reading[bool]:
     return bool((yield from reader.take(")")))
 
 
-class MixedCalls(msgspec.Struct, frozen=True):
+class MixedCalls(BetweenMarks, frozen=True):
     """Calls that are written as JSON objects or in the manner of Python: families whose models do both."""
 
-    name: str
-    openings: tuple[str, ...]
-    closings: tuple[str, ...] = ()
-    leads: tuple[str, ...] = ()
-    dropped: tuple[str, ...] = ()
     name_keys: tuple[str, ...] = ("name",)
-
-    @property
-    def telling(self) -> tuple[str, ...]:
-        """The opening."""
-        return self.openings[:1]
-
-    @property
-    def markup(self) -> tuple[str, ...]:
-        """All marks."""
-        return (*self.openings, *self.closings, *self.dropped)
 
     def read(self, reader: Reader, opening: str, tools: Tools) -> Reading[None]:
         """An array or one call, of whichever kind comes."""
@@ -240,20 +209,11 @@ class MixedCalls(msgspec.Struct, frozen=True):
         yield from form.read(reader, opening, tools)
 
 
-class MarkedCalls(msgspec.Struct, frozen=True):
+class MarkedCalls(BetweenMarks, frozen=True, kw_only=True):
     """`<start_function_call>call:weather{city:<escape>Paris<escape>}<end_function_call>` and its like."""
 
-    name: str
-    openings: tuple[str, ...]
-    closings: tuple[str, ...]
     quote: str
-    leads: tuple[str, ...] = ()
-    dropped: tuple[str, ...] = ()
-
-    @property
-    def telling(self) -> tuple[str, ...]:
-        """The opening."""
-        return self.openings[:1]
+    """What stands before and behind a text."""
 
     @property
     def markup(self) -> tuple[str, ...]:

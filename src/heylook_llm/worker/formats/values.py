@@ -21,6 +21,11 @@ _KINDS: Final[dict[type, str]] = {
 }
 
 
+def kind_of(value: object) -> str:
+    """JSON's name of a value's type."""
+    return _KINDS[type(value)]
+
+
 def kinds_of(parameters: Mapping[str, Any], key: str) -> frozenset[str]:
     """JSON's names of the types that a parameter may have; empty: its schema doesn't say."""
     properties = parameters.get("properties")
@@ -43,10 +48,10 @@ def _kinds(schema: object, root: Mapping[str, Any], seen: set[int]) -> Iterator[
         branches = schema.get(name)
         for branch in branches[:MAX_PARTS] if isinstance(branches, list) else []:
             yield from _kinds(branch, root, seen)
-    yield from _kinds(_referred(schema.get("$ref"), root), root, seen)
+    yield from _kinds(referred(schema.get("$ref"), root), root, seen)
 
 
-def _referred(reference: object, root: Mapping[str, Any]) -> object:
+def referred(reference: object, root: Mapping[str, Any]) -> object:
     """What `#/$defs/Name` names."""
     if not isinstance(reference, str) or not reference.startswith("#/"):
         return None
@@ -80,7 +85,7 @@ def _readings(text: str) -> Iterator[tuple[object, str]]:
 
 
 def _fits(value: object, kinds: frozenset[str]) -> bool:
-    kind = _KINDS[type(value)]
+    kind = kind_of(value)
     if kind == "null":
         return kind in kinds or "string" not in kinds
     if kind == "number" and "number" not in kinds:
