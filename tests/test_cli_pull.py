@@ -45,6 +45,13 @@ def server(home: Home, hub: Hub) -> Iterator[Server]:
         yield it
 
 
+@pytest.fixture(scope="module")
+def shared(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """For requests that leave nothing behind."""
+    with Home(tmp_path_factory.mktemp("shared")).serving("--port", "0", HF_ENDPOINT=hub.url) as it:
+        yield it
+
+
 def models(home: Home) -> Path:
     return home.folder / ".local" / "share" / "heylookllm" / "models"
 
@@ -113,15 +120,15 @@ def post(server: Server, body: dict[str, Any]) -> tuple[int, list[dict[str, Any]
     ],
 )
 def test_errors_before_the_first_byte_keep_their_status(
-    server: Server, body: dict[str, Any], status: int, words: str
+    shared: Server, body: dict[str, Any], status: int, words: str
 ) -> None:
-    found, lines = post(server, body)
+    found, lines = post(shared, body)
     assert (found, list(lines[0])) == (status, ["error"])
     assert words in lines[0]["error"]
 
 
-def test_a_late_error_is_a_line(server: Server) -> None:
-    status, lines = post(server, {"model": "org/broken"})
+def test_a_late_error_is_a_line(shared: Server) -> None:
+    status, lines = post(shared, {"model": "org/broken"})
     assert status == 200
     assert "can't be served" in lines[-1]["error"]
     assert lines[0]["status"] == "pulling manifest"

@@ -5,9 +5,10 @@ stands in `models.overlay.yaml`: entries of the same shape, laid over those of t
 """
 
 import contextlib
+import fcntl
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -118,6 +119,20 @@ class _Dumper(yaml.SafeDumper):
 
     def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:
         return super().represent_sequence(tag, sequence, not any(isinstance(item, dict | list) for item in sequence))
+
+
+@contextlib.contextmanager
+def changing(path: Path) -> Iterator[None]:
+    """Be the one, of all processes, who reads and then writes the overlay of a models.yaml; others wait."""
+    laid = overlay_path(path)
+    try:
+        laid.parent.mkdir(parents=True, exist_ok=True)
+        lock = laid.with_name(f".{laid.name}.lock").open("w")
+    except OSError as error:
+        raise ConfigError(f"{laid}: can't be written: {error.strerror}") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def with_models(over: Mapping[str, Any], entries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -6,46 +6,21 @@ import os
 import random
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from huggingface_hub import constants
 
 from heylook_llm.catalog import hub as names
 from heylook_llm.catalog import pull as pulling
+from heylook_llm.catalog.partial import PARTIAL
 from heylook_llm.catalog.pull import Progress, Pull
 from heylook_llm.errors import BadRequest, Cancelled, HeylookError, InsufficientStorage, PullFailed
 from tests.catalog.hub import Fault, Hub
+from tests.catalog.pulling import DATA, SIZE, pull
 
 pytestmark = pytest.mark.integration
 LONG = os.environ.get("HEYLOOK_TEST_TIER") == "long"
-SIZE = 300_000
-DATA = random.Random(1).randbytes(SIZE)
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
-    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
-    monkeypatch.setattr(pulling, "MOST_WAIT_SECONDS", 0.01)
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    made = Hub()
-    made.repositories["org/model"] = {"m-Q4_K_M.gguf": DATA, "m-Q8_0.gguf": DATA * 2, "README.md": b"hello"}
-    with made.running():
-        yield made
-
-
-class Ran(NamedTuple):
-    path: Path
-    told: list[Progress]
-
-
-def pull(hub: Hub, root: Path, name: str = "org/model") -> Ran:
-    told: list[Progress] = []
-    pulled = Pull(names.parse_name(name), told.append, root, hub.url).run()
-    return Ran(pulled.path, told)
 
 
 def downloads(hub: Hub) -> list[str]:
@@ -169,7 +144,7 @@ def test_a_pull_brings_the_file_and_tells_how_far_it_is(hub: Hub, tmp_path: Path
     assert steps == sorted(steps)
     assert steps[-1] == SIZE
     assert told[1].digest == f"sha256:{hashlib.sha256(DATA).hexdigest()}"
-    assert not list(tmp_path.rglob(f"*{pulling.PARTIAL}"))
+    assert not list(tmp_path.rglob(f"*{PARTIAL}"))
 
 
 def test_what_is_there_is_not_fetched_again(hub: Hub, tmp_path: Path) -> None:
@@ -195,7 +170,7 @@ def test_a_partial_file_of_a_killed_pull_is_gone_on_with(hub: Hub, tmp_path: Pat
     folder = tmp_path / "org" / "model"
     folder.mkdir(parents=True)
     digest = hashlib.sha256(DATA).hexdigest()
-    (folder / f"m-Q4_K_M.gguf.{digest[:16]}{pulling.PARTIAL}").write_bytes(DATA[:200_000])
+    (folder / f"m-Q4_K_M.gguf.{digest[:16]}{PARTIAL}").write_bytes(DATA[:200_000])
     assert pull(hub, tmp_path).path.read_bytes() == DATA
     assert hub.sent_bytes == SIZE - 200_000
 

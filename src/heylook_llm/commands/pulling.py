@@ -27,10 +27,10 @@ def pull(client: Client | None, model: str) -> None:
         shown.end()
         click.echo("success")
         return
-    pulled = Pull(parse_name(model), shown.tell).run()
+    path, noted = config.locate(), []
+    Pull(parse_name(model), shown.tell).run(lambda pulled: noted.append(register(path, pulled)))
     shown.end()
-    path = config.locate()
-    click.echo(f"success: {register(path, pulled)} in the registry of {path}")
+    click.echo(f"success: {noted[0]} in the registry of {path}")
 
 
 def _progress(line: dict[str, Any]) -> Progress:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from heylook_llm.catalog.hub import Name, parse_name
 from heylook_llm.catalog.installed import register, unregister
-from heylook_llm.catalog.pull import Progress, Pull
+from heylook_llm.catalog.pull import Progress, Pull, Pulled, Tell
 
 TELL_SECONDS: Final = 0.1
 """At most so often a client is told how far its pull is."""
@@ -71,7 +71,6 @@ class Pulls:
         self._path = path
         self._follow_file = follow_file
         self._running: dict[tuple[str, str | None], _Running] = {}
-        self._writing = asyncio.Lock()
 
     async def pull(self, text: str) -> AsyncGenerator[Progress, None]:
         """Pull a model and register it; joins a pull of the same. Closing the last follower's generator cancels it.
@@ -101,7 +100,7 @@ class Pulls:
             loop.call_soon_threadsafe(self._tell, key, progress)
 
         pull = Pull(name, tell)
-        running = self._running[key] = _Running(loop.create_task(self._run(name, pull)), pull)
+        running = self._running[key] = _Running(loop.create_task(self._run(name, pull, tell)), pull)
         running.task.add_done_callback(lambda _: self._forget(key, running))
         return running
 
@@ -115,18 +114,21 @@ class Pulls:
         if not running.task.cancelled():
             running.task.exception()  # seen: the last follower may have left
 
-    async def _run(self, name: Name, pull: Pull) -> None:
-        pulled = await asyncio.to_thread(pull.run)
-        self._tell((name.repository, name.tag), Progress("writing manifest"))
-        async with self._writing:
-            await asyncio.to_thread(register, self._path, pulled)
+    async def _run(self, name: Name, pull: Pull, tell: Tell) -> None:
+        def keep(pulled: Pulled) -> None:
+            tell(Progress("writing manifest"))
+            register(self._path, pulled)
+
+        pulled = await asyncio.to_thread(pull.run, keep)
         await self._follow_file()
         log.info("%s was pulled to %s", name.asked, pulled.path)
 
     async def delete(self, model: str) -> None:
-        """Take a model out of the registry, and remove what we pulled of it. Raises ModelNotFound, ConfigError."""
-        async with self._writing:
-            await asyncio.to_thread(unregister, self._path, model)
+        """Take a model out of the registry, and remove what we pulled of it.
+
+        Raises ModelNotFound, ConfigError; Conflict while it is being pulled.
+        """
+        await asyncio.to_thread(unregister, self._path, model)
         await self._follow_file()
 
     async def close(self) -> None:
