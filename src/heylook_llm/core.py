@@ -21,7 +21,7 @@ class TextPart(msgspec.Struct, frozen=True, array_like=True, tag="text"):
     text: str
 
 
-class ImagePart(msgspec.Struct, frozen=True, array_like=True, tag="image"):
+class ImagePart(msgspec.Struct, frozen=True, array_like=True, tag="image", weakref=True):
     """An image as the server decoded it: upright RGB pixels of 8 bits, row by row from the top."""
 
     rgb: bytes
@@ -318,6 +318,8 @@ class Timeline(msgspec.Struct, frozen=True, array_like=True):
     """How long the answer waited for the socket to take it."""
     all_tokens_ns: int | None = None
     """The last token of all choices."""
+    encoded_ns: int | None = None
+    """Its images had become what the engine computes, or were found to have before."""
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):

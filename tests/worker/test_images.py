@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import weakref
 
 import pytest
 from hypothesis import given
@@ -99,6 +100,17 @@ def test_the_latest_are_kept_and_what_is_held() -> None:
     del held, owner
     gc.collect()
     assert gallery.find(b"a") is None
+
+
+def test_a_digest_is_made_once_and_keeps_no_pixels() -> None:
+    gallery: Gallery[str] = Gallery(100)
+    image, same = picture(300, 200), picture(300, 200)
+    kept = weakref.ref(image)
+    assert gallery.digest(image) is gallery.digest(image) is gallery.digest(same)
+    assert gallery.digest(image) == images.digest_of(same) != gallery.digest(picture(200, 300))
+    del image
+    gc.collect()
+    assert kept() is None
 
 
 def test_images_are_neither_guessed_nor_penalized() -> None:

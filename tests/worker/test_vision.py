@@ -60,6 +60,12 @@ def test_images_are_seen_in_their_order(client: Client) -> None:
     result = client.run(shown("Look: ", RED, " and ", BLUE, RED, f"?{SEE}"))
     assert told(result) == [facts(RED, [255, 0, 0]), facts(BLUE, [0, 0, 255]), facts(RED, [255, 0, 0])]
     assert result.usage.prompt_tokens > 3 * POSITIONS
+    times = result.timeline
+    assert times.tokenized_ns is not None
+    assert times.encoded_ns is not None
+    assert times.queued_ns is not None
+    assert times.tokenized_ns <= times.encoded_ns <= times.queued_ns
+    assert client.run(shown("No images.")).timeline.encoded_ns is None
 
 
 def test_a_template_that_reads_parts_only() -> None:

@@ -38,7 +38,7 @@ def check(image: core.ImagePart) -> None:
 
 
 def digest_of(image: core.ImagePart) -> bytes:
-    """What tells images apart: a hash of size and pixels."""
+    """What tells images apart: a hash of size and pixels. Reading them all takes a while; a Gallery remembers it."""
     found = hashlib.sha256(image.width.to_bytes(8) + image.height.to_bytes(8))
     found.update(image.rgb)
     return found.digest()
@@ -164,6 +164,17 @@ class Gallery(Generic[R]):
         self._all: weakref.WeakValueDictionary[bytes, Seen[R]] = weakref.WeakValueDictionary()
         self._by_first: weakref.WeakValueDictionary[int, Seen[R]] = weakref.WeakValueDictionary()
         """By the first id of each run."""
+        self._digests: weakref.WeakKeyDictionary[core.ImagePart, bytes] = weakref.WeakKeyDictionary()
+
+    def digest(self, image: core.ImagePart) -> bytes:
+        """The image's digest, which is asked for each time that its prompt is tried in the context."""
+        with self._lock:
+            found = self._digests.get(image)
+        if found is None:
+            found = digest_of(image)
+            with self._lock:
+                self._digests[image] = found
+        return found
 
     def find(self, digest: bytes) -> Seen[R] | None:
         """What was computed of an image, which counts as a use of it."""

@@ -127,6 +127,7 @@ class Model:
             echoed_text = self.pieces.join(echoed)
             new_guide = self._guides(request.constraint, prompt, tokenized.reasoning)
             seen = self._encoded(tokenized.images, cancelled)
+            encoded_ns = self._now_ns() if seen else None
             for j in range(request.n):
                 sequence = Sequence(
                     number,
@@ -136,7 +137,7 @@ class Model:
                     limit_tokens=self._limit(request),
                     priority=request.priority,
                     shift=request.shift,
-                    stamps=_stamps(request, tokenized, tokenized_ns),
+                    stamps=_stamps(request, tokenized, tokenized_ns, encoded_ns),
                     keep_tokens=request.keep_tokens,
                     draft_limit=request.draft_limit if new_guide is None else _guided_draft_limit(request),
                     prediction=prediction,
@@ -397,13 +398,14 @@ def _guided_draft_limit(request: core.Request) -> int | None:
     return 0 if budgets else request.draft_limit
 
 
-def _stamps(request: core.Request, tokenized: _Tokenized, tokenized_ns: int) -> Stamps:
+def _stamps(request: core.Request, tokenized: _Tokenized, tokenized_ns: int, encoded_ns: int | None) -> Stamps:
     return Stamps(
         received_ns=request.received_ns or None,
         rendered_ns=tokenized.rendered_ns,
         tokenized_ns=tokenized_ns,
         dropped_tokens=tokenized.dropped_tokens,
         request_id=request.id,
+        encoded_ns=encoded_ns,
     )
 
 

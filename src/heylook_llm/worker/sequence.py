@@ -38,6 +38,7 @@ class Stamps(msgspec.Struct):
     dropped_tokens: int = 0
     steps: int = 0
     request_id: str = ""
+    encoded_ns: int | None = None
     cached_from: core.CachedFrom | None = None
     shared_with: str = ""
 
@@ -213,6 +214,7 @@ class Sequence:
             cached_from=stamps.cached_from,
             shared_with=stamps.shared_with,
             decode=self.decoded.packed(stamps.first_token_ns),
+            encoded_ns=stamps.encoded_ns,
         )
 
     def stats(self) -> core.SequenceStats:

@@ -352,6 +352,7 @@ def performance(done: core.Done) -> dict[str, Any]:
         "load_ms": _milliseconds(times.load_start_ns, times.load_end_ns),
         "parsed_ms": _milliseconds(start, times.parsed_ns),
         "tokenized_ms": _milliseconds(start, times.tokenized_ns),
+        "encoded_ms": _milliseconds(start, times.encoded_ns),
         "admitted_ms": _milliseconds(start, times.admitted_ns),
         "first_token_ms": _milliseconds(start, times.first_token_ns),
         "first_byte_ms": _milliseconds(start, times.first_byte_ns),

@@ -11,7 +11,7 @@ import numpy as np
 
 from heylook_llm import core
 from heylook_llm.errors import EngineError
-from heylook_llm.worker.images import Gallery, Seen, begins_run, digest_of, ids_of
+from heylook_llm.worker.images import Gallery, Seen, begins_run, ids_of
 
 KEPT_BYTES: Final = 1 << 20
 
@@ -32,11 +32,11 @@ class FakeReader:
 
     def read(self, image: core.ImagePart) -> tuple[int, ...]:
         """The ids of one run."""
-        return ids_of(digest_of(image), self._tokens)
+        return ids_of(self._gallery.digest(image), self._tokens)
 
     def encode(self, image: core.ImagePart) -> object:
         """Look at it, for as long as configured."""
-        digest = digest_of(image)
+        digest = self._gallery.digest(image)
         seen = self._gallery.find(digest)
         if seen is None:
             time.sleep(self._seconds)

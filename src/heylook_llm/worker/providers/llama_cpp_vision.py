@@ -21,7 +21,7 @@ from heylook_llm.catalog import projector
 from heylook_llm.catalog.projector import Projector
 from heylook_llm.errors import BadRequest, EngineError, LoadFailed
 from heylook_llm.worker import pixels
-from heylook_llm.worker.images import Gallery, Seen, digest_of, ids_of
+from heylook_llm.worker.images import Gallery, Seen, ids_of
 from heylook_llm.worker.providers.base import Floats
 from heylook_llm.worker.providers.llama_cpp_native import Integers, Log
 from heylook_llm.worker.providers.llama_cpp_threads import threads_for
@@ -139,11 +139,11 @@ class Eyes:
                 f"{self.most_tokens} is what one step computes (`n_ubatch`).",
                 param="messages",
             )
-        return _tokens(digest_of(image), chunks)
+        return _tokens(self.gallery.digest(image), chunks)
 
     def encode(self, image: core.ImagePart) -> object:
         """Its rows, computed or found."""
-        digest = digest_of(image)
+        digest = self.gallery.digest(image)
         with self._lock:
             seen = self.gallery.find(digest)
             if seen is None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from heylook_llm import core
 from heylook_llm.errors import EngineError
-from heylook_llm.worker.images import Gallery, Seen, digest_of, ids_of
+from heylook_llm.worker.images import Gallery, Seen, ids_of
 from heylook_llm.worker.providers.base import Floats
 from heylook_llm.worker.providers.mlx_eyes import Eyes
 
@@ -36,11 +36,11 @@ class Images:
 
     def read(self, image: core.ImagePart) -> tuple[int, ...]:
         """The ids of one run."""
-        return ids_of(digest_of(image), self._eyes.count)
+        return ids_of(self._gallery.digest(image), self._eyes.count)
 
     def encode(self, image: core.ImagePart) -> object:
         """Its rows, computed or found. One image at a time, each within the memory of one."""
-        digest = digest_of(image)
+        digest = self._gallery.digest(image)
         with self._encoding:
             seen = self._gallery.find(digest)
             if seen is None:
