@@ -64,7 +64,7 @@ def test_ten_models_of_every_kind(tmp_path: Path) -> None:
 def test_a_projector_goes_to_the_model_it_is_as_wide_as(tmp_path: Path) -> None:
     gguf(tmp_path / "small.gguf", width=64)
     gguf(tmp_path / "large.gguf", width=96)
-    random_projector.write(tmp_path / "a.gguf", "mlp", width=96, projection_dim=64)
+    random_projector.write(tmp_path / "a.gguf", "mlp", width=96, keys={"projection_dim": 64})
     random_projector.write(tmp_path / "b.gguf", "mlp", width=7)
     gguf(tmp_path / "c.gguf", architecture="clip", template=None, tokenizer=None)
     findings = found(tmp_path)

@@ -46,11 +46,11 @@ def test_what_a_projector_says(tmp_path: Path, kind: str) -> None:
         ({"image_size": 1 << 20}, "says sizes that no model has"),
         ({"block_count": 1 << 20}, "says sizes that no model has"),
         ({"patch_size": 33}, "says sizes that don't fit each other"),
-        ({"attention__head_count": 7}, "says sizes that don't fit each other"),
+        ({"attention.head_count": 7}, "says sizes that don't fit each other"),
     ],
 )
 def test_numbers_that_an_engine_would_fail_at(tmp_path: Path, keys: dict[str, int], reason: str) -> None:
-    path = random_projector.write(tmp_path / "mmproj.gguf", "mlp", **keys)
+    path = random_projector.write(tmp_path / "mmproj.gguf", "mlp", keys=keys)
     with pytest.raises(LoadFailed, match=reason):
         projector.read(path, "m")
 

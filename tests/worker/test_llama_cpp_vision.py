@@ -273,7 +273,7 @@ def test_penalties_see_no_images(squares: Client) -> None:
 
 
 def test_a_projector_that_the_engine_refuses(pairs: dict[str, Pair], tmp_path: Path) -> None:
-    path = random_projector.write(tmp_path / "mmproj.gguf", "mlp", block_count=9)
+    path = random_projector.write(tmp_path / "mmproj.gguf", "mlp", keys={"block_count": 9})
     reason = str(refusal(pairs["llava"][0], path))
     assert "is refused by llama.cpp" in reason
     assert "unable to find tensor" in reason
