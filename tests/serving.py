@@ -22,6 +22,7 @@ from heylook_llm.server.endpoint import Options
 from heylook_llm.server.generate import Pace
 from heylook_llm.server.guard import GuardOptions
 from heylook_llm.server.http import BoundedProtocol, uvicorn_config
+from heylook_llm.server.media import MediaOptions
 from heylook_llm.server.performance.record import Finished
 from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.router import ModelRouter
@@ -52,6 +53,7 @@ async def serve(path: Path, options: dict[str, Any]) -> None:
         limits=settings.limits,
         pace=Pace(**options.get("pace", {})),
         recorder=recorder,
+        media=MediaOptions(**options.get("media", {})),
     )
 
     @contextlib.asynccontextmanager

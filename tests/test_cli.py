@@ -33,6 +33,8 @@ DEFAULTS: dict[str, Any] = {
     "allow_origin": (),
     "allow_app_origins": False,
     "open_admin": False,
+    "media_urls": "public",
+    "allow_media_host": (),
     "drain_seconds": None,
     "performance_file": None,
 }

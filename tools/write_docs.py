@@ -57,6 +57,9 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "max_stop": "Most stop strings of one request.",
         "max_tools": "Most tools of one request.",
         "max_inputs": "Most texts of one request for embeddings, or documents of one to rank.",
+        "max_images": "Most images of one request; a conversation sends all of its images at each turn.",
+        "max_image_pixels": "Most pixels that a model gets of an image; a larger image is made smaller, in proportion.",
+        "image_cache_bytes": "Memory for decoded images, so that those of a conversation aren't decoded at each turn.",
         "same_model_age_seconds": "For so long, requests for a loaded model may pass "
         "older ones that need another model.",
         "load_timeout_seconds": "Without progress for so long, a load is given up.",

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from heylook_llm.server.router import ModelRouter
 
 Api = Literal["openai", "ollama", "both"]
+MediaUrls = Literal["public", "listed", "off"]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEFAULT_HOST: Final = "127.0.0.1"
@@ -113,6 +114,8 @@ class ServeOptions:
     allow_origin: tuple[str, ...]
     allow_app_origins: bool
     open_admin: bool
+    media_urls: MediaUrls
+    allow_media_host: tuple[str, ...]
     drain_seconds: float | None
     performance_file: str | None
 
@@ -153,6 +156,19 @@ class ServeOptions:
 )
 @click.option("--allow-app-origins", is_flag=True, help="Let desktop shells call (app:, tauri:, vscode-webview:).")
 @click.option("--open-admin", is_flag=True, help="Let other machines load, unload and cancel without a key.")
+@click.option(
+    "--media-urls",
+    type=click.Choice(["public", "listed", "off"]),
+    default="public",
+    show_default=True,
+    help="Whose image URLs to fetch: any public host's, only those of --allow-media-host, or none.",
+)
+@click.option(
+    "--allow-media-host",
+    multiple=True,
+    metavar="HOST",
+    help="A host whose images may be fetched wherever it is, e.g. nas.lan or *.my.net.",
+)
 @click.option("--drain-seconds", type=click.FloatRange(min=0), help="How long requests may finish at the end.")
 @click.option(
     "--performance-file",
@@ -310,6 +326,7 @@ def _composed(
     """The app over the router, which lives as long as the app does."""
     from heylook_llm.server.app import create_app  # noqa: PLC0415
     from heylook_llm.server.endpoint import Options  # noqa: PLC0415
+    from heylook_llm.server.media import MediaOptions  # noqa: PLC0415
     from heylook_llm.server.pulls import Pulls  # noqa: PLC0415
 
     pulls = Pulls(watch.path, watch.read_anew)
@@ -329,6 +346,7 @@ def _composed(
         guard=guard_options(options, api_key, os.environ),
         limits=settings.limits,
         registry=watch,
+        media=MediaOptions(options.media_urls, options.allow_media_host),
         pulls=pulls,
         recorder=recorder,
     )

@@ -282,6 +282,11 @@ class Limits(_Model):
     max_tools: int = pydantic.Field(128, ge=1)
     max_inputs: int = pydantic.Field(8192, ge=1)
     """Texts of one request for vectors or scores: the largest batch that vector stores send through LangChain fits."""
+    max_images: int = pydantic.Field(16, ge=0)
+    """Of one request: a conversation sends all its images at every turn."""
+    max_image_pixels: int = pydantic.Field(4 << 20, ge=1 << 16, le=1 << 26)
+    """What a model gets of an image; a larger one is made smaller."""
+    image_cache_bytes: int = pydantic.Field(128 << 20, ge=0)
     same_model_age_seconds: float = pydantic.Field(10.0, ge=0)
     """How long requests for a loaded model may pass older ones that need another model to be loaded."""
     load_timeout_seconds: float = pydantic.Field(600.0, gt=0)

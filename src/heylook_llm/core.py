@@ -320,6 +320,8 @@ class Timeline(msgspec.Struct, frozen=True, array_like=True):
     """The last token of all choices."""
     encoded_ns: int | None = None
     """Its images had become what the engine computes, or were found to have before."""
+    images_ns: int | None = None
+    """Its images were fetched and decoded."""
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):

@@ -6,6 +6,7 @@ A leaf: it imports psutil and, where it is installed, NVIDIA's nvml. Bytes are b
 import functools
 import os
 import platform
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,3 +204,10 @@ def _read(path: Path | str) -> str:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def own_addresses() -> frozenset[str]:
+    """The IP addresses of this machine's interfaces, without their zones."""
+    interfaces = psutil.net_if_addrs().values()
+    families = (socket.AF_INET, socket.AF_INET6)
+    return frozenset(one.address.partition("%")[0] for each in interfaces for one in each if one.family in families)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from heylook_llm.server.endpoint import ON_LOOP, off_loop
+from heylook_llm.server.offloop import ON_LOOP, off_loop
 from tests.attacks.raw import connection, post, read_all
 from tests.serving import Running
 

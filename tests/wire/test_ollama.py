@@ -108,7 +108,6 @@ def test_a_missing_model_by_route() -> None:
 
 CHAT_ONLY: list[tuple[dict[str, Any], str]] = [
     ({"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content"),
-    ({"messages": [{"role": "user", "content": "x", "images": ["AA=="]}]}, '"m" does not support vision'),
     ({"messages": "x"}, "messages"),
     ({"messages": [{"content": "x"}]}, "messages[0].role"),
     (
@@ -131,7 +130,8 @@ def test_each_generate_refusal() -> None:
     for fields, text in (
         ({"raw": True, "system": "x"}, "raw mode does not support template, system, or context"),
         ({"raw": True, "context": [1]}, "raw mode does not support template, system, or context"),
-        ({"images": ["AA=="]}, '"m" does not support vision'),
+        ({"images": ["AA=="], "raw": True}, "images can't be combined with raw or suffix"),
+        ({"images": ["AA=="], "suffix": "x"}, "images can't be combined with raw or suffix"),
         ({"template": "{{ .Prompt }}"}, "template"),
         ({"prompt": 5}, "prompt"),
         ({"context": ["x"]}, "context[0]"),

@@ -17,7 +17,6 @@ pytestmark = pytest.mark.unit
 
 FUNCTION = {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {"a": {}}}}
 TOOLS = [{"type": "function", "function": FUNCTION}]
-IMAGE = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]
 
 
 def user(content: Any) -> list[dict[str, Any]]:
@@ -43,7 +42,6 @@ REFUSED: list[tuple[dict[str, Any], str | None, str]] = [
     ({"messages": user([{"type": "text"}])}, "messages[0].content[0]", "missing_required_parameter"),
     ({"messages": user([{"type": "file", "file": {}}])}, "messages[0].content[0]", "unsupported_value"),
     ({"messages": user([{"type": "input_audio"}])}, "messages[0].content[0]", "unsupported_value"),
-    ({"messages": user(IMAGE)}, "messages[0].content[0]", "unsupported_value"),
     ({"messages": [{"role": "assistant", "content": None}]}, "messages[0].content", "invalid_type"),
     ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id", "missing_required_parameter"),
     (

@@ -8,8 +8,11 @@ from starlette.responses import Response
 
 from heylook_llm import __version__, support
 from heylook_llm.errors import BadRequest
+from heylook_llm.helper import pictures
 from heylook_llm.server.backend import ModelStatus
-from heylook_llm.server.endpoint import Server, json_response, off_loop, read_body
+from heylook_llm.server.endpoint import Server, json_response, read_body
+from heylook_llm.server.media import MAX_BYTES
+from heylook_llm.server.offloop import off_loop
 from heylook_llm.server.reload import RegistryWatch
 from heylook_llm.server.wire import jsontext, ollama, openai, table
 
@@ -176,6 +179,15 @@ async def capabilities(server: Server, request: Request) -> Response:
                 "max_stop": limits.max_stop,
                 "max_tools": limits.max_tools,
                 "max_inputs": limits.max_inputs,
+                "max_images": limits.max_images,
+                "max_image_bytes": MAX_BYTES,
+                "max_image_pixels": limits.max_image_pixels,
+            },
+            "images": {
+                "formats": list(pictures.FORMATS),
+                "urls": server.options.media.urls,
+                "max_file_pixels": pictures.MAX_DECODED_PIXELS,
+                "max_frames": pictures.MAX_FRAMES,
             },
             "providers": {name: _provider(name) for name in support.PROVIDERS},
             "models": [_capable(status) for status in server.backend.models()],

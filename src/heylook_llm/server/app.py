@@ -18,6 +18,8 @@ from heylook_llm.server.cards import Cards
 from heylook_llm.server.endpoint import Endpoint, Options, Server, respond
 from heylook_llm.server.generate import InFlight, Place
 from heylook_llm.server.guard import REQUEST_ID, Access, Guard
+from heylook_llm.server.images import Images
+from heylook_llm.server.media import Fetcher
 from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.precompile import Precompile
 from heylook_llm.server.wire import anthropic, jsontext, ollama, openai
@@ -198,7 +200,8 @@ def create_app(
     """The server over a backend. Routes of `extra` are admin routes to the guard; `lifespan` is the composer's."""
     options = options or Options()
     recorder = options.recorder or Recorder()
-    place = Place(backend, InFlight(), recorder, options.pace, Precompile())
+    images = Images(Fetcher(options.media), options.limits)
+    place = Place(backend, InFlight(), recorder, options.pace, Precompile(), images)
     server = Server(backend, options, place, Cards(backend))
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan, redirect_slashes=True)
     table = endpoints(options.api)

@@ -7,8 +7,9 @@ import msgspec
 from starlette.requests import Request
 
 from heylook_llm import core
-from heylook_llm.server.endpoint import Server, off_loop, understood
+from heylook_llm.server.endpoint import Server, understood
 from heylook_llm.server.generate import SERVER_TIMING, Answering, Place
+from heylook_llm.server.offloop import off_loop
 from heylook_llm.server.performance.phases import server_timing
 from heylook_llm.server.wire.exchange import Arrival, Headers, Inquiry, ignored_header, truncation_headers
 

@@ -1,11 +1,10 @@
 """What an endpoint is: a row of the route table, and what its handler is given."""
 
-import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -17,16 +16,14 @@ from heylook_llm.server.backend import Backend
 from heylook_llm.server.cards import Cards
 from heylook_llm.server.generate import Generation, Pace, Place
 from heylook_llm.server.guard import REQUEST_ID, Access, GuardOptions
+from heylook_llm.server.media import MediaOptions
+from heylook_llm.server.offloop import off_loop
 from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.pulls import Pulls
 from heylook_llm.server.reload import RegistryWatch
 from heylook_llm.server.wire import jsontext
 from heylook_llm.server.wire.exchange import Arrival, Bounds, Exchange, Question, Reply, ignored_header
 
-ON_LOOP: Final = 64 << 10
-"""Bytes that are parsed on the event loop. The slowest, a list of token ids, take half a microsecond each."""
-P = ParamSpec("P")
-T = TypeVar("T")
 Asking = TypeVar("Asking", bound=Question)
 Api = Literal["openai", "ollama", "both"]
 Handler = Callable[["Server", Request], Awaitable[Response]]
@@ -42,6 +39,7 @@ class Options:
     pace: Pace = field(default_factory=Pace)
     registry: RegistryWatch | None = None
     """What follows models.yaml; None: it is read once."""
+    media: MediaOptions = field(default_factory=MediaOptions)
     pulls: Pulls | None = None
     """What fetches and deletes models; None: they neither come nor go."""
     recorder: Recorder | None = None
@@ -108,13 +106,6 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     return bytes(body)
 
 
-async def off_loop(size: int, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-    """The result of work on so many bytes or tokens: of many in a thread, so that other streams flow on meanwhile."""
-    if size <= ON_LOOP:
-        return work(*arguments, **options)
-    return await asyncio.to_thread(work, *arguments, **options)
-
-
 def arrival(server: Server, request: Request) -> Arrival:
     """What is known of a request before its body is read. Raises Overloaded when the queue is full."""
     limits = server.options.limits
@@ -146,7 +137,22 @@ async def generation(
 ) -> Generation:
     """The response of a generating route."""
     exchange = await understood(server, request, parse)
+    await refuse_blind(server, exchange)
     return Generation(exchange, route, server.place, ignored_header(exchange.asked.ignored))
+
+
+async def refuse_blind(server: Server, exchange: Exchange) -> None:
+    """Refuse images that can't be had, or whose model is known not to see, before any is fetched.
+
+    Raises BadRequest, UnsupportedFeature.
+    """
+    asked = exchange.asked
+    if not asked.pictures:
+        return
+    info = (await server.cards.one(asked.request.model)).info
+    if info is not None and info.capabilities:
+        exchange.adapt(info)
+    server.place.images.check(asked.pictures)
 
 
 def respond(reply: Reply) -> Response:

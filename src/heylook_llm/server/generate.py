@@ -23,6 +23,7 @@ from heylook_llm.errors import (
     ProtocolError,
 )
 from heylook_llm.server.backend import Backend, Lease
+from heylook_llm.server.images import Images
 from heylook_llm.server.performance.phases import server_timing
 from heylook_llm.server.performance.record import Finished, Labels, Outcome, labels_of
 from heylook_llm.server.performance.recorder import Recorder
@@ -41,7 +42,8 @@ LONGEST_KEEP_ALIVE_SECONDS: Final = 100 * 365 * 86400
 SERVER_TIMING: Final = "server-timing"
 
 T = TypeVar("T")
-State = Literal["waiting", "prefill", "generating", "replying"]
+State = Literal["reading", "waiting", "prefill", "generating", "replying"]
+"""reading: its images are fetched and decoded. waiting: for a model, or a place in it."""
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -144,6 +146,7 @@ class Place(NamedTuple):
     performance: Recorder
     pace: Pace
     precompile: Precompile
+    images: Images
 
 
 class Answering(Response):
@@ -168,6 +171,7 @@ class Answering(Response):
         self._in_flight = place.in_flight
         self._performance = place.performance
         self._precompile = place.precompile
+        self._images = place.images
         self._pace = place.pace
         self._extra = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
         self._stamps: dict[str, Any] = {
@@ -356,11 +360,21 @@ class Generation(Answering):
     async def _answer(self) -> None:
         ignored = await self._precompile.check(self._asked.request)
         self._extra += [(name.encode(), value.encode()) for name, value in ignored_header(ignored)]
+        await self._read_images()
         async with self._leased() as lease:
             request = prepare(self._exchange, lease.info)
             self._stamps["submitted_ns"] = time.monotonic_ns()
             async with contextlib.aclosing(lease.generate(request)) as steps:
                 await (self._stream(steps, request) if self._asked.stream else self._whole(steps, request))
+
+    async def _read_images(self) -> None:
+        """Put the images into the prompt, before anybody's place is taken for it."""
+        if not self._asked.pictures:
+            return
+        self._entry.state = "reading"
+        self._asked = self._exchange.asked = await self._images.read(self._asked)
+        self._stamps["images_ns"] = time.monotonic_ns()
+        self._entry.state = "waiting"
 
     async def _stream(self, steps: AsyncGenerator[tuple[core.Event, ...], None], request: core.Request) -> None:
         open_choices = request.n * len(request.prompts)

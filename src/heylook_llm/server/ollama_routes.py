@@ -10,8 +10,9 @@ from starlette.responses import Response
 from heylook_llm.errors import ModelNotFound
 from heylook_llm.server.cards import Card, metadata, parameter_size
 from heylook_llm.server.computation import computation
-from heylook_llm.server.endpoint import Server, json_response, off_loop, read_body, understood
+from heylook_llm.server.endpoint import Server, json_response, read_body, refuse_blind, understood
 from heylook_llm.server.generate import Generation, keep_alive_seconds, while_connected
+from heylook_llm.server.offloop import off_loop
 from heylook_llm.server.wire import ollama, ollama_embedding, rerank
 from heylook_llm.server.wire.exchange import Arrival, Inquiry, ignored_header
 
@@ -38,6 +39,7 @@ async def _answer(
 ) -> Response:
     exchange = await understood(server, request, parse)
     if exchange.action == "generate":
+        await refuse_blind(server, exchange)
         return Generation(exchange, route, server.place, ignored_header(exchange.asked.ignored))
     await while_connected(request.receive, _load_or_unload(server, exchange))
     return Response(exchange.idle_reply(time.time_ns()), media_type=ollama.JSON)

@@ -47,6 +47,10 @@ async def retrieve_model(server: Server, request: Request) -> Response:
     return json_response(_model(await server.cards.one(asked), asked))
 
 
+def _modalities(card: Card) -> list[str]:
+    return ["text", "image"] if card.info is not None and "vision" in card.info.capabilities else ["text"]
+
+
 def _model(card: Card, identity: str) -> dict[str, Any]:
     created = datetime.datetime.fromtimestamp(int(card.modified_at), datetime.UTC)
     info = card.info
@@ -62,7 +66,7 @@ def _model(card: Card, identity: str) -> dict[str, Any]:
         "status": {"value": card.status.state},
         "max_model_len": card.context_length,
         "capabilities": list(info.capabilities) if info else [],
-        "architecture": {"input_modalities": ["text"], "output_modalities": ["text"]},
+        "architecture": {"input_modalities": _modalities(card), "output_modalities": ["text"]},
         "meta": {
             "n_ctx_train": info.n_ctx_trained if info else None,
             "n_params": info.n_parameters if info else None,

@@ -8,8 +8,9 @@ from starlette.responses import Response, StreamingResponse
 
 from heylook_llm.catalog.pull import Progress
 from heylook_llm.errors import HeylookError, UnsupportedFeature
-from heylook_llm.server.endpoint import Server, off_loop, read_body
+from heylook_llm.server.endpoint import Server, read_body
 from heylook_llm.server.generate import while_connected
+from heylook_llm.server.offloop import off_loop
 from heylook_llm.server.pulls import Pulls, final
 from heylook_llm.server.wire import ollama, table
 from heylook_llm.server.wire.exchange import ignored_header

@@ -7,18 +7,20 @@ from starlette.responses import Response
 
 from heylook_llm import core
 from heylook_llm.errors import BadRequest
-from heylook_llm.server.endpoint import Server, json_response, off_loop, read_body, understood
+from heylook_llm.server.endpoint import Server, json_response, read_body, refuse_blind, understood
 from heylook_llm.server.generate import while_connected
+from heylook_llm.server.offloop import off_loop
 from heylook_llm.server.wire import jsontext, openai, openai_prompt, table
 from heylook_llm.server.wire.exchange import Bounds, ignored_header
 from heylook_llm.server.wire.openai_body import DetokenizeBody, TemplateBody, TokenizeBody
+from heylook_llm.server.wire.pictures import Picture
 
 
 async def tokenize(server: Server, request: Request) -> Response:
     """Text or messages to token ids, in llama.cpp's and vLLM's shapes at once."""
     body = await _body(server, request, TokenizeBody)
     model = _named(server, body.model)
-    prompt = _prompt(body, model)
+    prompt = await _prompt(server, body, model)
     pieces = body.with_pieces or body.return_token_strs
     answer, info = await _ask(server, request, model, core.Tokenize(prompt, with_pieces=pieces))
     assert isinstance(answer, core.Tokens)
@@ -33,7 +35,7 @@ def _tokenized(body: TokenizeBody, answer: core.Tokens, info: core.ModelInfo) ->
     return json_response(
         {
             "tokens": tokens,
-            "count": len(tokens),
+            "count": len(tokens) + answer.image_tokens,
             "max_model_len": info.n_ctx,
             "token_strs": texts if body.return_token_strs else None,
         }
@@ -48,28 +50,40 @@ def _piece(piece: bytes) -> str | list[int]:
         return list(piece)
 
 
-def _prompt(body: TokenizeBody, model: str) -> core.Prompt:
+async def _prompt(server: Server, body: TokenizeBody, model: str) -> core.Prompt:
     if body.content is not None:
         return core.TextPrompt(body.content, add_special=bool(body.add_special), parse_special=body.parse_special)
     if body.prompt is not None:
         special = True if body.add_special_tokens is None else body.add_special_tokens
         return core.TextPrompt(body.prompt, add_special=special, parse_special=body.parse_special)
-    return _chat(body, model)
+    return await _chat(server, body, model)
 
 
-def _chat(body: TokenizeBody | TemplateBody, model: str) -> core.ChatPrompt:
+async def _chat(server: Server, body: TokenizeBody | TemplateBody, model: str) -> core.ChatPrompt:
     if not body.messages:
         missing = "'messages'" if isinstance(body, TemplateBody) else "'content', 'prompt' or 'messages'"
         raise BadRequest(f"Missing required parameter: {missing}.", code="missing_required_parameter", param="content")
-    turns = openai_prompt.messages(body.messages, model)
+    album: list[Picture] = []
+    turns = openai_prompt.messages(body.messages, model, album)
     if body.continue_final_message and turns[-1].role != "assistant":
         raise BadRequest("The last message must be the assistant's.", param="continue_final_message")
-    return core.ChatPrompt(
+    prompt = core.ChatPrompt(
         turns,
         openai_prompt.tools(body.tools, None, Bounds()),
         template_arguments=openai_prompt.template_arguments(body.chat_template_kwargs),
         continue_last=body.continue_final_message,
     )
+    if album:
+        await _refuse_blind(server, model)
+        prompt = await server.place.images.fill(prompt, album)
+    return prompt
+
+
+async def _refuse_blind(server: Server, model: str) -> None:
+    """Raises UnsupportedFeature where a model is known not to see."""
+    info = (await server.cards.one(model)).info
+    if info is not None and info.capabilities:
+        openai.lacking(model, ("vision",), info)
 
 
 async def detokenize(server: Server, request: Request) -> Response:
@@ -85,18 +99,20 @@ async def apply_template(server: Server, request: Request) -> Response:
     """Messages to the prompt that the model would get."""
     body = await _body(server, request, TemplateBody)
     model = _named(server, body.model)
-    answer, _ = await _ask(server, request, model, core.Render(_chat(body, model)))
+    answer, _ = await _ask(server, request, model, core.Render(await _chat(server, body, model)))
     assert isinstance(answer, core.Rendered)
     return _noting(body, json_response({"prompt": answer.text}))
 
 
 async def count_input_tokens(server: Server, request: Request) -> Response:
     """How many tokens the prompt of a chat completion is; the body is that of the completion."""
-    asked = (await understood(server, request, openai.parse_chat)).asked
+    exchange = await understood(server, request, openai.parse_chat)
+    await refuse_blind(server, exchange)
+    asked = await server.place.images.read(exchange.asked)
     (prompt,) = asked.request.prompts
     answer, _ = await _ask(server, request, asked.request.model, core.Tokenize(prompt))
     assert isinstance(answer, core.Tokens)
-    return json_response({"object": "response.input_tokens", "input_tokens": len(answer.tokens)})
+    return json_response({"object": "response.input_tokens", "input_tokens": len(answer.tokens) + answer.image_tokens})
 
 
 async def _body(server: Server, request: Request, model: type[table.AnyBody]) -> table.AnyBody:

@@ -8,6 +8,7 @@ import msgspec
 
 from heylook_llm import core
 from heylook_llm.errors import HeylookError
+from heylook_llm.server.wire.pictures import Picture, Sizing
 
 Headers = tuple[tuple[str, str], ...]
 MAX_IGNORED_NAMES: Final = 64
@@ -63,6 +64,9 @@ class Asked(msgspec.Struct, frozen=True):
     """Capabilities that the model must have, of core.ModelInfo.capabilities."""
     keep_alive: object = None
     """As given: seconds, a Go duration, or None for "leave it"."""
+    pictures: tuple[Picture, ...] = ()
+    """The images that stand unread in the request's prompts, in their order."""
+    sizing: Sizing = Sizing()
 
 
 class Question(Protocol):

@@ -32,6 +32,7 @@ from heylook_llm.server.wire.ollama_body import (
     PullBody,
     ShowBody,
 )
+from heylook_llm.server.wire.pictures import Picture
 
 BODIES: Final[dict[str, type[table.Body]]] = {
     "POST /api/chat": ChatBody,
@@ -159,16 +160,20 @@ def parse_chat(body: bytes, arrival: Arrival) -> "Chat":
     if not fields.model.strip():
         raise BadRequest("model is required", param="model")
     model = check_name(fields.model)
+    album: list[Picture] = []
     prompt = core.ChatPrompt(
-        ollama_prompt.messages(fields.messages, model),
+        ollama_prompt.messages(fields.messages, album),
         ollama_prompt.tools(fields.tools, arrival.bounds),
         core.ToolChoice("auto" if fields.tools else "none"),
         thinking=ollama_prompt.thinking(fields.think),
         continue_last=bool(fields.messages) and fields.messages[-1].role.lower() == "assistant",
     )
-    asked = _asked(fields, model, prompt, arrival)
-    needs = ("chat", *(("tools",) if prompt.tools else ()))
-    return Chat(msgspec.structs.replace(asked, needs=needs), _action(bool(fields.messages), fields), fields)
+    wanted = {"tools": prompt.tools, "vision": album}
+    needs = ("chat", *(need for need, asks in wanted.items() if asks))
+    asked = msgspec.structs.replace(_asked(fields, model, prompt, arrival), needs=needs, pictures=tuple(album))
+    action = _action(bool(fields.messages), fields)
+    fields.messages.clear()  # images in base64 aren't kept while the answer streams
+    return Chat(asked, action, fields)
 
 
 def parse_generate(body: bytes, arrival: Arrival) -> "Generate":
@@ -179,13 +184,16 @@ def parse_generate(body: bytes, arrival: Arrival) -> "Generate":
     model = check_name(fields.model)
     if fields.raw and (fields.system or fields.context):
         raise BadRequest("raw mode does not support template, system, or context")
-    if fields.images:
-        raise UnsupportedFeature(f'"{model}" does not support vision', param="images")
-    asked = _asked(fields, model, _generate_prompt(fields), arrival)
+    if fields.images and (fields.raw or fields.suffix):
+        raise BadRequest("images can't be combined with raw or suffix", param="images")
+    album: list[Picture] = []
+    asked = _asked(fields, model, _generate_prompt(fields, album), arrival)
     # The ids of the prompt come back as `context`, which raw mode leaves out.
     request = msgspec.structs.replace(asked.request, echo=not fields.raw, before=tuple(fields.context))
-    needs = ("completion", *(("insert",) if fields.suffix else ()))
-    asked = msgspec.structs.replace(asked, request=request, needs=needs)
+    wanted = {"insert": fields.suffix, "vision": album}
+    needs = ("completion", *(need for need, asks in wanted.items() if asks))
+    asked = msgspec.structs.replace(asked, request=request, needs=needs, pictures=tuple(album))
+    fields.images.clear()  # as above
     return Generate(asked, _action(bool(fields.prompt), fields), fields)
 
 
@@ -222,11 +230,11 @@ def pull_line(status: str, digest: str = "", total: int = 0, completed: int = 0)
     return jsontext.encode({"status": status} | known) + b"\n"
 
 
-def _generate_prompt(fields: GenerateBody) -> core.Prompt:
+def _generate_prompt(fields: GenerateBody, album: list[Picture]) -> core.Prompt:
     if fields.raw or fields.suffix:
         return core.TextPrompt(fields.prompt, fields.suffix)
     system = (core.Message("system", (core.TextPart(fields.system),)),) if fields.system else ()
-    user = core.Message("user", (core.TextPart(fields.prompt),))
+    user = core.Message("user", ollama_prompt.parts(fields.prompt, fields.images, "images", album))
     return core.ChatPrompt((*system, user), thinking=ollama_prompt.thinking(fields.think))
 
 

@@ -37,7 +37,7 @@ class Message(Inner):
     role: Text
     content: Text | None = None
     thinking: Text | None = None
-    images: list[Text] | None = None
+    images: Annotated[list[Text] | None, Field(description="Image files in base64.")] = None
     tool_calls: list[ToolCall] | None = None
     tool_name: Text | None = None
     tool_call_id: Text | None = None
@@ -122,7 +122,7 @@ class ChatBody(CommonFields):
 
     messages: Annotated[
         list[Message],
-        Honoured("empty: load, or with keep_alive 0 unload"),
+        Honoured("empty: load, or with keep_alive 0 unload; images in those of the user and of tools"),
         Field(max_length=10_000, default_factory=list),
     ]
     tools: Annotated[list[ToolSpec], Honoured(), Field(default_factory=list)]
@@ -133,7 +133,11 @@ class GenerateBody(CommonFields):
 
     prompt: Annotated[Text, Honoured("empty: load, or with keep_alive 0 unload")] = ""
     suffix: Annotated[Text, Honoured("needs a model that can insert")] = ""
-    images: Annotated[list[Text], Honoured("refused: no vision yet"), Field(default_factory=list)]
+    images: Annotated[
+        list[Text],
+        Honoured("files in base64, for models that see; not with raw or suffix"),
+        Field(default_factory=list),
+    ]
     system: Annotated[Text, Honoured()] = ""
     template: Annotated[
         Any, Refused("template: a request's template is not accepted; set it in models.yaml.", neutral=("",))

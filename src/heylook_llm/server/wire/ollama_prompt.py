@@ -6,10 +6,11 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from heylook_llm import core
-from heylook_llm.errors import BadRequest, UnsupportedFeature
+from heylook_llm.errors import BadRequest
 from heylook_llm.server.wire import ollama_body as body
-from heylook_llm.server.wire import table
+from heylook_llm.server.wire import pictures, table
 from heylook_llm.server.wire.exchange import Bounds
+from heylook_llm.server.wire.pictures import Picture
 from heylook_llm.server.wire.samplers import BOUNDS, samplers
 from heylook_llm.server.wire.table import kind_of
 
@@ -26,13 +27,16 @@ _FLOATS = frozenset(
 )
 
 
-def messages(given: list[body.Message], model: str) -> tuple[core.Message, ...]:
-    """The turns of a conversation. A tool's answer finds its name by the call's id, else by its position."""
+def messages(given: list[body.Message], album: list[Picture]) -> tuple[core.Message, ...]:
+    """The turns of a conversation; its images go into `album`.
+
+    A tool's answer finds its name by the call's id, else by its position.
+    """
     turns: list[core.Message] = []
     names: dict[str, str] = {}
     unanswered: list[core.ToolCall] = []
     for at, message in enumerate(given):
-        turn = _message(message, f"messages[{at}]", model)
+        turn = _message(message, f"messages[{at}]", album)
         if turn.tool_calls:
             names |= {call.id: call.name for call in turn.tool_calls}
             unanswered = list(turn.tool_calls)
@@ -53,17 +57,24 @@ def _answer(turn: core.Message, names: dict[str, str], unanswered: list[core.Too
     return msgspec.structs.replace(turn, name=call.name, tool_call_id=call.id)
 
 
-def _message(message: body.Message, place: str, model: str) -> core.Message:
-    if message.images:
-        raise UnsupportedFeature(f'"{model}" does not support vision', param=f"{place}.images")
+def _message(message: body.Message, place: str, album: list[Picture]) -> core.Message:
+    role = message.role.lower()
+    if message.images and role not in ("user", "tool"):
+        raise BadRequest(f"{place}.images: images may stand in messages of the user and of tools only", param=place)
     return core.Message(
-        role=message.role.lower(),
-        parts=(core.TextPart(message.content),) if message.content else (),
+        role=role,
+        parts=parts(message.content, message.images, f"{place}.images", album),
         reasoning=message.thinking or "",
         tool_calls=tuple(_call(call, at, place) for at, call in enumerate(message.tool_calls or ())),
         tool_call_id=message.tool_call_id or "",
         name=message.tool_name or "",
     )
+
+
+def parts(text: str | None, images: list[str] | None, place: str, album: list[Picture]) -> tuple[core.Part, ...]:
+    """A turn's images, which stand before its text, as Ollama puts them; they go into `album` too."""
+    album += (pictures.of_base64(image, f"{place}[{at}]") for at, image in enumerate(images or ()))
+    return (*(pictures.UNREAD for _ in images or ()), *((core.TextPart(text),) if text else ()))
 
 
 def _call(call: body.ToolCall, at: int, place: str) -> core.ToolCall:

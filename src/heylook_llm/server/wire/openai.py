@@ -26,6 +26,7 @@ from heylook_llm.server.wire.openai_body import (
     TokenizeBody,
 )
 from heylook_llm.server.wire.openai_constraint import Constrained, constrained
+from heylook_llm.server.wire.pictures import Picture, Sizing
 from heylook_llm.server.wire.samplers import samplers
 
 BODIES: Final[dict[str, type[table.Body]]] = {
@@ -66,7 +67,8 @@ def parse_chat(body: bytes, arrival: Arrival) -> "Chat":
     """A chat body as an exchange. Raises BadRequest."""
     fields = table.validate(ChatBody, jsontext.decode(body))
     model = named(fields.model, arrival)
-    prompt = openai_prompt.chat(fields, model, arrival.bounds)
+    album: list[Picture] = []
+    prompt = openai_prompt.chat(fields, model, arrival.bounds, album)
     sampling = msgspec.structs.replace(
         _sampling(fields, arrival, _first(fields.max_completion_tokens, fields.max_tokens)),
         logprobs=_chat_logprobs(fields),
@@ -76,8 +78,16 @@ def parse_chat(body: bytes, arrival: Arrival) -> "Chat":
     request = msgspec.structs.replace(
         asked.request, constraint=form.constraint, prediction=openai_prompt.prediction(fields.prediction)
     )
-    needs = ("chat", *(("tools",) if prompt.tools else ()), *(("thinking",) if prompt.thinking else ()))
-    return Chat(msgspec.structs.replace(asked, request=request, needs=needs), fields, arrival, form)
+    wanted = {"tools": prompt.tools, "thinking": prompt.thinking, "vision": album}
+    asked = msgspec.structs.replace(
+        asked,
+        request=request,
+        needs=("chat", *(need for need, asks in wanted.items() if asks)),
+        pictures=tuple(album),
+        sizing=Sizing(fields.resize_width, fields.resize_height, fields.resize_max),
+    )
+    fields.messages.clear()  # images in base64 aren't kept while the answer streams
+    return Chat(asked, fields, arrival, form)
 
 
 def parse_completion(body: bytes, arrival: Arrival) -> "Completion":
@@ -209,7 +219,13 @@ def _refuse_foreign_tokens(request: core.Request, info: core.ModelInfo) -> None:
 
 def lacking(model: str, needs: Iterable[str], info: core.ModelInfo) -> None:
     """Raises UnsupportedFeature for the first capability that the model lacks."""
-    param = {"tools": "tools", "thinking": "reasoning_effort", "insert": "suffix", "chat": "messages"}
+    param = {
+        "tools": "tools",
+        "thinking": "reasoning_effort",
+        "insert": "suffix",
+        "chat": "messages",
+        "vision": "messages",
+    }
     for need in needs:
         if need not in info.capabilities:
             raise UnsupportedFeature(f"The model '{model}' does not support {need}.", param=param.get(need, "model"))

@@ -9,6 +9,7 @@ from heylook_llm.server.wire.samplers import SamplerFields
 from heylook_llm.server.wire.table import Body, Flag, Honoured, Ignored, Integer, Number, Refused, Text
 
 FORMATS: Final = "text, json_object, json_schema, regex or grammar; enforced, after the reasoning"
+DETAILS: Final = ("auto", "low", "high", "original")
 EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "ultra")
 BUDGET_NOTE: Final = "tokens of reasoning, after which it is ended and the answer begins; 0: none, -1: any number"
 TEMPLATE_ARGUMENTS: Final = ("enable_thinking", "thinking", "reasoning_effort", "thinking_budget")
@@ -43,12 +44,24 @@ class ToolCall(Inner):
 
 
 class ContentPart(Inner):
-    """A piece of a message: `text` is what this version reads."""
+    """A piece of a message: `text`, `image_url` or `refusal`."""
 
     type: Text
     text: Text | None = None
     refusal: Text | None = None
-    image_url: Any = None
+    image_url: Annotated[
+        Any,
+        pydantic.WithJsonSchema(
+            {
+                "type": "object",
+                "required": ["url"],
+                "properties": {
+                    "url": {"type": "string", "description": "A data URL, or an http(s) URL of a public server."},
+                    "detail": {"enum": list(DETAILS), "description": "low: at most 512 pixels a side."},
+                },
+            }
+        ),
+    ] = None
     input_audio: Any = None
     file: Any = None
 
@@ -190,11 +203,23 @@ class SamplingFields(SamplerFields):
     use_beam_search: Annotated[Any, Refused("Beam search is not offered.", neutral=(False,))] = None
 
 
+Side = Annotated[Integer, Field(ge=1, le=8192)] | None
+
+
 class ChatBody(SamplingFields):
     """POST /v1/chat/completions."""
 
     model: Annotated[Text, Honoured("absent: the server's default model"), Field(max_length=400)] = ""
-    messages: Annotated[list[Message], Honoured(), Field(min_length=1, max_length=10_000)]
+    messages: Annotated[
+        list[Message],
+        Honoured("text and image_url parts; images in messages of the user and of tools, for models that see"),
+        Field(min_length=1, max_length=10_000),
+    ]
+    resize_max: Annotated[Side, Honoured("images are made smaller, so that no side has more pixels")] = None
+    resize_width: Annotated[Side, Honoured("images get this width; alone: in proportion")] = None
+    resize_height: Annotated[Side, Honoured("images get this height; alone: in proportion")] = None
+    image_quality: Annotated[Any, Ignored("the model gets pixels: images are not packed again")] = None
+    preserve_alpha: Annotated[Any, Ignored("models see no transparency: it shows white", told=True)] = None
     max_completion_tokens: Annotated[Integer | None, Honoured("wins over max_tokens"), Field(ge=1)] = None
     max_tokens: Annotated[Integer | None, Honoured("absent: until the end or the context"), Field(ge=1)] = None
     logprobs: Annotated[Flag, Honoured()] = False

@@ -8,7 +8,9 @@ import msgspec
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, UnsupportedFeature
 from heylook_llm.server.wire import openai_body as body
+from heylook_llm.server.wire import pictures
 from heylook_llm.server.wire.exchange import Bounds
+from heylook_llm.server.wire.pictures import Picture
 from heylook_llm.server.wire.table import kind_of
 
 _ROLES: Final = {
@@ -34,10 +36,10 @@ _LEVELS: Final[dict[str, bool | str]] = {
 # ---- POST /v1/chat/completions ---------------------------------------------------------------------------------------
 
 
-def chat(fields: body.ChatBody, model: str, bounds: Bounds) -> core.ChatPrompt:
-    """The prompt of a chat body. Raises BadRequest, UnsupportedFeature."""
+def chat(fields: body.ChatBody, model: str, bounds: Bounds, album: list[Picture]) -> core.ChatPrompt:
+    """The prompt of a chat body; its images go into `album`. Raises BadRequest, UnsupportedFeature."""
     declared = tools(fields.tools, fields.functions, bounds)
-    turns = messages(fields.messages, model)
+    turns = messages(fields.messages, model, album)
     if fields.continue_final_message and turns[-1].role != "assistant":
         raise BadRequest("The last message must be the assistant's.", param="continue_final_message")
     arguments = template_arguments(fields.chat_template_kwargs)
@@ -52,12 +54,12 @@ def chat(fields: body.ChatBody, model: str, bounds: Bounds) -> core.ChatPrompt:
     )
 
 
-def messages(given: list[body.Message], model: str) -> tuple[core.Message, ...]:
-    """The turns of a conversation, parts of one message joined into one turn."""
+def messages(given: list[body.Message], model: str, album: list[Picture]) -> tuple[core.Message, ...]:
+    """The turns of a conversation, parts of one message joined into one turn; its images go into `album`."""
     names: dict[str, str] = {}
     turns: list[core.Message] = []
     for at, message in enumerate(given):
-        turn = _message(message, f"messages[{at}]", model)
+        turn = _message(message, f"messages[{at}]", model, album)
         names |= {call.id: call.name for call in turn.tool_calls}
         if turn.role == "tool" and not turn.name:
             turn = msgspec.structs.replace(turn, name=names.get(turn.tool_call_id, ""))
@@ -65,7 +67,7 @@ def messages(given: list[body.Message], model: str) -> tuple[core.Message, ...]:
     return tuple(turns)
 
 
-def _message(message: body.Message, place: str, model: str) -> core.Message:
+def _message(message: body.Message, place: str, model: str, album: list[Picture]) -> core.Message:
     role = _ROLES.get(message.role)
     if role is None:
         known = ", ".join(_ROLES)
@@ -77,7 +79,7 @@ def _message(message: body.Message, place: str, model: str) -> core.Message:
             param=f"{place}.tool_call_id",
         )
     calls = _calls(message, place) if role == "assistant" else ()
-    parts = _parts(message, place, model)
+    parts = _parts(message, place, model, album)
     if message.content is None and not (role == "assistant" and (calls or parts or _reasoning(message))):
         raise BadRequest(
             f"Invalid type for '{place}.content': expected text, but it is null.",
@@ -98,13 +100,35 @@ def _reasoning(message: body.Message) -> str:
     return message.reasoning_content or message.reasoning or message.thinking or ""
 
 
-def _parts(message: body.Message, place: str, model: str) -> tuple[core.Part, ...]:
+def _parts(message: body.Message, place: str, model: str, album: list[Picture]) -> tuple[core.Part, ...]:
     content = message.content
     if content is None:
         content = message.refusal or ""
     if isinstance(content, str):
         return (core.TextPart(content),) if content else ()
-    return tuple(_part(part, f"{place}.content[{at}]", model) for at, part in enumerate(content))
+    parts: list[core.Part] = []
+    for at, part in enumerate(content):
+        here = f"{place}.content[{at}]"
+        if part.type == "image_url":
+            album.append(_picture(part, here, message.role))
+            parts.append(pictures.UNREAD)
+        else:
+            parts.append(_part(part, here, model))
+    return tuple(parts)
+
+
+def _picture(part: body.ContentPart, place: str, role: str) -> Picture:
+    """An image; its URL alone is taken too, as other servers do."""
+    if role not in ("user", "tool"):
+        raise BadRequest(f"{place}: images may stand in messages of the user and of tools only.", param=place)
+    place += ".image_url"
+    given = part.image_url if isinstance(part.image_url, dict) else {"url": part.image_url}
+    url, detail = given.get("url"), given.get("detail")
+    if not isinstance(url, str) or not url:
+        raise BadRequest(f"'{place}.url' must be a URL.", code="missing_required_parameter", param=f"{place}.url")
+    if detail not in (None, *body.DETAILS):
+        raise BadRequest(f"'{place}.detail' must be one of {', '.join(body.DETAILS)}.", param=f"{place}.detail")
+    return pictures.of_url(url, place, pictures.LOW_DETAIL if detail == "low" else None)
 
 
 def _part(part: body.ContentPart, place: str, model: str) -> core.TextPart:
@@ -117,10 +141,11 @@ def _part(part: body.ContentPart, place: str, model: str) -> core.TextPart:
             raise BadRequest(
                 f"Missing required parameter: '{place}.{part.type}'.", code="missing_required_parameter", param=place
             )
-        case "image_url":
-            raise UnsupportedFeature(f"The model '{model}' does not support vision: images can't be read.", param=place)
-        case "input_audio" | "file":
-            raise UnsupportedFeature(f"The model '{model}' does not read parts of type '{part.type}'.", param=place)
+        case "input_audio":
+            raise UnsupportedFeature(f"The model '{model}' does not hear: audio can't be read.", param=place)
+        case "file":
+            message = f"The model '{model}' does not read files: send text, or a page as an image."
+            raise UnsupportedFeature(message, param=place)
     known = "text, image_url, input_audio, file, refusal"
     raise BadRequest(f"Invalid value for '{place}.type': must be one of {known}.", param=place)
 
