@@ -261,9 +261,14 @@ class ModelSpec(_Model):
     config: Annotated[ProviderConfig, pydantic.Field(union_mode="left_to_right")]
 
     @property
+    def missing(self) -> str:
+        """The package that it needs and that isn't installed; empty: there is none."""
+        return engines.missing(self.provider, sees=getattr(self.config, "vision", None) is True)
+
+    @property
     def lacks_engine(self) -> bool:
         """Whether it is left out because its engine isn't installed."""
-        return self.enabled == "auto" and not engines.installed(self.provider)
+        return self.enabled == "auto" and bool(self.missing)
 
     @property
     def path(self) -> Path:

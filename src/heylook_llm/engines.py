@@ -10,6 +10,9 @@ from typing import Final
 LIBRARIES: Final = {"llama_cpp": "llama_cpp", "mlx": "mlx_lm"}
 """Provider -> the package that its worker imports. Other providers need none."""
 DISTRIBUTIONS: Final = {"llama_cpp": "llama-cpp-python", "mlx": "mlx-lm"}
+EYES: Final = {"mlx": "mlx_vlm"}
+"""Provider -> the package that a model needs to see. Others need none."""
+EYES_DISTRIBUTIONS: Final = {"mlx": "mlx-vlm"}
 _GPU_BACK_ENDS: Final = ("cuda", "hip", "vulkan", "sycl", "metal", "musa", "cann", "opencl")
 """Of ggml, as its libraries are named."""
 _MLX_CUDA: Final = ("mlx-cuda-12", "mlx-cuda-13", "mlx-cuda")
@@ -19,6 +22,14 @@ def installed(provider: str) -> bool:
     """Whether the provider's engine is installed."""
     library = LIBRARIES.get(provider)
     return library is None or importlib.util.find_spec(library) is not None
+
+
+def missing(provider: str, *, sees: bool = False) -> str:
+    """What isn't installed of what the provider needs; `sees`: for a model that is to see. Empty: all is there."""
+    if not installed(provider):
+        return DISTRIBUTIONS[provider]
+    eyes = EYES.get(provider) if sees else None
+    return EYES_DISTRIBUTIONS[provider] if eyes is not None and importlib.util.find_spec(eyes) is None else ""
 
 
 def version(provider: str) -> str | None:

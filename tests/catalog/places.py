@@ -3,7 +3,7 @@
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,20 @@ def mlx(folder: Path, *, tokenizer: Mapping[str, Any] | None = None, **config: A
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 8, **config}))
     if tokenizer is not None:
         (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    return folder
+
+
+LLAVA = ("language_model.model.norm.weight", "vision_tower.a.weight", "multi_modal_projector.b.weight")
+
+
+def llava(folder: Path, *, names: Sequence[str] = LLAVA, **changes: Any) -> Path:
+    """A folder that says it is a LLaVA, with a tensor of four numbers for each name."""
+    safetensors(
+        folder / "model.safetensors",
+        {name: ("F16", [2, 2], 8) for name in names},
+    )
+    parts = {"vision_config": {"model_type": "clip_vision_model"}, "text_config": {"model_type": "llama"}}
+    (folder / "config.json").write_text(json.dumps({"model_type": "llava", **parts, **changes}))
     return folder
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from heylook_llm.catalog import importing, stores
 from heylook_llm.catalog.importing import Findings, Sources
-from tests.catalog.places import gguf, made, mlx, ollama, safetensors, snapshot
+from tests.catalog.places import gguf, llava, made, mlx, ollama, safetensors, snapshot
 from tests.worker import random_projector
 
 pytestmark = pytest.mark.unit
@@ -38,7 +38,9 @@ def test_ten_models_of_every_kind(tmp_path: Path) -> None:
     gguf(tmp_path / "eyes" / "llava.gguf", width=128)
     random_projector.write(tmp_path / "eyes" / "model.gguf", "mlp", width=128)
     mlx(tmp_path / "gguf-model", tokenizer={"chat_template": "{{ tools }}<think>"})
-    mlx(tmp_path / "seeing", vision_config={"image_size": 8})
+    mlx(tmp_path / "blind", vision_config={"image_size": 8})
+    llava(tmp_path / "seeing")
+    llava(tmp_path / "unknown", model_type="nobodys_eyes")
     gguf(tmp_path / "lora.gguf", general__type="adapter", template=None)
     findings = found(tmp_path)
     assert kinds(findings) == {
@@ -50,6 +52,7 @@ def test_ten_models_of_every_kind(tmp_path: Path) -> None:
         "split": "chat",
         "llava": "chat",
         "gguf-model": "chat",
+        "blind": "base",
         "seeing": "base",
     }
     by_id = {model.id: model for model in findings.models}
@@ -57,6 +60,8 @@ def test_ten_models_of_every_kind(tmp_path: Path) -> None:
     assert by_id["llava"].projector == tmp_path / "eyes" / "model.gguf"
     assert by_id["gguf-model"].facts.abilities == ("tools", "thinking")
     assert by_id["seeing"].facts.abilities == ("vision",)
+    assert by_id["blind"].facts.abilities == ()
+    assert "nobodys_eyes" in reasons(findings)["unknown"]
     assert by_id["split"].path.name == "split-00001-of-00002.gguf"
     assert "adapter" in reasons(findings)["lora.gguf"]
 

@@ -1,5 +1,6 @@
 """The built wheel: what it holds, and that it serves in an environment that has only what it declares."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -16,11 +17,22 @@ from typing import Any, NamedTuple
 import pytest
 from packaging.requirements import Requirement
 
+from tests.worker import random_llava
+
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parent.parent.parent
 ENGINES = {"gguf": ("heylook-tiny", "heylook-tiny-mlx"), "mlx": ("heylook-tiny-mlx", "heylook-tiny")}
 """Extra -> the bundled model that it serves, and the one that is left out without the other extra."""
+
+SEEING = """
+default_model: text
+prewarm: false
+models:
+  - {id: seeing, provider: mlx, config: {model_path: llava}}
+  - {id: text, provider: mlx, config: {model_path: llava, vision: false, n_ctx: 512}}
+  - {id: auto, provider: mlx, enabled: auto, config: {model_path: llava, vision: true}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -114,28 +126,34 @@ def ask(url: str, **fields: str) -> Any:
         return json.loads(answer.read())
 
 
-def test_the_wheel_serves_outside_the_checkout(environment: Environment, tmp_path: Path) -> None:
-    """The model of the engine that is there, also where the default one is the other's; which isn't listed."""
+@contextlib.contextmanager
+def serving(environment: Environment, folder: Path, *arguments: str) -> Iterator[str]:
+    """The address of a server of that environment, which ends well."""
     process = subprocess.Popen(
-        [environment.folder / "bin" / "heylookllm", "--port", "0"],
+        [environment.folder / "bin" / "heylookllm", "--port", "0", *arguments],
         stdout=subprocess.PIPE,
         text=True,
-        cwd=tmp_path,
-        env=clean(tmp_path),
+        cwd=folder,
+        env=clean(folder),
     )
     assert process.stdout is not None
     try:
-        url = process.stdout.readline().split()[-1]
+        yield process.stdout.readline().split()[-1]
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+        process.stdout.close()
+
+
+def test_the_wheel_serves_outside_the_checkout(environment: Environment, tmp_path: Path) -> None:
+    """The model of the engine that is there, also where the default one is the other's; which isn't listed."""
+    with serving(environment, tmp_path) as url:
         reply = ask(url)
         with urllib.request.urlopen(f"{url}/v1/models", timeout=60) as answer:
             listed = [model["id"] for model in json.loads(answer.read())["data"]]
         with pytest.raises(urllib.error.HTTPError) as missing:
             ask(url, model=environment.leaves_out)
         problem = json.loads(missing.value.read())["error"]["message"]
-    finally:
-        process.terminate()
-        assert process.wait(20) == 0
-        process.stdout.close()
     assert reply["usage"]["completion_tokens"] > 0
     assert reply["model"] == environment.serves
     assert listed == [environment.serves]
@@ -153,3 +171,29 @@ def test_the_wheels_doctor_finds_everything_in_place(environment: Environment, t
     assert findings[f"model {environment.leaves_out}"]["verdict"] == "note"
     assert "isn't installed" in findings[f"model {environment.leaves_out}"]["detail"]
     assert "bundled" in findings["config"]["detail"]
+
+
+def test_without_mlx_vlm_a_model_that_sees_is_refused_with_what_to_install(
+    environment: Environment, tmp_path: Path
+) -> None:
+    if environment.serves != "heylook-tiny-mlx":
+        pytest.skip("it is MLX that needs more to see")
+    pytest.importorskip("mlx_vlm", reason="the folder is written by mlx-vlm", exc_type=ImportError)
+    random_llava.write(tmp_path / "llava")
+    (tmp_path / "models.yaml").write_text(SEEING)
+    command = [str(environment.folder / "bin" / "heylookllm"), "doctor", "--json", "--config", "models.yaml"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=clean(tmp_path))
+    findings = {finding["name"]: finding for finding in json.loads(result.stdout)["findings"]}
+    assert "make vlm" in findings["MLX's eyes"]["advice"]
+    assert "heylookllm[mlx,vlm]" in findings["model seeing"]["detail"]
+    assert findings["model text"]["verdict"] == "ok"
+    assert findings["model auto"]["verdict"] == "note"
+    assert "mlx-vlm isn't installed" in findings["model auto"]["detail"]
+    with serving(environment, tmp_path, "--config", "models.yaml") as url:
+        assert ask(url, model="text")["usage"]["completion_tokens"] > 0
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            ask(url, model="seeing")
+        assert "make vlm" in json.loads(refused.value.read())["error"]["message"]
+        with pytest.raises(urllib.error.HTTPError) as left_out:
+            ask(url, model="auto")
+        assert "mlx-vlm, isn't installed" in json.loads(left_out.value.read())["error"]["message"]

@@ -271,7 +271,8 @@ def broken(folder: Path, target: Path, **changes: Any) -> Path:
         ({"vision_config__num_hidden_layers": 5}, "Missing"),
         ({"vision_config__num_attention_heads": 7}, "divisible"),
         ({"vision_feature_layer": -9}, "vision_feature_layer"),
-        ({"vision_config__hidden_size": 1 << 40}, "OverflowError"),
+        ({"vision_config__hidden_size": 1 << 40}, "hidden_size"),
+        ({"vision_config__intermediate_size": 1 << 40}, "OverflowError"),
         ({"text_config__hidden_size": 32}, "shape"),
     ],
 )

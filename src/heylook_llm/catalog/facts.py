@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from heylook_llm.catalog import gguf_header, projector, safetensors_header
+from heylook_llm.catalog import gguf_header, mlx_vision, projector, safetensors_header
 from heylook_llm.catalog.mlx_folder import Folder
 from heylook_llm.errors import LoadFailed
 
@@ -139,7 +139,7 @@ def of_folder(path: Path) -> Facts:
     folder = Folder(path, path.name)
     kind = _folder_kind(folder)
     template = folder.chat_template()
-    vision = ("vision",) if isinstance(folder.config.get("vision_config"), dict) else ()
+    vision = () if mlx_vision.problem(folder) else ("vision",)
     size = folder.number("vocab_size")
     return Facts(
         provider="mlx",
@@ -161,7 +161,7 @@ def _folder_kind(folder: Folder) -> Kind | None:
         return "embedding"
     known = mlx_architectures()
     architecture = MLX_ALIASES.get(folder.architecture, folder.architecture)
-    if known and architecture not in known and not isinstance(folder.config.get("vision_config"), dict):
+    if known and architecture not in known and mlx_vision.problem(folder):
         raise LoadFailed(f"has the architecture {folder.architecture}, which the installed mlx_lm doesn't know")
     return None
 

@@ -18,6 +18,17 @@ _POOLINGS: Final[dict[str, core.Pooling]] = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "last",
 }
+_LLAVA_TEXT: Final[dict[str, Any]] = {
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "intermediate_size": 11008,
+    "num_attention_heads": 32,
+    "rms_norm_eps": 1e-6,
+    "vocab_size": 32000,
+    "rope_theta": 10000.0,
+    "max_position_embeddings": 4096,
+}
+"""What a llava's `text_config` leaves out: transformers writes only what differs from the first LLaMA."""
 _MODEL_TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -32,6 +43,8 @@ class Folder:
         self.config = self._json("config.json")
         if not self.config:
             raise self.failed("its folder holds no config.json.")
+        if self.architecture == "llava":
+            self.config["text_config"] = _whole_text(self.config.get("text_config"))
         self.tokenizer_config = self._json("tokenizer_config.json")
         self.generation_config = self._json("generation_config.json")
         for name, content in (("config.json", self.config), ("tokenizer_config.json", self.tokenizer_config)):
@@ -168,3 +181,9 @@ class Folder:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             raise self.failed(f"its {path.name} can't be read.") from None
+
+
+def _whole_text(found: Any) -> dict[str, Any]:
+    """A llava's `text_config` with what it leaves out."""
+    whole = {**_LLAVA_TEXT, **(found if isinstance(found, dict) else {})}
+    return {"num_key_value_heads": whole["num_attention_heads"], **whole}

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import click
 
 from heylook_llm import __version__, config, engines, hardware, registry
-from heylook_llm.catalog import gguf_header, mlx_folder
+from heylook_llm.catalog import gguf_header, mlx_folder, mlx_vision
 from heylook_llm.commands.models import size_text
 from heylook_llm.commands.state import config_folder, log_folder, running_server, state_folder
 from heylook_llm.errors import ConfigError, LoadFailed
@@ -67,6 +67,7 @@ def examine(config_path: str | None, ports: Iterable[int]) -> list[Finding]:
         _compiler(),
         _llama_cpp(),
         _mlx(),
+        _mlx_eyes(),
         _processor(),
         _memory(),
         _graphics(),
@@ -167,6 +168,14 @@ def _mlx() -> Finding:
     return Finding("MLX", "ok", f"mlx-lm {version}, {probe.stdout.decode().strip()}")
 
 
+def _mlx_eyes() -> Finding:
+    version = _version("mlx-vlm")
+    if version is not None:
+        return Finding("MLX's eyes", "ok", f"mlx-vlm {version}")
+    advice = "only for MLX models that see: make vlm (in a checkout), or pip install 'heylookllm[mlx,vlm]'"
+    return Finding("MLX's eyes", "note", "mlx-vlm is not installed", advice)
+
+
 # ---- the machine -----------------------------------------------------------------------------------------------------
 
 
@@ -212,8 +221,7 @@ def _models(config_path: str | None) -> Iterable[Finding]:
     for spec in settings.enabled:
         yield _model(spec)
     for spec in settings.left_out:
-        engine = engines.DISTRIBUTIONS[spec.provider]
-        yield Finding(f"model {spec.id}", "note", f"left out: {engine} isn't installed", "see above")
+        yield Finding(f"model {spec.id}", "note", f"left out: {spec.missing} isn't installed", "see above")
 
 
 def _model(spec: config.ModelSpec) -> Finding:
@@ -225,9 +233,8 @@ def _model(spec: config.ModelSpec) -> Finding:
             name, "wrong", f"no such file: {spec.path}", "correct model_path in models.yaml, or fetch the file"
         )
     size = size_text(_size_bytes(spec.path))
-    engine = engines.DISTRIBUTIONS[spec.provider]
-    if not engines.installed(spec.provider):
-        return Finding(name, "wrong", f"{size}, but {engine} isn't installed", "see above, or set enabled: false")
+    if spec.missing:
+        return Finding(name, "wrong", f"{size}, but {spec.missing} isn't installed", "see above, or set enabled: false")
     try:
         _read_header(spec)
     except LoadFailed as error:
@@ -240,7 +247,8 @@ def _model(spec: config.ModelSpec) -> Finding:
 
 def _read_header(spec: config.ModelSpec) -> None:
     if spec.provider == "mlx":
-        mlx_folder.Folder(spec.path, spec.id)
+        folder = mlx_folder.Folder(spec.path, spec.id)
+        mlx_vision.loads_eyes(folder, getattr(spec.config, "vision", None))
     else:
         gguf_header.read(spec.path, spec.id)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, assert_never
 
 from heylook_llm import core, engines, hardware
-from heylook_llm.catalog import gguf_header, mlx_cache, projector, safetensors_header
+from heylook_llm.catalog import gguf_header, mlx_cache, mlx_vision, projector, safetensors_header
 from heylook_llm.catalog.mlx_folder import Folder
 from heylook_llm.config import FakeConfig, LlamaCppConfig, MlxConfig, ModelSpec
 from heylook_llm.server.fit import Bytes, Need, Placement
@@ -84,6 +84,7 @@ def _mlx_need(spec: ModelSpec, config: MlxConfig) -> Need:
     cache = mlx_cache.measured(folder, config, widened=not on_gpu)
     share = 1.0 if on_gpu else 0.0
     weights, per_token = safetensors_header.weights_bytes(folder.tensors), cache.bytes_per_token
+    weights += mlx_vision.bytes_beside_text(folder, eyes=mlx_vision.loads_eyes(folder, config.vision))
     if config.adapter_path is not None:
         weights += _file_bytes(str(Path(config.adapter_path, "adapters.safetensors")))
     if config.draft_model_path is not None:

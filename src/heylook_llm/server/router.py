@@ -17,7 +17,7 @@ from typing import Any, Final, assert_never
 
 import msgspec
 
-from heylook_llm import core, engines
+from heylook_llm import core
 from heylook_llm.catalog import prefix_files
 from heylook_llm.config import FOREVER, ModelSpec, Settings, canonical
 from heylook_llm.errors import (
@@ -486,7 +486,7 @@ class ModelRouter:
         if spec is None:
             return ModelNotFound(model=model)
         return ModelNotFound(
-            f"The model '{model}' is not served: its engine, {engines.DISTRIBUTIONS[spec.provider]}, isn't installed "
+            f"The model '{model}' is not served: its engine, {spec.missing}, isn't installed "
             "(heylookllm doctor says how).",
             model=model,
         )

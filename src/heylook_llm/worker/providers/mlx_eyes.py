@@ -29,12 +29,9 @@ _RENAMED: Final = (
     (re.compile(r"^model\.(vision_tower|multi_modal_projector)\."), r"\1."),
 )
 """Names of newer transformers -> those of mlx-vlm."""
-_LARGEST_SIDE: Final = 4096
 _COLOURS: Final = 3
 _IMAGE_TOKEN: Final = 0
 """What stands for an image's places while its rows are made: any token, for nothing else stands beside them."""
-_CLIP: Final = {"image_size": 336, "patch_size": 14, "num_hidden_layers": 24}
-"""What a `vision_config` leaves out: transformers writes only what differs from the first LLaVA's."""
 Weights = dict[str, Any]
 ModelClasses = Callable[..., tuple[Any, Any]]
 """What mlx_lm's loader asks: what builds a configuration's model, and what makes arguments of the configuration."""
@@ -132,21 +129,13 @@ class Preparation(NamedTuple):
 
 def preparation_of(folder: Folder) -> Preparation:
     """By a folder's own files. Raises LoadFailed where they don't say it."""
-    settings = _CLIP | mlx_vision.nested(folder.config, "vision_config")
-    side, patch, layers = (settings[key] for key in ("image_size", "patch_size", "num_hidden_layers"))
-    if not isinstance(side, int) or not 0 < side <= _LARGEST_SIDE:
-        raise folder.failed(f"its `vision_config.image_size` must be a number of pixels up to {_LARGEST_SIDE}.")
-    if not isinstance(patch, int) or not 0 < patch <= side:
-        raise folder.failed("its `vision_config.patch_size` must be a number of pixels within its image_size.")
-    layer = folder.config.get("vision_feature_layer", -2)
-    if not isinstance(layers, int) or not -layers - 1 <= layer <= layers:
-        raise folder.failed("its `vision_feature_layer` is none of its vision tower's.")
-    return Preparation(side, *_normalization(folder), (side // patch) ** 2 + _rows_beside(folder, settings))
+    sizes = mlx_vision.tower(folder)
+    return Preparation(sizes.side, *_normalization(folder), (sizes.side // sizes.patch) ** 2 + _rows_beside(folder))
 
 
-def _rows_beside(folder: Folder, settings: dict[str, Any]) -> int:
+def _rows_beside(folder: Folder) -> int:
     """Rows that aren't patches: CLIP's first is of the whole image, and by default the first is left out."""
-    whole = int(settings.get("model_type") == "clip_vision_model")
+    whole = int(folder.config["vision_config"].get("model_type") == "clip_vision_model")
     return whole - int(folder.config.get("vision_feature_select_strategy", "default") == "default")
 
 

@@ -1,7 +1,6 @@
 """From an MLX model's folder to weights in memory, and the kinds of cache that its configuration asks for."""
 
 import importlib
-import importlib.util
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -101,18 +100,12 @@ class Sight(NamedTuple):
 
 def sight_of(options: dict[str, Any], folder: Folder) -> Sight:
     """What is to be loaded of a folder. Raises LoadFailed where it can't see as configured."""
-    wanted = options.get("vision", "auto")
+    eyes = mlx_vision.loads_eyes(folder, options.get("vision"))
     if reason := mlx_vision.problem(folder):
-        if wanted is True:
-            raise folder.failed(f"`vision: true` can't be had: {reason}.")
         if mlx_vision.sees(folder):
             log.warning("Images aren't read: %s.", reason)
         return Sight(None, None)
-    if wanted is False:
-        return Sight(None, model_classes(folder, eyes=False))
-    if importlib.util.find_spec("mlx_vlm") is None:
-        raise folder.failed(f"{mlx_vision.INSTALL} `vision: false` serves its text alone.")
-    return Sight(preparation_of(folder), model_classes(folder, eyes=True))
+    return Sight(preparation_of(folder) if eyes else None, model_classes(folder, eyes=eyes))
 
 
 def quantization_of(options: dict[str, Any]) -> Quantization | None:
