@@ -91,7 +91,19 @@ FEATURES: Final = (
         "Vectors of texts, many in one request",
         notes={"mlx": "of text models; `pooling: last` in models.yaml makes one of Qwen3-Embedding"},
     ),
+    Feature(
+        "rerank",
+        "Documents scored against a query, by models that rank",
+        lacking={"mlx": "it is not a model that ranks documents."},
+    ),
     Feature("tokens", "`/tokenize`, `/detokenize`, `/apply-template`"),
+    Feature(
+        "adapters",
+        "LoRA adapters, by configuration",
+        notes={"fake": "no weights to adapt: the key is an error in its configuration"},
+    ),
+    Feature("damaged", "Damaged weights: an error that says so, and harm to nothing else"),
+    Feature("killed", "A worker that dies in mid-stream: an error to its own requests; the next one starts another"),
     Feature("cancel", "A client that leaves frees its place, at any stage"),
 )
 

@@ -15,7 +15,7 @@ from tests.serving import Running, running
 def contract_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server over every provider whose engine is installed."""
     folder = tmp_path_factory.mktemp("contract")
-    with running(models(widened(TINY / "heylook-tiny.gguf", folder / "heylook-tiny.gguf")), folder) as server:
+    with running(models(widened(TINY / "heylook-tiny.gguf", folder / "heylook-tiny.gguf"), folder), folder) as server:
         yield server
 
 

@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 
 import httpx
 
+from benchmarks import random_bert
 from heylook_llm import support, tiny
+from tests.contract import broken
 from tests.serving import Running
 
 TINY = Path(tiny.__file__).parent
@@ -26,6 +28,8 @@ ANSWERS = {
 COUNT = "Count from 1 to 20."
 CAPITAL = "What is the capital of France?"
 WAIT_SECONDS = 100.0
+WIDTH = 192
+"""Of the bundled model."""
 PARALLEL = 4
 """Requests that a subject computes together."""
 CONTEXT = 512
@@ -53,9 +57,9 @@ def installed(provider: str) -> bool:
     return importlib.util.find_spec(LIBRARIES[provider]) is not None
 
 
-def models(gguf: Path) -> str:
-    """models.yaml of every provider: a subject and its siblings. `gguf`: the bundled model's file."""
-    paths = {"llama_cpp": gguf, "mlx": TINY / "heylook-tiny-mlx", "fake": ""}
+def models(gguf: Path, folder: Path) -> str:
+    """models.yaml of every provider: a subject and its siblings, of the bundled model's file `gguf`."""
+    paths = {"llama_cpp": gguf, "mlx": TINY / "heylook-tiny-mlx", "fake": Path()}
     more = {"llama_cpp": ", n_threads: 1, type_k: f32, type_v: f32, flash_attn: false", "mlx": "", "fake": ""}
     siblings = (
         ("", CONTEXT, PARALLEL, PARALLEL * CONTEXT),
@@ -64,13 +68,38 @@ def models(gguf: Path) -> str:
     )
     lines = ["max_loaded_models: 9", "prewarm: false", "limits: {stall_seconds: 300}", "models:"]
     for provider in filter(installed, support.PROVIDERS):
+        path = paths[provider] if provider != "fake" else ""
         for suffix, n_ctx, parallel, pool in siblings:
-            config = f"n_ctx: {n_ctx}, n_parallel: {parallel}, kv_tokens: {pool}, model_path: '{paths[provider]}'"
+            config = f"n_ctx: {n_ctx}, n_parallel: {parallel}, kv_tokens: {pool}, model_path: '{path}'"
             config += more[provider] + (
                 ", decode_tokens_per_second: 50" if (provider, suffix) == ("fake", "-long") else ""
             )
             lines.append(f"  - {{id: {provider}{suffix}, provider: {provider}, config: {{{config}}}}}")
+        for name, config in _odd(provider, paths[provider], folder):
+            lines.append(f"  - {{id: {provider}-{name}, provider: {provider}, config: {{n_ctx: {CONTEXT}, {config}}}}}")
     return "\n".join(lines)
+
+
+def _odd(provider: str, path: Path, folder: Path) -> Iterator[tuple[str, str]]:
+    """Siblings with an adapter, or with damaged weights."""
+    match provider:
+        case "llama_cpp":
+            adapter = broken.gguf_adapter(folder / "adapter.gguf", WIDTH)
+            yield "adapted", f"model_path: '{path}', n_threads: 1, lora: ['{adapter}']"
+        case "mlx":
+            yield "adapted", f"model_path: '{path}', adapter_path: '{broken.mlx_adapter(folder / 'adapter', path)}'"
+    if provider == "fake":
+        yield "ranks", "pooling: rank"
+    elif provider == "llama_cpp":
+        random_bert.write(folder / "ranks.gguf", random_bert.SHAPES["tiny"], "rank")
+        yield "ranks", f"model_path: '{folder / 'ranks.gguf'}'"
+    for damage in (broken.cut, broken.overwritten):
+        name = damage.__name__
+        if provider == "fake":
+            yield name, f"load_error: 'The weights of \"fake-{name}\" are damaged.'"
+        else:
+            damaged = damage(path, folder / f"{name}{path.suffix}")
+            yield name, f"model_path: '{damaged}'"
 
 
 class Subject:
@@ -85,12 +114,16 @@ class Subject:
     @property
     def small(self) -> "Subject":
         """The same provider with a small pool of context memory."""
-        return Subject(self.provider, self.server, f"{self.provider}-small")
+        return self.sibling("small")
 
     @property
     def long(self) -> "Subject":
         """The same provider with a long context, and places for LONG_PARALLEL."""
-        return Subject(self.provider, self.server, f"{self.provider}-long")
+        return self.sibling("long")
+
+    def sibling(self, name: str) -> "Subject":
+        """The same provider with another model of this kind."""
+        return Subject(self.provider, self.server, f"{self.provider}-{name}")
 
     def said(self, text: str) -> str:
         """A text that the model answers with what ANSWERS has for it."""

@@ -55,6 +55,24 @@ def test_a_text_beyond_the_context_is_refused_or_cut(subject: Subject) -> None:
     assert told["prompt_eval_count"] == CONTEXT
 
 
+@pytest.mark.asks("rerank")
+def test_documents_are_scored_against_a_query_together_as_alone(subject: Subject) -> None:
+    ranks = subject if subject.provider == "mlx" else subject.sibling("ranks")
+    documents = ["Paris", "Rome is old", "bread and wine"]
+
+    def scores(*texts: str) -> dict[str, float]:
+        found = ranks.post("/v1/rerank", query="Which is a city?", documents=list(texts))["results"]
+        assert [one["relevance_score"] for one in found] == sorted(
+            (one["relevance_score"] for one in found), reverse=True
+        )
+        return {texts[one["index"]]: one["relevance_score"] for one in found}
+
+    together = scores(*documents)
+    assert len(set(together.values())) > 1
+    for text in documents:
+        assert scores(text)[text] == pytest.approx(together[text], abs=1e-3)
+
+
 @pytest.mark.asks("tokens")
 def test_tokens_become_the_same_text_again(subject: Subject) -> None:
     def asked(path: str, **fields: Any) -> Any:

@@ -44,11 +44,23 @@ class Loaded:
         self.locked_kib = locked_kib
 
 
+@pytest.fixture(scope="module")
+def kept() -> dict[str, Loaded]:
+    """What loads left behind, by their options."""
+    return {}
+
+
 @pytest.fixture
-def loaded(file: Path, caplog: pytest.LogCaptureFixture) -> Callable[..., Loaded]:
-    """Loads the file with these options, validated as models.yaml's, and draws a few tokens greedily."""
+def loaded(file: Path, caplog: pytest.LogCaptureFixture, kept: dict[str, Loaded]) -> Callable[..., Loaded]:
+    """Loads the file with these options, validated as models.yaml's, and draws a few tokens greedily; each once."""
 
     def load(path: Path = file, **options: Any) -> Loaded:
+        name = repr((path, sorted(options.items())))
+        if name not in kept:
+            kept[name] = opened(path, **options)
+        return kept[name]
+
+    def opened(path: Path, **options: Any) -> Loaded:
         caplog.clear()
         whole = config.LlamaCppConfig(model_path=str(path), **{"n_ctx": 256, "n_parallel": 2, **options})
         given = whole.model_dump(exclude_unset=True)
@@ -240,10 +252,6 @@ def test_an_adapter_acts_by_its_scale(loaded: Callable[..., Loaded], tmp_path: P
     [
         ({"architecture": "llama"}, "doesn't fit the model: .*arch"),
         ({"width": 32}, "doesn't fit the model: .*shape"),
-        ({"tensor": "blk.9.attn_output.weight"}, "doesn't fit the model"),
-        ({"general_type": "model"}, "is no LoRA adapter"),
-        ({"adapter_type": "other"}, "is no LoRA adapter"),
-        ({"whole_alpha": 4}, "is damaged: its adapter.lora.alpha"),
     ],
 )
 def test_an_adapter_that_does_not_fit_is_refused_and_nothing_crashes(
@@ -256,6 +264,24 @@ def test_an_adapter_that_does_not_fit_is_refused_and_nothing_crashes(
     assert isinstance(refused, core.Refused)
     assert re.search(f"the LoRA adapter wrong.gguf {reason}", refused.error.message)
     assert str(tmp_path) not in refused.error.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"tensor": "blk.9.attn_output.weight"}, "doesn't fit the model"),
+        ({"general_type": "model"}, "is no LoRA adapter"),
+        ({"adapter_type": "other"}, "is no LoRA adapter"),
+        ({"whole_alpha": 4}, "is damaged: its adapter.lora.alpha"),
+    ],
+)
+def test_an_adapter_of_another_kind_is_refused(
+    loaded: Callable[..., Loaded], tmp_path: Path, fields: dict[str, Any], reason: str
+) -> None:
+    path = lora_file.write(tmp_path / "wrong.gguf", up=1.0, **fields)
+    with pytest.raises(LoadFailed, match=f"the LoRA adapter wrong.gguf {reason}") as refused:
+        loaded(lora=[{"path": str(path)}])
+    assert str(tmp_path) not in refused.value.message
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "half"])
