@@ -4,7 +4,7 @@ import itertools
 import sys
 from pathlib import Path
 
-from heylook_llm.server.performance.database import Database
+from heylook_llm.server.performance.database import Database, Selection
 from heylook_llm.server.performance.recorder import Recorder
 from tests.server.recording import finished
 
@@ -20,7 +20,7 @@ def main(path: Path, start: int) -> None:
 
 def newest(database: Database) -> str:
     """The id of the last row."""
-    ((_, row),) = database.rows(limit=1)
+    ((_, row),) = database.select(Selection(), limit=1)
     return row.id
 
 

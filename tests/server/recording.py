@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from heylook_llm import core
+from heylook_llm.server.performance.database import Selection
 from heylook_llm.server.performance.record import Finished, Labels
 
 MS = 1_000_000
@@ -12,7 +13,7 @@ MS = 1_000_000
 def recorded(app: Any) -> Any:
     """The one request that an app has recorded."""
     recorder = app.state.server.place.performance
-    ((_, only),) = recorder.question(lambda database: database.rows()).result(10)
+    ((_, only),) = recorder.question(lambda database: database.select(Selection())).result(10)
     return only
 
 

@@ -10,11 +10,10 @@ from heylook_llm import __version__, support
 from heylook_llm.errors import BadRequest
 from heylook_llm.helper import pictures
 from heylook_llm.server.backend import ModelStatus
-from heylook_llm.server.endpoint import Server, json_response, read_body
+from heylook_llm.server.endpoint import Server, json_response, object_body
 from heylook_llm.server.media import MAX_BYTES
-from heylook_llm.server.offloop import off_loop
 from heylook_llm.server.reload import RegistryWatch
-from heylook_llm.server.wire import jsontext, ollama, openai, table
+from heylook_llm.server.wire import ollama, openai, table
 
 _AILING: Final = ("stalled", "crashed")
 
@@ -54,19 +53,19 @@ def _health(status: ModelStatus) -> dict[str, Any]:
 
 async def load_model(server: Server, request: Request) -> Response:
     """Load a model, or join the load in flight; the reply comes when it is ready."""
-    fields = await _object(server, request)
+    fields = await object_body(server, request)
     return json_response(_status(await server.backend.load(_model(request), n_ctx=_n_ctx(fields))))
 
 
 async def unload_model(server: Server, request: Request) -> Response:
     """Unload a model once it is idle; with `force` its requests end with an error."""
-    fields = await _object(server, request)
+    fields = await object_body(server, request)
     return json_response(_status(await server.backend.unload(_model(request), force=_flag(fields, "force", False))))
 
 
 async def pin_model(server: Server, request: Request) -> Response:
     """Pin a model, so that it is neither evicted nor expires; `pinned: false` unpins it."""
-    fields = await _object(server, request)
+    fields = await object_body(server, request)
     return json_response(_status(await server.backend.pin(_model(request), _flag(fields, "pinned", True))))
 
 
@@ -81,15 +80,6 @@ async def flush_model_cache(server: Server, request: Request) -> Response:
 def _model(request: Request) -> str:
     model: str = request.path_params["model_id"]
     return model
-
-
-async def _object(server: Server, request: Request) -> dict[str, Any]:
-    """The body, which may be empty."""
-    body = await read_body(request, server.options.limits.max_body_bytes)
-    value = await off_loop(len(body), jsontext.decode, body) if body.strip() else {}
-    if not isinstance(value, dict):
-        raise BadRequest(f"The request body must be a JSON object, not {table.kind_of(value)}.", code="invalid_type")
-    return value
 
 
 def _flag(fields: dict[str, Any], name: str, default: bool) -> bool:

@@ -3,7 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
@@ -15,12 +15,15 @@ from heylook_llm.errors import BadRequest, EngineError, HeylookError, MethodNotA
 from heylook_llm.server import admin, ollama_routes, openai_routes, openapi, pages, pull_routes, refused, token_routes
 from heylook_llm.server.backend import Backend
 from heylook_llm.server.cards import Cards
-from heylook_llm.server.endpoint import Endpoint, Options, Server, respond
+from heylook_llm.server.endpoint import Endpoint, Options, Query, Server, respond
 from heylook_llm.server.generate import InFlight, Place
 from heylook_llm.server.guard import REQUEST_ID, Access, Guard
 from heylook_llm.server.images import Images
 from heylook_llm.server.media import Fetcher
+from heylook_llm.server.performance import routes as performance_routes
+from heylook_llm.server.performance.record import Outcome
 from heylook_llm.server.performance.recorder import Recorder
+from heylook_llm.server.performance.windows import WINDOWS
 from heylook_llm.server.precompile import Precompile
 from heylook_llm.server.wire import anthropic, jsontext, ollama, openai
 from heylook_llm.server.wire.exchange import Reply
@@ -182,13 +185,83 @@ ADMIN: Final = (
     Endpoint("GET", "/v1/requests/{request_id}", admin.retrieve_request, "admin", "One of them"),
     Endpoint("DELETE", "/v1/requests/{request_id}", admin.cancel_request, "admin", "Cancel it"),
 )
+_WINDOW: Final = Query("window", "How far back.", WINDOWS)
+_MODEL: Final = Query("model", "Only this model's, by its id.")
+_SELECTION: Final = (
+    _MODEL,
+    Query("outcome", "Only those that ended so.", get_args(Outcome)),
+    Query("run_id", "Only those of this run (`X-Run-Id`)."),
+    Query("client", "Only those with this tag (`X-Client-Tag`)."),
+    Query("client_request_id", "Only those that their client called so (`X-Client-Request-Id`)."),
+    _WINDOW,
+)
+PERFORMANCE: Final = (
+    Endpoint(
+        "GET",
+        "/v1/performance",
+        performance_routes.summarize_performance,
+        "admin",
+        "What was measured lately, per model",
+        query=(_WINDOW, _MODEL),
+        response="Performance.Summary",
+    ),
+    Endpoint(
+        "DELETE",
+        "/v1/performance",
+        performance_routes.clear_performance,
+        "admin",
+        "Delete what is kept",
+        response="Performance.Cleared",
+    ),
+    Endpoint(
+        "GET",
+        "/v1/performance/requests",
+        performance_routes.list_finished_requests,
+        "admin",
+        "Finished requests",
+        query=(
+            *_SELECTION,
+            Query("limit", "Requests of a page, up to 1000.", kind="integer"),
+            Query("before", "`next_before` of the page before.", kind="integer"),
+            Query("format", "ndjson: all of them, oldest first, with Timelines.", ("json", "ndjson")),
+        ),
+        response="Performance.Requests",
+    ),
+    Endpoint(
+        "GET",
+        "/v1/performance/requests/{request_id}",
+        performance_routes.explain_finished_request,
+        "admin",
+        "One of them, and why it was slow",
+        response="Performance.Explained",
+    ),
+    Endpoint(
+        "GET",
+        "/v1/performance/export",
+        performance_routes.export_finished_requests,
+        "admin",
+        "All of them as a file",
+        query=(*_SELECTION, Query("format", "Of the file.", ("json", "ndjson", "csv"))),
+        response="Performance.Export",
+    ),
+    Endpoint(
+        "POST",
+        "/v1/performance/runs/{run_id}/pin",
+        performance_routes.pin_run,
+        "admin",
+        "Keep a run's requests",
+        "Admin.Pin",
+        {},
+        response="Performance.Run",
+    ),
+)
 _DOCUMENT: Final = "/openapi.json"
 
 
 def endpoints(api: str) -> tuple[Endpoint, ...]:
     """The route table of `--api openai|ollama|both`."""
     chosen = {"openai": OPENAI, "ollama": OLLAMA, "both": (*OPENAI, *OLLAMA)}[api]
-    return (*PAGES, *ADMIN, *chosen)
+    return (*PAGES, *ADMIN, *PERFORMANCE, *chosen)
 
 
 def create_app(
@@ -233,7 +306,7 @@ def _mount(app: FastAPI, server: Server, endpoint: Endpoint) -> None:
         tags=[openapi.tag_of(endpoint)],
         response_model=None,
         response_class=Response,
-        responses={} if endpoint.refused else {200: {"content": {endpoint.media_type: {}}}},
+        responses={} if endpoint.refused else {200: {"content": {endpoint.media_type: openapi.reply(endpoint)}}},
         status_code=400 if endpoint.refused else 200,
         deprecated=endpoint.refused or None,
         openapi_extra=described,

@@ -21,7 +21,7 @@ from heylook_llm.server.offloop import off_loop
 from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.pulls import Pulls
 from heylook_llm.server.reload import RegistryWatch
-from heylook_llm.server.wire import jsontext
+from heylook_llm.server.wire import jsontext, table
 from heylook_llm.server.wire.exchange import Arrival, Bounds, Exchange, Question, Reply, ignored_header
 
 Asking = TypeVar("Asking", bound=Question)
@@ -57,6 +57,17 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
+class Query:
+    """A parameter behind the question mark, which may be left out."""
+
+    name: str
+    what: str
+    values: tuple[str, ...] = ()
+    """All that it may be; empty: any text."""
+    kind: Literal["string", "integer"] = "string"
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One row of the route table."""
 
@@ -73,6 +84,9 @@ class Endpoint:
     media_type: str = "application/json"
     aliases: tuple[str, ...] = ()
     """More paths of it, which other servers have; the OpenAPI document leaves them out."""
+    query: tuple[Query, ...] = ()
+    response: str = ""
+    """Name of the reply's schema in the OpenAPI document."""
     refused: bool = False
     """Clients ask for it, and get an error that says what to do instead."""
 
@@ -104,6 +118,15 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     if unpacker is not None:
         unpacker.end()
     return bytes(body)
+
+
+async def object_body(server: Server, request: Request) -> dict[str, Any]:
+    """The body, which may be empty."""
+    body = await read_body(request, server.options.limits.max_body_bytes)
+    value = await off_loop(len(body), jsontext.decode, body) if body.strip() else {}
+    if not isinstance(value, dict):
+        raise BadRequest(f"The request body must be a JSON object, not {table.kind_of(value)}.", code="invalid_type")
+    return value
 
 
 def arrival(server: Server, request: Request) -> Arrival:

@@ -247,7 +247,7 @@ class Answering(Response):
             yield lease
 
     def _stamped(self, timeline: core.Timeline) -> core.Timeline:
-        stamps = {**self._stamps, "closed_ns": time.monotonic_ns()}
+        stamps = {"closed_ns": time.monotonic_ns(), **self._stamps}
         if timeline.submitted_ns is not None:
             stamps["submitted_ns"] = timeline.submitted_ns
         return msgspec.structs.replace(timeline, **stamps)
@@ -264,7 +264,8 @@ class Answering(Response):
             *extra,
             *self._extra,
         ]
-        begin = time.monotonic_ns()
+        # before it goes: a client may have read it all before this task runs again
+        begin = self._stamps["closed_ns"] = time.monotonic_ns()
         await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": reply.body, "more_body": False})
         self._flush_ns += time.monotonic_ns() - begin
@@ -447,6 +448,8 @@ class Generation(Answering):
         begin = time.monotonic_ns()
         if not self._begun:
             await self._begin()
+        if last:
+            self._stamps["closed_ns"] = time.monotonic_ns()
         await self._send({"type": "http.response.body", "body": body, "more_body": not last})
         self._flush_ns += time.monotonic_ns() - begin
         self._sending = False

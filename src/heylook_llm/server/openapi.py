@@ -6,7 +6,8 @@ from typing import Any, Final
 from pydantic.json_schema import models_json_schema
 
 from heylook_llm import __version__
-from heylook_llm.server.endpoint import Endpoint
+from heylook_llm.server.endpoint import Endpoint, Query
+from heylook_llm.server.performance import schemas as performance_schemas
 from heylook_llm.server.wire import ollama, ollama_body, openai, table
 
 _PARAMETER: Final = re.compile(r"{(\w+)")
@@ -77,6 +78,7 @@ def described(endpoint: Endpoint) -> dict[str, Any]:
         told["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
         ]
+    told.setdefault("parameters", []).extend(_query(query) for query in endpoint.query)
     if endpoint.body:
         content: dict[str, Any] = {"schema": {"$ref": _REF + endpoint.body}}
         if endpoint.example:
@@ -88,6 +90,16 @@ def described(endpoint: Endpoint) -> dict[str, Any]:
     return told
 
 
+def reply(endpoint: Endpoint) -> dict[str, Any]:
+    """The schema of a route's reply, where it is written down."""
+    return {"schema": {"$ref": _REF + endpoint.response}} if endpoint.response else {}
+
+
+def _query(query: Query) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": query.kind} | ({"enum": list(query.values)} if query.values else {})
+    return {"name": query.name, "in": "query", "required": False, "description": query.what, "schema": schema}
+
+
 def _error(endpoint: Endpoint) -> dict[str, Any]:
     name = "Ollama.Error" if tag_of(endpoint) == "Ollama" else "OpenAI.Error"
     if endpoint.path.startswith("/v1/messages"):
@@ -97,7 +109,7 @@ def _error(endpoint: Endpoint) -> dict[str, Any]:
 
 def components() -> dict[str, Any]:
     """The schemas of all bodies."""
-    schemas: dict[str, Any] = dict(_ERRORS)
+    schemas: dict[str, Any] = _ERRORS | performance_schemas.SCHEMAS
     schemas |= _schemas("OpenAI", list(openai.BODIES.values()))
     schemas |= _schemas("Ollama", [*ollama.BODIES.values(), ollama_body.Options])
     return schemas

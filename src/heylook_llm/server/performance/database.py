@@ -9,6 +9,7 @@ import datetime
 import logging
 import sqlite3
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,16 +19,20 @@ import msgspec
 from heylook_llm import core
 from heylook_llm.server.performance.measures import Measures, measured
 from heylook_llm.server.performance.record import Finished, Labels
+from heylook_llm.server.performance.summary import Counted, Tally, gaps_of
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the schema. A file of another version is left alone."""
+HOUR_SECONDS: Final = 3600.0
+LATEST_SECONDS: Final = 3600.0
+"""A request that shared the batch with another may have ended so much later."""
 BUSY_SECONDS: Final = 5.0
 JOURNAL_BYTES: Final = 4 << 20
 DELETED_AT_ONCE: Final = 5_000
-FULL: Final = 0.95
-"""Of the size limit, what may be used: deleted rows leave pages that only the next deletion frees whole."""
+FULL: Final = 0.9
+"""Of the size limit, what may be used; the rest is for the rows of one commit."""
 _MEASURES: Final = Measures.__struct_fields__
 _USAGE: Final = core.Usage.__struct_fields__
 _COLUMNS: Final = (
@@ -35,9 +40,10 @@ _COLUMNS: Final = (
     *("client", "client_request_id", "run_id", "clock_id", "received_ns", "closed_ns"),
     *_USAGE,
     *_MEASURES,
+    "gaps",
     "details",
 )
-_TYPES: Final = {"finished_at": "REAL", "details": "BLOB", "id": "TEXT NOT NULL"} | dict.fromkeys(
+_TYPES: Final = {"finished_at": "REAL", "details": "BLOB", "gaps": "BLOB", "id": "TEXT NOT NULL"} | dict.fromkeys(
     ("model", "provider", "dialect", "route", "outcome", "error", "client", "client_request_id", "run_id", "clock_id"),
     "TEXT",
 )
@@ -48,6 +54,9 @@ _SCHEMA: Final = (
     "CREATE INDEX requests_by_id ON requests (id)",
     "CREATE INDEX requests_by_time ON requests (finished_at)",
     "CREATE INDEX requests_by_run ON requests (run_id) WHERE run_id IS NOT NULL",
+    "CREATE INDEX requests_by_model ON requests (model, seq)",
+    "CREATE INDEX requests_by_clock ON requests (clock_id, closed_ns)",
+    "CREATE TABLE hours (hour INTEGER, model TEXT, tally BLOB, PRIMARY KEY (hour, model)) WITHOUT ROWID",
     "CREATE TABLE pinned_runs (run_id TEXT PRIMARY KEY) WITHOUT ROWID",
     f"PRAGMA user_version = {VERSION}",
 )
@@ -62,8 +71,28 @@ class Details(msgspec.Struct, frozen=True, array_like=True):
     first: core.Usage
 
 
+class Selection(msgspec.Struct, frozen=True):
+    """Which requests; None: whatever it is."""
+
+    model: str | None = None
+    outcome: str | None = None
+    run_id: str | None = None
+    client: str | None = None
+    client_request_id: str | None = None
+    since: float | None = None
+    """Wall clock."""
+
+    def condition(self) -> tuple[str, list[Any]]:
+        """In SQL, with its values."""
+        given = [(name, value) for name, value in msgspec.structs.asdict(self).items() if value is not None]
+        parts = ["finished_at >= ?" if name == "since" else f"{name} = ?" for name, _ in given]
+        return " AND ".join(["1", *parts]), [value for _, value in given]
+
+
 _packer: Final = msgspec.msgpack.Encoder()
 _unpacker: Final = msgspec.msgpack.Decoder(Details)
+_tallies: Final = msgspec.msgpack.Decoder(Tally)
+_gaps: Final = msgspec.msgpack.Decoder(dict[int, int])
 
 
 class OtherVersion(Exception):
@@ -126,9 +155,22 @@ class Database:
 
     def write(self, rows: Sequence[Finished]) -> None:
         """Commit these rows, together. Raises sqlite3.Error; then none is kept."""
-        values = [_values(row) for row in rows]
+        counts = [counted(row) for row in rows]
+        values = [_values(row, count) for row, count in zip(rows, counts, strict=True)]
+        hours: defaultdict[tuple[int, str], Tally] = defaultdict(Tally)
+        for row, count in zip(rows, counts, strict=True):
+            hours[int(row.finished_at // HOUR_SECONDS), row.model].take(count)
         with self._transaction():
             self._connection.executemany(_INSERT, values)
+            for (hour, model), tally in hours.items():
+                self._add(hour, model, tally)
+
+    def _add(self, hour: int, model: str, tally: Tally) -> None:
+        """Add to what is kept of an hour, which other servers add to, too."""
+        query = "SELECT tally FROM hours WHERE hour = ? AND model = ?"
+        for (packed,) in self._connection.execute(query, (hour, model)).fetchall():
+            tally.join(_tallies.decode(packed))
+        self._connection.execute("REPLACE INTO hours VALUES (?, ?, ?)", (hour, model, _packer.encode(tally)))
 
     def pin(self, run_id: str, pinned: bool) -> None:
         """Keep a run's rows whatever the limits, or no longer."""
@@ -143,8 +185,9 @@ class Database:
         return frozenset(run for (run,) in self._connection.execute("SELECT run_id FROM pinned_runs"))
 
     def clear(self) -> int:
-        """Delete all rows but those of pinned runs; how many."""
+        """Delete all rows but those of pinned runs, and what longer windows are made of; how many rows."""
         deleted = self._delete(f"WHERE {_UNPINNED}", ())
+        self._connection.execute("DELETE FROM hours")
         self._give_back()
         return deleted
 
@@ -153,6 +196,7 @@ class Database:
     def trim(self, now: float) -> int:
         """Delete what is older than is kept, then the oldest until the rest fits; how many. `now`: wall clock."""
         deleted = self._delete(f"WHERE finished_at < ? AND {_UNPINNED}", (now - self._keep_seconds,))
+        self._connection.execute("DELETE FROM hours WHERE hour < ?", ((now - self._keep_seconds) // HOUR_SECONDS,))
         while self.used_bytes > FULL * self._keep_bytes:
             some = self._delete(
                 f"WHERE seq IN (SELECT seq FROM requests WHERE {_UNPINNED} ORDER BY seq LIMIT {DELETED_AT_ONCE})",  # noqa: S608
@@ -185,18 +229,79 @@ class Database:
 
     def _give_back(self) -> None:
         """Free pages to the file system."""
-        self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+        self._connection.executescript("PRAGMA incremental_vacuum;")  # execute() would stop after one page
         self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
-    def rows(self, where: str = "1", values: Iterable[Any] = (), *, limit: int = -1) -> list[tuple[int, Finished]]:
-        """Rows with their place, newest first. `where` is a condition in our own words; what others say is a value."""
-        query = f"SELECT seq, {', '.join(_COLUMNS)} FROM requests WHERE {where} ORDER BY seq DESC LIMIT ?"  # noqa: S608
-        return [(row[0], _finished(row[1:])) for row in self._connection.execute(query, (*values, limit))]
+    def select(self, chosen: Selection, *, before: int | None = None, limit: int = -1) -> list[tuple[int, Finished]]:
+        """Rows with their place, newest first; `before`: only those before this place."""
+        where, values = chosen.condition()
+        if before is not None:
+            where, values = f"{where} AND seq < ?", [*values, before]
+        return self._rows(f"{where} ORDER BY seq DESC LIMIT ?", (*values, limit))
+
+    def select_from(self, chosen: Selection, after: int, last: int, limit: int) -> list[tuple[int, Finished]]:
+        """Rows with their place, oldest first, behind a place and up to another."""
+        where, values = chosen.condition()
+        return self._rows(f"{where} AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?", (*values, after, last, limit))
+
+    def last(self) -> int:
+        """The place of the newest row; 0: there is none."""
+        (place,) = self._connection.execute("SELECT max(seq) FROM requests").fetchone()
+        return place or 0
+
+    def find(self, identity: str) -> Finished | None:
+        """The request of an id."""
+        return next((row for _, row in self._rows("id = ? ORDER BY seq DESC LIMIT 1", (identity,))), None)
+
+    def company(self, row: Finished, limit: int) -> list[Finished]:
+        """Requests of the same model that were in its batch while it was."""
+        times = row.timeline
+        if times.admitted_ns is None or times.last_token_ns is None:
+            return []
+        where = "clock_id = ? AND closed_ns BETWEEN ? AND ? AND received_ns < ? AND model = ? AND id != ?"
+        span = (times.admitted_ns, times.last_token_ns + int(LATEST_SECONDS * 1e9), times.last_token_ns)
+        found = self._rows(f"{where} ORDER BY closed_ns", (row.clock, *span, row.model, row.id))
+        beside = [other for _, other in found if _overlaps(row.timeline, other.timeline)]
+        return beside[:limit]
+
+    def _rows(self, where: str, values: Iterable[Any]) -> list[tuple[int, Finished]]:
+        """`where` is in our own words; what others say is a value."""
+        query = f"SELECT seq, {', '.join(_COLUMNS)} FROM requests WHERE {where}"  # noqa: S608
+        return [(row[0], _finished(row[1:])) for row in self._connection.execute(query, tuple(values))]
+
+    def counted(self, since: float, model: str | None) -> Iterator[tuple[str, Counted]]:
+        """What a summary takes from each request since then, with its model."""
+        columns = ("model", "outcome", "error", "gaps", *_USAGE, *_MEASURES)
+        where, values = Selection(model=model, since=since).condition()
+        query = f"SELECT {', '.join(columns)} FROM requests WHERE {where}"  # noqa: S608
+        tokens = 4 + len(_USAGE)
+        for row in self._connection.execute(query, values):
+            usage, measures = core.Usage(*row[4:tokens]), Measures(*row[tokens:])
+            yield row[0], Counted(row[1], row[2], usage, measures, _gaps.decode(row[3]))
+
+    def tallies(self, hour: int, model: str | None) -> Iterator[tuple[str, Tally]]:
+        """What is kept of each hour from this one on, with its model."""
+        query = "SELECT model, tally FROM hours WHERE hour >= ?1 AND (?2 IS NULL OR model = ?2)"
+        for name, packed in self._connection.execute(query, (hour, model)):
+            yield name, _tallies.decode(packed)
 
 
-def _values(row: Finished) -> tuple[Any, ...]:
+def counted(row: Finished) -> Counted:
+    """What a summary takes from a request."""
+    return Counted(row.outcome, row.error, row.usage, measured(row), gaps_of(row.timeline))
+
+
+def _overlaps(times: core.Timeline, others: core.Timeline) -> bool:
+    begin, end = times.admitted_ns, times.last_token_ns
+    others_begin, others_end = others.admitted_ns, others.last_token_ns
+    if begin is None or end is None or others_begin is None or others_end is None:
+        return False
+    return others_begin < end and begin < others_end
+
+
+def _values(row: Finished, count: Counted) -> tuple[Any, ...]:
     times, labels = row.timeline, row.labels
     details = zlib.compress(_packer.encode(Details(times, row.first)), 1)
     return (
@@ -204,7 +309,8 @@ def _values(row: Finished) -> tuple[Any, ...]:
         *(row.status, row.error, row.choices, labels.client, labels.client_request_id, labels.run_id, row.clock),
         *(times.received_ns, times.closed_ns),
         *msgspec.structs.astuple(row.usage),
-        *msgspec.structs.astuple(measured(row)),
+        *msgspec.structs.astuple(count.measures),
+        _packer.encode(count.gaps),
         details,
     )
 
@@ -243,7 +349,7 @@ def opened(path: Path | None, *, keep_seconds: float, keep_bytes: int) -> Databa
         path.touch(mode=0o600)
         return _repaired(path, keep_seconds, keep_bytes)
     except OtherVersion:
-        problem = "another version of heylookllm wrote it"
+        problem = "another version of heylookllm wrote it; moved away, another is begun"
     except (OSError, sqlite3.Error) as error:
         problem = str(error)
     log.warning("%s can't be used (%s): measurements are kept in memory and end with the server", path, problem)

@@ -23,7 +23,7 @@ from heylook_llm.server.performance.record import Finished
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-BATCH_SECONDS: Final = 0.1
+BATCH_SECONDS: Final = 0.25
 """How long a row may wait for others to be committed with it."""
 BATCH_ROWS: Final = 1_000
 TRIM_SECONDS: Final = 60.0
