@@ -184,6 +184,36 @@ def test_ollamas_images(ollamas: ollama.Client, tmp_path: Any) -> None:
     assert [look["width"] for look in json.loads(answer.response or "")] == [16, 4]
 
 
+def sent_as_files(server: Running, *files: bytes, places: int, **fields: str) -> httpx.Response:
+    """A chat by the form, with so many places for files."""
+    content = [{"type": "text", "text": "[[see]]"}, *[part("__RAW_IMAGE__")] * places]
+    data = {"model": "seeing", "messages": json.dumps([{"role": "user", "content": content}]), **fields}
+    given = [("images", (f"{at}.png", one, "image/png")) for at, one in enumerate(files)]
+    return httpx.post(server.url + "/v1/chat/completions/multipart", data=data, files=given or None)
+
+
+def test_files_beside_the_messages(server: Running) -> None:
+    reply = sent_as_files(server, PNG, plain(4, 4), places=2)
+    assert reply.status_code == 200, reply.text
+    looks = json.loads(reply.json()["choices"][0]["message"]["content"])
+    assert [look["width"] for look in looks] == [16, 4]
+    assert looks[0] == SEEN
+    streamed = sent_as_files(server, PNG, places=1, stream="true", resize_width="8")
+    assert streamed.headers["content-type"].startswith("text/event-stream")
+    assert streamed.text.endswith("data: [DONE]\n\n")
+
+
+def test_wrong_forms_are_400(server: Running) -> None:
+    for files, places in (((PNG,), 0), ((PNG,), 2), ((PNG, PNG), 1), ((b"no image",), 1)):
+        reply = sent_as_files(server, *files, places=places)
+        assert reply.status_code == 400
+        assert reply.json()["error"]["code"] in ("invalid_form", "invalid_image", "invalid_content_type")
+    as_json = httpx.post(server.url + "/v1/chat/completions/multipart", json={"model": "seeing", "messages": []})
+    assert (as_json.status_code, as_json.json()["error"]["code"]) == (400, "invalid_content_type")
+    large = sent_as_files(server, bytes(70 << 20), places=1)
+    assert large.status_code == 413
+
+
 def test_who_sees_is_listed(client: openai.OpenAI, ollamas: ollama.Client, server: Running) -> None:
     seen(client, data_url())
     assert "vision" in (ollamas.show("seeing").capabilities or [])

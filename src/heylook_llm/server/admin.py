@@ -14,6 +14,7 @@ from heylook_llm.server.endpoint import Server, json_response, object_body
 from heylook_llm.server.media import MAX_BYTES
 from heylook_llm.server.reload import RegistryWatch
 from heylook_llm.server.wire import ollama, openai, table
+from heylook_llm.server.wire.openai_body import ChatBody
 
 _AILING: Final = ("stalled", "crashed")
 
@@ -149,7 +150,10 @@ async def capabilities(server: Server, request: Request) -> Response:
     """What is honoured, ignored and refused, route by route, from the tables that validate; limits; models."""
     limits = server.options.limits
     dialects = {
-        "openai": {route: _table(body) for route, body in openai.BODIES.items()},
+        "openai": {
+            **{route: _table(body) for route, body in openai.BODIES.items()},
+            "POST /v1/chat/completions/multipart": _table(ChatBody),
+        },
         "ollama": {
             **{route: _table(body) for route, body in ollama.BODIES.items()},
             "options": _table(ollama.OPTIONS),

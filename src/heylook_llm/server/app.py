@@ -56,6 +56,15 @@ OPENAI: Final = (
     ),
     Endpoint(
         "POST",
+        "/v1/chat/completions/multipart",
+        openai_routes.create_chat_completion_from_form,
+        "use",
+        "Answer a conversation with images as files",
+        "OpenAI.ChatForm",
+        body_type="multipart/form-data",
+    ),
+    Endpoint(
+        "POST",
         "/v1/completions",
         openai_routes.create_completion,
         "use",

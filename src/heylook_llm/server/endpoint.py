@@ -82,6 +82,7 @@ class Endpoint:
     example: dict[str, Any] = field(default_factory=dict)
     """A body that runs against the bundled model."""
     media_type: str = "application/json"
+    body_type: str = "application/json"
     aliases: tuple[str, ...] = ()
     """More paths of it, which other servers have; the OpenAPI document leaves them out."""
     query: tuple[Query, ...] = ()

@@ -9,12 +9,23 @@ from starlette.responses import Response
 from heylook_llm.server.cards import Card
 from heylook_llm.server.computation import computation
 from heylook_llm.server.endpoint import Server, generation, json_response
-from heylook_llm.server.wire import openai, openai_embedding, rerank
+from heylook_llm.server.wire import openai, openai_embedding, openai_multipart, rerank
+from heylook_llm.server.wire.exchange import Arrival
 
 
 async def create_chat_completion(server: Server, request: Request) -> Response:
     """Answer a conversation."""
     return await generation(server, request, openai.parse_chat, "/v1/chat/completions")
+
+
+async def create_chat_completion_from_form(server: Server, request: Request) -> Response:
+    """Answer a conversation whose images come as files. An image part with the URL __RAW_IMAGE__ takes the next one."""
+    content_type = request.headers.get("content-type", "")
+
+    def parse(body: bytes, arrival: Arrival) -> openai.Chat:
+        return openai_multipart.parse(body, content_type, arrival)
+
+    return await generation(server, request, parse, "/v1/chat/completions/multipart")
 
 
 async def create_completion(server: Server, request: Request) -> Response:

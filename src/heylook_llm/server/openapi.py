@@ -8,7 +8,7 @@ from pydantic.json_schema import models_json_schema
 from heylook_llm import __version__
 from heylook_llm.server.endpoint import Endpoint, Query
 from heylook_llm.server.performance import schemas as performance_schemas
-from heylook_llm.server.wire import ollama, ollama_body, openai, table
+from heylook_llm.server.wire import ollama, ollama_body, openai, openai_multipart, table
 
 _PARAMETER: Final = re.compile(r"{(\w+)")
 _REF: Final = "#/components/schemas/"
@@ -33,6 +33,7 @@ _ERRORS: Final[dict[str, Any]] = {
             }
         },
     },
+    "OpenAI.ChatForm": openai_multipart.SCHEMA,
     "Ollama.Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
     "Anthropic.Error": {
         "type": "object",
@@ -85,7 +86,7 @@ def described(endpoint: Endpoint) -> dict[str, Any]:
             content["example"] = endpoint.example
         told["requestBody"] = {
             "required": not endpoint.body.startswith("Admin."),
-            "content": {"application/json": content},
+            "content": {endpoint.body_type: content},
         }
     return told
 

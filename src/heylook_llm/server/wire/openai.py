@@ -65,7 +65,11 @@ def error_object(problem: HeylookError) -> dict[str, Any]:
 
 def parse_chat(body: bytes, arrival: Arrival) -> "Chat":
     """A chat body as an exchange. Raises BadRequest."""
-    fields = table.validate(ChatBody, jsontext.decode(body))
+    return chat_of(table.validate(ChatBody, jsontext.decode(body)), arrival)
+
+
+def chat_of(fields: ChatBody, arrival: Arrival) -> "Chat":
+    """A chat body's fields as an exchange. Raises BadRequest."""
     model = named(fields.model, arrival)
     album: list[Picture] = []
     prompt = openai_prompt.chat(fields, model, arrival.bounds, album)
