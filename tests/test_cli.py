@@ -35,6 +35,7 @@ DEFAULTS: dict[str, Any] = {
     "open_admin": False,
     "media_urls": "public",
     "allow_media_host": (),
+    "import_root": (),
     "drain_seconds": None,
     "performance_file": None,
 }

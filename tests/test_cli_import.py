@@ -1,6 +1,8 @@
 """`heylookllm import`, as it is typed."""
 
+import contextlib
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -91,6 +93,42 @@ def test_merge_adds_and_leaves_the_file_alone(models: Path, tmp_path: Path) -> N
     again = run("--folder", str(models), "--merge", cwd=tmp_path)
     assert "served already" in again
     assert "Nothing was written" in again
+
+
+def on_a_terminal(*arguments: str, cwd: Path, answer: bytes = b"") -> str:
+    """All that a terminal shows, with this answer to the question whether to write."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "heylook_llm.cli", "import", *arguments]
+    with subprocess.Popen(command, cwd=cwd, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+            while piece := os.read(ours, 4096):
+                shown += piece
+                if answer and shown.endswith(b"[Y/n]: "):
+                    os.write(ours, answer)
+        assert process.wait(WAIT_SECONDS) == 0, shown
+    os.close(ours)
+    return shown.decode()
+
+
+@pytest.mark.parametrize(("answer", "written"), [(b"n\n", False), (b"y\n", True), (b"\n", True)])
+def test_a_merge_on_a_terminal_shows_the_difference_and_asks(
+    models: Path, tmp_path: Path, answer: bytes, written: bool
+) -> None:
+    (tmp_path / "models.yaml").write_text("models: []\n")
+    shown = on_a_terminal("--folder", str(models), "--merge", cwd=tmp_path, answer=answer)
+    assert 0 < shown.index("+  - id: one") < shown.index("Write this?")
+    assert registry.overlay_path(tmp_path / "models.yaml").exists() is written
+    assert ("Nothing was written" in shown) is not written
+
+
+def test_nobody_is_asked_who_said_yes_or_has_nothing_to_write(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "models.yaml").write_text("models: []\n")
+    for _ in range(2):
+        assert "Write this?" not in on_a_terminal("--folder", str(models), "--merge", "--yes", cwd=tmp_path)
+    assert "Write this?" not in on_a_terminal("--folder", str(models), "--merge", cwd=tmp_path)
+    assert [spec.id for spec in registry.load(tmp_path / "models.yaml").models] == ["one", "two"]
 
 
 def test_every_store_of_another_program_is_found(tmp_path: Path) -> None:

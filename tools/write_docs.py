@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from heylook_llm import cli, config, support
 from heylook_llm.server import refused
-from heylook_llm.server.wire import ollama, openai, table
+from heylook_llm.server.wire import admin_body, ollama, openai, table
 from heylook_llm.worker.formats import families
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -392,6 +392,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "commands": commands,
     "openai": lambda: routes(openai.BODIES),
     "ollama": lambda: routes(ollama.BODIES),
+    "admin": lambda: routes(admin_body.BODIES),
     "refused": refusals,
     "engines": engines,
     "ollama-options": lambda: fields(ollama.OPTIONS),

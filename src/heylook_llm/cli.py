@@ -116,6 +116,7 @@ class ServeOptions:
     open_admin: bool
     media_urls: MediaUrls
     allow_media_host: tuple[str, ...]
+    import_root: tuple[Path, ...]
     drain_seconds: float | None
     performance_file: str | None
 
@@ -168,6 +169,13 @@ class ServeOptions:
     multiple=True,
     metavar="HOST",
     help="A host whose images may be fetched wherever it is, e.g. nas.lan or *.my.net.",
+)
+@click.option(
+    "--import-root",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A folder that imports over HTTP may look into.  [default: where Hugging Face, Ollama, LM Studio keep models]",
 )
 @click.option("--drain-seconds", type=click.FloatRange(min=0), help="How long requests may finish at the end.")
 @click.option(
@@ -326,10 +334,12 @@ def _composed(
     """The app over the router, which lives as long as the app does."""
     from heylook_llm.server.app import create_app  # noqa: PLC0415
     from heylook_llm.server.endpoint import Options  # noqa: PLC0415
+    from heylook_llm.server.imports import Imports  # noqa: PLC0415
     from heylook_llm.server.media import MediaOptions  # noqa: PLC0415
     from heylook_llm.server.pulls import Pulls  # noqa: PLC0415
 
     pulls = Pulls(watch.path, watch.read_anew)
+    roots = [root.expanduser().absolute() for root in options.import_root] or None
     recorder = _recorder(settings.performance, watch.path)
 
     @contextlib.asynccontextmanager
@@ -348,6 +358,7 @@ def _composed(
         registry=watch,
         media=MediaOptions(options.media_urls, options.allow_media_host),
         pulls=pulls,
+        imports=Imports(watch.path, watch.read_anew, roots),
         recorder=recorder,
     )
     return create_app(router, served, lifespan=lifespan)
@@ -599,6 +610,7 @@ def rm(model: tuple[str, ...], url: str | None, api_key: str | None) -> None:
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be written.")
 @click.option("--watch", is_flag=True, help="Go on, and write anew when the models change.")
+@click.option("--yes", is_flag=True, help="Don't ask before --merge writes; without a terminal nobody is asked.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @click.option(
     "--log-level",

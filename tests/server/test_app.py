@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from heylook_llm.errors import LoadFailed
 from heylook_llm.server.app import create_app
 from heylook_llm.server.endpoint import Options
 from heylook_llm.server.guard import GuardOptions
+from heylook_llm.server.imports import Imports
 from tests.server.asgi import Client, call
 from tests.server.scripted import ScriptedBackend
 
@@ -365,15 +367,22 @@ async def test_the_documents_references_and_parameters_hold() -> None:
             assert operation["responses"]
 
 
-async def test_the_documents_examples_parse() -> None:
+async def test_the_documents_examples_parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = await document()
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    (tmp_path / "models.yaml").write_text("models: []")
+
+    async def follow() -> None:
+        return
+
+    app = app_of(imports=Imports(tmp_path / "models.yaml", follow, None))
     seen = 0
     for path, verbs in told["paths"].items():
         for operation in verbs.values():
             content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
             if "example" in content:
                 seen += 1
-                reply = await call(app_of(), "POST", path, content["example"] | {"model": "scripted"})
+                reply = await call(app, "POST", path, content["example"] | {"model": "scripted"})
                 assert reply.status == 200, (path, reply.body)
     assert seen >= 11
 

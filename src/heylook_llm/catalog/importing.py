@@ -3,7 +3,7 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -69,18 +69,23 @@ class _Named:
     projector: Path | None = None
 
 
-def find(sources: Sources) -> Findings:
-    """Every model of the sources, in the order of their names; nothing is copied or changed."""
+def find(sources: Sources, check: Callable[[], None] = lambda: None) -> Findings:
+    """Every model of the sources, in the order of their names; nothing is copied or changed.
+
+    `check` is called before each file, and ends the look by raising.
+    """
     findings = Findings()
     named: list[_Named] = []
-    walk = Walk(sources.roots)
+    walk = Walk(sources.roots, check)
     for candidate in walk.candidates():
+        check()
         if stores.is_current_snapshot(candidate.path):
             named += _read(candidate, _name_of(candidate, sources), findings)
     findings.skipped += walk.skipped
     if sources.ollama is not None:
         store = stores.OllamaStore(sources.ollama)
         for name, candidate, projector in store.models():
+            check()
             seen = projector if projector is not None and _offered(projector, findings) else None
             named += [replace(one, projector=seen) for one in _read(candidate, name, findings)]
         findings.skipped += store.skipped

@@ -5,7 +5,7 @@ A walk looks at names and file types alone; what a found file is, its header say
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,11 @@ MAX_ENTRIES: Final = 1_000_000
 MAX_PARTS: Final = 1024
 """Of one split model."""
 PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".npz")
+NO_TEXT: Final = "has a name that is no text"
 _REGULAR_ONLY: Final = (".gguf", ".safetensors", "config.json")
+_READ_WITH_IT: Final = (".json", ".jinja", ".model")
+"""Beside a folder's weights."""
+LINK_OUT: Final = "is a link out of the scanned folders; name the folder it leads to as well"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +51,16 @@ class _Folder:
     path: Path
     files: dict[str, os.stat_result] = field(default_factory=dict)
     folders: list[Path] = field(default_factory=list)
+    links_out: bool = False
+    """One of the files that are read with a model lies elsewhere."""
 
 
 class Walk:
-    """One walk over some folders; `skipped` fills while `candidates` runs."""
+    """One walk over some folders; `skipped` fills while `candidates` runs, and `check` may end it at each folder."""
 
-    def __init__(self, roots: Sequence[Path]) -> None:
+    def __init__(self, roots: Sequence[Path], check: Callable[[], None] = lambda: None) -> None:
         self._roots = [root.resolve() for root in roots]
+        self._check = check
         self._seen: set[tuple[int, int]] = set()
         self._entries = 0
         self.skipped: list[Skipped] = []
@@ -72,6 +79,7 @@ class Walk:
         open_folders = [(root, 0)]
         while open_folders:
             path, depth = open_folders.pop()
+            self._check()
             folder = self._list(path)
             if folder is None:
                 continue
@@ -115,8 +123,12 @@ class Walk:
         directory = stat.S_ISDIR(status.st_mode)
         if directory and entry.name.startswith("."):
             return
-        if (directory or model) and entry.is_symlink() and not self._inside(path):
-            self._skip(path, "is a link out of the scanned folders; name the folder it leads to as well")
+        read = model or entry.name.endswith(_READ_WITH_IT)
+        if (directory or read) and entry.is_symlink() and not self._inside(path):
+            self._skip(path, LINK_OUT)
+            folder.links_out = folder.links_out or not directory
+        elif directory and not _encodable(entry.name):
+            self._skip(path, NO_TEXT)
         elif directory:
             folder.folders.append(path)
         elif model and not stat.S_ISREG(status.st_mode):
@@ -136,6 +148,8 @@ class Walk:
         for name in names:
             if name.endswith(".gguf") and self._is_whole(folder, name):
                 yield Candidate(folder.path / name, root)
+        if folder.links_out:
+            return
         tensors = [name for name in names if name.endswith(".safetensors")]
         if "adapter_config.json" in names and any(name.startswith("adapter") for name in tensors):
             yield Candidate(folder.path, root, folder=True, adapter=True)
@@ -148,7 +162,7 @@ class Walk:
     def _is_whole(self, folder: _Folder, name: str) -> bool:
         """Whether a GGUF file stands for a model: no further part of one."""
         if not _encodable(name):
-            self._skip(folder.path / name, "has a name that is no text")
+            self._skip(folder.path / name, NO_TEXT)
             return False
         part = split.part_of(name)
         if part is None:

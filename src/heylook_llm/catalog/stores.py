@@ -122,6 +122,9 @@ class OllamaStore:
         if not file.is_file():
             self._skip(manifest, f"names a file that isn't there ({file.name[:19]}...)")
             return None
+        if not file.resolve().is_relative_to(self._folder.resolve()):
+            self._skip(manifest, f"names a file that is a link out of the store ({file.name[:19]}...)")
+            return None
         return file
 
     def _skip(self, path: Path, reason: str) -> None:

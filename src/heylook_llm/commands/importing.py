@@ -1,9 +1,9 @@
 """import: the models that are on this machine as entries of a models.yaml, used where they lie."""
 
 import contextlib
-import difflib
+import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,17 +11,14 @@ from typing import Any, Final
 import click
 
 from heylook_llm import config, registry
-from heylook_llm.catalog import importing, profiles, stores
+from heylook_llm.catalog import import_plan, importing, profiles, stores
+from heylook_llm.catalog.import_plan import Plan, Wishes, shown
 from heylook_llm.catalog.importing import Findings, Found, Sources
 from heylook_llm.catalog.scan import Walk
 from heylook_llm.commands.models import size_text, table
 from heylook_llm.errors import ConfigError
 
 WATCH_SECONDS: Final = 2.0
-_HEAD: Final = """\
-# Written by heylookllm import. Models are used where they lie; every key: docs/models.md.
-# Serve them: heylookllm --config {name}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +27,27 @@ class Order:
 
     sources: Sources
     output: Path
-    profile: str | None
-    overrides: Mapping[str, Any]
+    wishes: Wishes
     merge: bool
     dry_run: bool
     force: bool
+    yes: bool
+    """Don't ask before the difference of a merge is written."""
 
 
 def order_of(given: Mapping[str, Any]) -> Order:
     """The order of the command line's options. Raises ConfigError."""
     overrides = profiles.parse_overrides(given["overrides"])
-    _check_overrides(overrides)
+    import_plan.check_overrides(overrides)
     default = config.locate() if given["merge"] else Path("models_imported.yaml")
     return Order(
         _sources(given),
         given["output"] or default,
-        given["profile"],
-        overrides,
+        Wishes(given["profile"], overrides),
         given["merge"],
         given["dry_run"],
         given["force"],
+        given["yes"],
     )
 
 
@@ -70,66 +68,53 @@ def _sources(given: Mapping[str, Any]) -> Sources:
     )
 
 
-def _check_overrides(overrides: Mapping[str, Any]) -> None:
-    """Every key is one of some engine's `config`. Raises ConfigError that names the nearest known one."""
-    known = {key for kind in config.PROVIDERS.values() for key in kind.model_fields}
-    for key in overrides:
-        if key not in known:
-            raise ConfigError(f"--override {key}: unknown key{config.nearest(key, known)}")
-
-
 def run(order: Order) -> None:
-    """Find, show, write. Raises ConfigError before anything is written that the server couldn't load."""
+    """Find, show, ask, write. Raises ConfigError before anything is written that the server couldn't load."""
     findings = importing.find(order.sources)
-    text, new = merged_text(order, findings) if order.merge else (own_text(order, findings), findings.models)
-    target = registry.overlay_path(order.output) if order.merge else order.output
-    _show(findings, new)
+    plan = _plan(order, findings)
+    _show(findings, plan.new)
     if order.merge:
-        click.echo(_difference(target, text), nl=False)
+        click.echo(plan.difference, nl=False)
     if order.dry_run:
-        click.echo(f"Nothing was written (--dry-run); it would be {target}.")
+        click.echo(f"Nothing was written (--dry-run); it would be {plan.target}.")
         return
-    if not new:
+    if not plan.new or not _agreed(order):
         click.echo("Nothing was written.")
         return
-    if target.exists() and not (order.merge or order.force):
-        raise ConfigError(f"{target} exists; add to it with --merge, replace it with --force, or name another --output")
-    registry.write(target, text)
-    click.echo(f"{len(new)} {'model' if len(new) == 1 else 'models'} written to {target}. Serve: {_serve(order)}")
+    if plan.target.exists() and not (order.merge or order.force):
+        raise ConfigError(
+            f"{plan.target} exists; add to it with --merge, replace it with --force, or name another --output"
+        )
+    _write(order, findings, plan)
+    count = f"{len(plan.new)} {'model' if len(plan.new) == 1 else 'models'}"
+    click.echo(f"{count} written to {plan.target}. Serve: {_serve(order)}")
+
+
+def _plan(order: Order, findings: Findings) -> Plan:
+    return (import_plan.merged if order.merge else import_plan.own)(findings, order.wishes, order.output)
+
+
+def _agreed(order: Order) -> bool:
+    """Whether a merge may be written: a terminal is asked, unless --yes said so; scripts have read the manual."""
+    if order.yes or not order.merge or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return True
+    return click.confirm("Write this?", default=True)
+
+
+def _write(order: Order, findings: Findings, plan: Plan) -> None:
+    """Write what was shown; the registry may not have changed since, by a pull for example. Raises ConfigError."""
+    if not order.merge:
+        registry.write(plan.target, plan.text)
+        return
+    with registry.changing(order.output):
+        if _plan(order, findings).digest != plan.digest:
+            raise ConfigError(f"{plan.target} has changed meanwhile; import again")
+        registry.write(plan.target, plan.text)
 
 
 def _serve(order: Order) -> str:
     here = order.output.resolve() == config.locate().resolve()
     return "heylookllm" if here else f"heylookllm --config {order.output}"
-
-
-def own_text(order: Order, findings: Findings) -> str:
-    """A models.yaml of all that was found, checked as the server will."""
-    entries = [importing.entry(found, order.profile, _fitting(order.overrides, found)) for found in findings.models]
-    first = next((entry["id"] for entry in entries if {"chat", "base"} & set(entry["tags"])), None)
-    document = {**({"default_model": first} if first else {}), "max_loaded_models": 2, "models": entries}
-    text = _HEAD.format(name=order.output) + registry.dump(document)
-    config.parse(text, order.output)
-    return text
-
-
-def merged_text(order: Order, findings: Findings) -> tuple[str, list[Found]]:
-    """The overlay with what the registry doesn't serve yet; its own entries stay as the user wrote them."""
-    settings = registry.load(order.output)
-    served = {str(spec.path) for spec in settings.models}
-    names = {config.canonical(name) for spec in settings.models for name in (spec.id, *spec.aliases)}
-    new = [importing.renamed(found, names) for found in findings.models if str(found.path.absolute()) not in served]
-    entries = [importing.entry(found, order.profile, _fitting(order.overrides, found)) for found in new]
-    over = registry.with_models(registry.read_overlay(order.output), entries)
-    document = config.document_of(config.read(order.output), order.output)
-    config.validate(registry.merged(document, config.document_of(registry.dump(over), order.output)), order.output)
-    return registry.overlay_text(over), new
-
-
-def _fitting(overrides: Mapping[str, Any], found: Found) -> dict[str, Any]:
-    """The overrides that this model's engine knows."""
-    known = config.PROVIDERS[found.facts.provider].model_fields
-    return {key: value for key, value in overrides.items() if key in known}
 
 
 # ---- what is shown ---------------------------------------------------------------------------------------------------
@@ -154,18 +139,6 @@ def _show(findings: Findings, new: Sequence[Found]) -> None:
         click.echo(f"left out: {shown(skipped.path)}: {skipped.reason}")
 
 
-def shown(path: Path) -> str:
-    """A path fit for a terminal: control characters and broken encodings as escapes."""
-    text = str(path).encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
-
-
-def _difference(target: Path, text: str) -> str:
-    before = config.read(target).splitlines(keepends=True) if target.is_file() else []
-    lines: Iterable[str] = difflib.unified_diff(before, text.splitlines(keepends=True), str(target), f"{target} (new)")
-    return "".join(lines)
-
-
 # ---- watch -----------------------------------------------------------------------------------------------------------
 
 
@@ -185,7 +158,7 @@ def watch(order: Order) -> None:
 
 def _write_anew(order: Order) -> None:
     findings = importing.find(order.sources)
-    registry.write(order.output, own_text(order, findings))
+    registry.write(order.output, import_plan.own(findings, order.wishes, order.output).text)
     click.echo(f"{time.strftime('%H:%M:%S')} {len(findings.models)} models, {len(findings.skipped)} left out")
 
 

@@ -13,7 +13,7 @@ from heylook_llm.server.backend import ModelStatus
 from heylook_llm.server.endpoint import Server, json_response, object_body
 from heylook_llm.server.media import MAX_BYTES
 from heylook_llm.server.reload import RegistryWatch
-from heylook_llm.server.wire import ollama, openai, table
+from heylook_llm.server.wire import admin_body, ollama, openai, table
 from heylook_llm.server.wire.openai_body import ChatBody
 
 _AILING: Final = ("stalled", "crashed")
@@ -158,6 +158,7 @@ async def capabilities(server: Server, request: Request) -> Response:
             **{route: _table(body) for route, body in ollama.BODIES.items()},
             "options": _table(ollama.OPTIONS),
         },
+        "admin": {route: _table(body) for route, body in admin_body.BODIES.items()},
     }
     enabled = {"openai": ("openai",), "ollama": ("ollama",), "both": ("openai", "ollama")}[server.options.api]
     return json_response(
@@ -165,7 +166,7 @@ async def capabilities(server: Server, request: Request) -> Response:
             "object": "capabilities",
             "server": {"name": "heylookllm", "version": __version__, "time": int(time.time())},
             "apis": list(enabled),
-            "fields": {name: dialects[name] for name in enabled},
+            "fields": {name: dialects[name] for name in (*enabled, "admin")},
             "limits": {
                 "max_body_bytes": limits.max_body_bytes,
                 "max_queue": limits.max_queue,

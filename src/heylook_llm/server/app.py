@@ -12,7 +12,17 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 
 from heylook_llm.errors import BadRequest, EngineError, HeylookError, MethodNotAllowed, NotFound
-from heylook_llm.server import admin, ollama_routes, openai_routes, openapi, pages, pull_routes, refused, token_routes
+from heylook_llm.server import (
+    admin,
+    import_routes,
+    ollama_routes,
+    openai_routes,
+    openapi,
+    pages,
+    pull_routes,
+    refused,
+    token_routes,
+)
 from heylook_llm.server.backend import Backend
 from heylook_llm.server.cards import Cards
 from heylook_llm.server.endpoint import Endpoint, Options, Query, Server, respond
@@ -185,6 +195,15 @@ OLLAMA: Final = (
     *refused.OLLAMA,
 )
 ADMIN: Final = (
+    Endpoint(
+        "POST",
+        "/v1/models/import",
+        import_routes.import_models,
+        "admin",
+        "Add the models of this machine",
+        "Admin.ImportBody",
+        {"hf_cache": True, "dry_run": True},
+    ),
     Endpoint("GET", "/v1/capabilities", admin.capabilities, "use", "What is honoured, ignored and refused"),
     Endpoint("POST", "/v1/models/{model_id:path}/load", admin.load_model, "admin", "Load a model", "Admin.Load", {}),
     Endpoint("POST", "/v1/models/{model_id:path}/unload", admin.unload_model, "admin", "Unload it", "Admin.Unload", {}),

@@ -16,6 +16,7 @@ from heylook_llm.server.backend import Backend
 from heylook_llm.server.cards import Cards
 from heylook_llm.server.generate import Generation, Pace, Place
 from heylook_llm.server.guard import REQUEST_ID, Access, GuardOptions
+from heylook_llm.server.imports import Imports
 from heylook_llm.server.media import MediaOptions
 from heylook_llm.server.offloop import off_loop
 from heylook_llm.server.performance.recorder import Recorder
@@ -42,6 +43,8 @@ class Options:
     media: MediaOptions = field(default_factory=MediaOptions)
     pulls: Pulls | None = None
     """What fetches and deletes models; None: they neither come nor go."""
+    imports: Imports | None = None
+    """What finds the models of this machine; None: as above."""
     recorder: Recorder | None = None
     """What keeps finished requests; None: memory does, as long as the server runs."""
 

@@ -8,7 +8,7 @@ from pydantic.json_schema import models_json_schema
 from heylook_llm import __version__
 from heylook_llm.server.endpoint import Endpoint, Query
 from heylook_llm.server.performance import schemas as performance_schemas
-from heylook_llm.server.wire import ollama, ollama_body, openai, openai_multipart, table
+from heylook_llm.server.wire import admin_body, ollama, ollama_body, openai, openai_multipart, table
 
 _PARAMETER: Final = re.compile(r"{(\w+)")
 _REF: Final = "#/components/schemas/"
@@ -113,7 +113,7 @@ def components() -> dict[str, Any]:
     schemas: dict[str, Any] = _ERRORS | performance_schemas.SCHEMAS
     schemas |= _schemas("OpenAI", list(openai.BODIES.values()))
     schemas |= _schemas("Ollama", [*ollama.BODIES.values(), ollama_body.Options])
-    return schemas
+    return schemas | _schemas("Admin", list(admin_body.BODIES.values()))
 
 
 def _schemas(prefix: str, bodies: list[type[table.Body]]) -> dict[str, Any]:
