@@ -61,6 +61,15 @@ FEATURES: Final = (
     Feature("top_n_sigma", "top_n_sigma", lacking=_LLAMA_CPPS, fields=("top_n_sigma",)),
     Feature("dynatemp", "Dynamic temperature", lacking=_LLAMA_CPPS, fields=("dynatemp_range",)),
     Feature("adaptive_p", "adaptive-p", lacking=_LLAMA_CPPS, fields=("adaptive_target",)),
+    Feature(
+        "vision",
+        "Images in messages",
+        notes={
+            "llama_cpp": "models with a projector (`mmproj_path`)",
+            "mlx": "LLaVA, with the extra `vlm`",
+            "fake": "where `image_tokens` is set",
+        },
+    ),
     Feature("tools", "Tool calls, whole and streamed"),
     Feature("constraints", "Answers held to a JSON schema, a regex, a grammar or a list of texts, after the reasoning"),
     Feature("forced_calls", "Calls that have to be made, of some tools or one, held to their schemas"),

@@ -15,6 +15,7 @@ from benchmarks import random_bert
 from heylook_llm import support, tiny
 from tests.contract import broken
 from tests.serving import Running
+from tests.worker import random_gguf, random_llava, random_projector
 
 TINY = Path(tiny.__file__).parent
 LIBRARIES = {"llama_cpp": "llama_cpp", "mlx": "mlx_lm", "fake": "heylook_llm"}
@@ -66,7 +67,7 @@ def models(gguf: Path, folder: Path) -> str:
         ("-small", SMALL_POOL, PARALLEL, SMALL_POOL),
         ("-long", LONG_CONTEXT, LONG_PARALLEL, LONG_PARALLEL * LONG_CONTEXT),
     )
-    lines = ["max_loaded_models: 9", "prewarm: false", "limits: {stall_seconds: 300}", "models:"]
+    lines = ["max_loaded_models: 12", "prewarm: false", "limits: {stall_seconds: 300}", "models:"]
     for provider in filter(installed, support.PROVIDERS):
         path = paths[provider] if provider != "fake" else ""
         for suffix, n_ctx, parallel, pool in siblings:
@@ -81,7 +82,9 @@ def models(gguf: Path, folder: Path) -> str:
 
 
 def _odd(provider: str, path: Path, folder: Path) -> Iterator[tuple[str, str]]:
-    """Siblings with an adapter, or with damaged weights."""
+    """Siblings that see, that rank, with an adapter, or with damaged weights."""
+    if seeing := _seeing(provider, folder):
+        yield "seeing", seeing
     match provider:
         case "llama_cpp":
             adapter = broken.gguf_adapter(folder / "adapter.gguf", WIDTH)
@@ -100,6 +103,21 @@ def _odd(provider: str, path: Path, folder: Path) -> Iterator[tuple[str, str]]:
         else:
             damaged = damage(path, folder / f"{name}{path.suffix}")
             yield name, f"model_path: '{damaged}'"
+
+
+def _seeing(provider: str, folder: Path) -> str:
+    """The config of a small model that sees, of random weights but for the fake; empty: there is none here."""
+    match provider:
+        case "llama_cpp":
+            model = random_gguf.write(folder / "seeing.gguf", "llama")
+            eyes = random_projector.write(folder / "mmproj.gguf", "mlp")
+            exact = "n_threads: 1, type_k: f32, type_v: f32, flash_attn: false"
+            return f"model_path: '{model}', mmproj_path: '{eyes}', n_parallel: {PARALLEL}, {exact}"
+        case "mlx" if importlib.util.find_spec("mlx_vlm") is not None:
+            return f"model_path: '{random_llava.write(folder / 'llava')}'"
+        case "fake":
+            return "image_tokens: 40"
+    return ""
 
 
 class Subject:
