@@ -325,7 +325,10 @@ class Timeline(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
-    """Prefill advanced: tokens computed so far, of how many, and how many came from a cache."""
+    """Prefill advanced: tokens computed so far, of how many, and how many came from a cache.
+
+    The last one says all of them, before the answer's first token.
+    """
 
     choice: int
     processed_tokens: int

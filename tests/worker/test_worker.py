@@ -174,6 +174,15 @@ def test_a_long_prompt_says_how_far_it_is(client: Client) -> None:
     assert {event.total_tokens for event in progress} == {1510}
 
 
+def test_a_prompt_of_one_step_says_how_long_it_was_before_its_answer(client: Client) -> None:
+    for cached in (False, True):
+        number = client.submit(core.TextPrompt("how long was I [[say:z]]"))
+        first, *others = client.events([number])[number]
+        assert isinstance(first, core.Progress)
+        assert (first.processed_tokens, first.total_tokens, first.cached_tokens > 0) == (25, 25, cached)
+        assert not any(isinstance(event, core.Progress) for event in others)
+
+
 @pytest.mark.parametrize(
     ("prompt", "fields", "kind", "text"),
     [

@@ -296,6 +296,8 @@ class Engine:
         sequence, token, shown, end, logprob = outcome
         choice = self._open[sequence]
         decoder = choice.decoder
+        if sequence.output_tokens == 1:  # dialects say how long the prompt was before they say its answer
+            events.append((sequence.request, _progress(sequence)))
         if sequence.guide is not None and sequence.guide.error is not None:
             self._refuse(sequence.request, sequence.guide.error, events)
             return
@@ -594,14 +596,18 @@ def _shown(error: Exception) -> HeylookError:
 def _report_progress(sequence: Sequence, events: list[tuple[int, core.Event]]) -> None:
     """A prefill of several steps says how far it is; one that is repeated after a preemption doesn't."""
     if not sequence.output_tokens:
-        progress = core.Progress(
-            sequence.choice,
-            sequence.computed,
-            sequence.prompt_tokens,
-            sequence.cached_tokens,
-            sequence.stamps.dropped_tokens,
-        )
-        events.append((sequence.request, progress))
+        events.append((sequence.request, _progress(sequence)))
+
+
+def _progress(sequence: Sequence) -> core.Progress:
+    """How far its prompt is, all of it before its first token."""
+    return core.Progress(
+        sequence.choice,
+        sequence.computed,
+        sequence.prompt_tokens,
+        sequence.cached_tokens,
+        sequence.stamps.dropped_tokens,
+    )
 
 
 def _keeper(load: core.Load, provider: Provider) -> Keeper | None:
