@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from heylook_llm import cli, config, support
 from heylook_llm.server import refused
-from heylook_llm.server.wire import admin_body, ollama, openai, table
+from heylook_llm.server.wire import admin_body, anthropic, ollama, openai, table
 from heylook_llm.worker.formats import families
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -317,7 +317,10 @@ def routes(bodies: dict[str, type[table.Body]]) -> str:
 
 def refusals() -> str:
     """The routes that are refused, and what they answer."""
-    rows = [(f"`{row.methods} {row.path}`", row.handler.__doc__ or "") for row in (*refused.OPENAI, *refused.OLLAMA)]
+    rows = [
+        (f"`{row.methods} {row.path}`", row.handler.__doc__ or "")
+        for row in (*refused.OPENAI, *refused.ANTHROPIC, *refused.OLLAMA)
+    ]
     return grid(("Route", "Answer"), rows)
 
 
@@ -391,6 +394,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "fake": lambda: keys(config.FakeConfig, *SHARED),
     "commands": commands,
     "openai": lambda: routes(openai.BODIES),
+    "anthropic": lambda: routes(anthropic.BODIES),
     "ollama": lambda: routes(ollama.BODIES),
     "admin": lambda: routes(admin_body.BODIES),
     "refused": refusals,

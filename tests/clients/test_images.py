@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import anthropic
 import httpx
 import ollama
 import openai
@@ -172,6 +173,35 @@ def test_the_originals_sizes(client: openai.OpenAI) -> None:
     content: Any = [part(data_url(plain(640, 64)), detail="low"), {"type": "text", "text": "[[see]]"}]
     reply = client.chat.completions.create(model="seeing", messages=[{"role": "user", "content": content}])
     assert json.loads(reply.choices[0].message.content or "")[0]["width"] == 512
+
+
+def block(url: str = "", data: bytes = PNG) -> Any:
+    """An image as Anthropic's clients send it."""
+    whole = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(data).decode()}
+    return {"type": "image", "source": {"type": "url", "url": url} if url else whole}
+
+
+def test_anthropics_images(server: Running, pages: Pages) -> None:
+    look: Any = {"type": "text", "text": "[[see]]"}
+    use = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [look, block(data=plain(8, 8, (9, 0, 0)))]}
+    turns: list[Any] = [
+        {"role": "user", "content": [block(), look, block(pages.url("/image.png"))]},
+        {"role": "assistant", "content": [use]},
+        {"role": "user", "content": [result]},
+    ]
+    with anthropic.Anthropic(base_url=server.url, api_key="unused", max_retries=0) as client:
+        for count, shades in ((1, [SEEN["mean"][0]] * 2), (3, [9])):
+            asked: Any = {"model": "seeing", "messages": turns[:count]}
+            message: Any = client.messages.create(**asked, max_tokens=500)
+            assert [seen["mean"][0] for seen in json.loads(message.content[0].text)] == shades
+            usage = message.usage
+            counted = client.messages.count_tokens(**asked).input_tokens
+            assert counted == usage.input_tokens + usage.cache_read_input_tokens
+        for bad, reason in ((block(data=b"x"), "can't be read"), (block(pages.url("/nope.png")), "can't be fetched")):
+            with pytest.raises(anthropic.BadRequestError, match=reason) as caught:
+                client.messages.create(model="seeing", max_tokens=9, messages=[{"role": "user", "content": [bad]}])
+            assert "messages[0].content[0].source" in str(caught.value.api_message)
 
 
 def test_ollamas_images(ollamas: ollama.Client, tmp_path: Any) -> None:

@@ -73,8 +73,7 @@ async def test_an_unknown_url_of_ollama() -> None:
 
 REFUSED = [
     ("POST", "/v1/responses", "use POST /v1/chat/completions"),
-    ("POST", "/v1/messages", "use POST /v1/chat/completions"),
-    ("POST", "/v1/messages/count_tokens", "use POST /tokenize"),
+    ("POST", "/v1/messages/batches", "to POST /v1/messages"),
     ("POST", "/api/push", "copy the model's file"),
     ("POST", "/api/create", "models.yaml"),
     ("POST", "/api/copy", "aliases"),
@@ -317,6 +316,8 @@ async def test_the_document_has_every_route_with_a_readable_id() -> None:
     for route in (
         "POST /v1/chat/completions",
         "POST /v1/completions",
+        "POST /v1/messages",
+        "POST /v1/messages/count_tokens",
         "GET /v1/models",
         "GET /v1/models/{model_id}",
         "POST /api/chat",
@@ -346,7 +347,7 @@ async def test_the_document_has_every_route_with_a_readable_id() -> None:
 async def test_the_document_tells_each_routes_own_media_type_under_a_known_heading() -> None:
     told = await document()
     headings = [tag["name"] for tag in told["tags"]]
-    assert headings == ["OpenAI", "Ollama", "Admin", "Pages"]
+    assert headings == ["OpenAI", "Anthropic", "Ollama", "Admin", "Pages"]
     for verbs in told["paths"].values():
         for operation in verbs.values():
             assert set(operation["tags"]) <= set(headings)
@@ -384,7 +385,7 @@ async def test_the_documents_examples_parse(tmp_path: Path, monkeypatch: pytest.
                 seen += 1
                 reply = await call(app, "POST", path, content["example"] | {"model": "scripted"})
                 assert reply.status == 200, (path, reply.body)
-    assert seen >= 11
+    assert seen >= 13
 
 
 @pytest.mark.parametrize(
@@ -452,6 +453,13 @@ async def test_capabilities_come_from_the_tables() -> None:
     assert chat["grammar"]["treatment"] == "honoured"
     assert chat["modalities"]["treatment"] == "refused"
     assert chat["modalities"]["note"]
+    message = told["fields"]["anthropic"]["POST /v1/messages"]
+    assert [message[name]["treatment"] for name in ("thinking", "metadata", "mcp_servers")] == [
+        "honoured",
+        "ignored",
+        "refused",
+    ]
+    assert told["apis"] == ["openai", "anthropic", "ollama"]
     assert told["fields"]["ollama"]["options"]["num_gpu"]["treatment"] == "ignored"
     assert told["limits"]["max_n"] == 3
     assert told["models"][0]["n_ctx"] == 4096

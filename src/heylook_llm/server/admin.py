@@ -13,7 +13,7 @@ from heylook_llm.server.backend import ModelStatus
 from heylook_llm.server.endpoint import Server, json_response, object_body
 from heylook_llm.server.media import MAX_BYTES
 from heylook_llm.server.reload import RegistryWatch
-from heylook_llm.server.wire import admin_body, ollama, openai, table
+from heylook_llm.server.wire import admin_body, anthropic, ollama, openai, table
 from heylook_llm.server.wire.openai_body import ChatBody
 
 _AILING: Final = ("stalled", "crashed")
@@ -154,13 +154,15 @@ async def capabilities(server: Server, request: Request) -> Response:
             **{route: _table(body) for route, body in openai.BODIES.items()},
             "POST /v1/chat/completions/multipart": _table(ChatBody),
         },
+        "anthropic": {route: _table(body) for route, body in anthropic.BODIES.items()},
         "ollama": {
             **{route: _table(body) for route, body in ollama.BODIES.items()},
             "options": _table(ollama.OPTIONS),
         },
         "admin": {route: _table(body) for route, body in admin_body.BODIES.items()},
     }
-    enabled = {"openai": ("openai",), "ollama": ("ollama",), "both": ("openai", "ollama")}[server.options.api]
+    ours = ("openai", "anthropic")
+    enabled = {"openai": ours, "ollama": ("ollama",), "both": (*ours, "ollama")}[server.options.api]
     return json_response(
         {
             "object": "capabilities",

@@ -10,10 +10,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import compile_path
+from starlette.types import Scope
 
 from heylook_llm.errors import BadRequest, EngineError, HeylookError, MethodNotAllowed, NotFound
 from heylook_llm.server import (
     admin,
+    anthropic_routes,
     import_routes,
     ollama_routes,
     openai_routes,
@@ -139,6 +141,27 @@ OPENAI: Final = (
         _HELLO,
     ),
     *refused.OPENAI,
+)
+ANTHROPIC: Final = (
+    Endpoint(
+        "POST",
+        "/v1/messages",
+        anthropic_routes.create_message,
+        "use",
+        "Answer a conversation",
+        "Anthropic.MessageBody",
+        {**_HELLO, "max_tokens": 64},
+    ),
+    Endpoint(
+        "POST",
+        "/v1/messages/count_tokens",
+        anthropic_routes.count_message_tokens,
+        "use",
+        "Tokens of a conversation",
+        "Anthropic.CountBody",
+        _HELLO,
+    ),
+    *refused.ANTHROPIC,
 )
 OLLAMA: Final = (
     Endpoint("GET HEAD", "/api/version", ollama_routes.ollama_version, "use", "The API's version"),
@@ -288,7 +311,8 @@ _DOCUMENT: Final = "/openapi.json"
 
 def endpoints(api: str) -> tuple[Endpoint, ...]:
     """The route table of `--api openai|ollama|both`."""
-    chosen = {"openai": OPENAI, "ollama": OLLAMA, "both": (*OPENAI, *OLLAMA)}[api]
+    ours = (*OPENAI, *ANTHROPIC)
+    chosen = {"openai": ours, "ollama": OLLAMA, "both": (*ours, *OLLAMA)}[api]
     return (*PAGES, *ADMIN, *PERFORMANCE, *chosen)
 
 
@@ -373,11 +397,12 @@ def _access(table: tuple[Endpoint, ...]) -> Callable[[str, str], Access]:
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 
-def worded(api: str, error: HeylookError, path: str) -> Reply:
-    """An error in the words of the dialect that a path belongs to: the one place where it becomes a status."""
+def worded(api: str, error: HeylookError, scope: Scope) -> Reply:
+    """An error in the words of a request's dialect: the one place where it becomes a status."""
+    path: str = scope["path"]
     ollamas = path.startswith("/api/") or (api == "ollama" and not path.startswith("/v1/"))
-    if path == "/v1/messages" or path.startswith("/v1/messages/"):
-        return anthropic.error(error)
+    if _is_anthropics(scope):
+        return anthropic.error(error, scope.get(REQUEST_ID, ""))
     if not ollamas:
         return openai.error(error)
     if type(error) is NotFound and error.code == "unknown_url":
@@ -387,21 +412,29 @@ def worded(api: str, error: HeylookError, path: str) -> Reply:
     return ollama.error(error)
 
 
-def _catch(app: FastAPI, word: Callable[[HeylookError, str], Reply]) -> None:
+def _is_anthropics(scope: Scope) -> bool:
+    """Whether the Anthropic dialect is spoken: on its own paths, and by its clients on those it shares."""
+    path: str = scope["path"]
+    if path == "/v1/models" or path.startswith("/v1/models/"):
+        return anthropic_routes.is_client(scope)
+    return path == "/v1/messages" or path.startswith("/v1/messages/")
+
+
+def _catch(app: FastAPI, word: Callable[[HeylookError, Scope], Reply]) -> None:
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, HeylookError)
-        return respond(word(error, request.url.path))
+        return respond(word(error, request.scope))
 
     async def frameworks(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        response = respond(word(_known(error, request), request.url.path))
+        response = respond(word(_known(error, request), request.scope))
         response.headers.update(error.headers or {})
         return response
 
     async def unexpected(request: Request, error: Exception) -> Response:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
         problem = EngineError("The server failed in a way it did not expect; its log says more.")
-        response = respond(word(problem, request.url.path))
+        response = respond(word(problem, request.scope))
         for name in ("x-request-id", "request-id"):  # the guard stands inside the framework's last resort
             response.headers[name] = request.scope.get(REQUEST_ID, "")
         return response

@@ -23,7 +23,7 @@ from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.pulls import Pulls
 from heylook_llm.server.reload import RegistryWatch
 from heylook_llm.server.wire import jsontext, table
-from heylook_llm.server.wire.exchange import Arrival, Bounds, Exchange, Question, Reply, ignored_header
+from heylook_llm.server.wire.exchange import Adapting, Arrival, Bounds, Exchange, Question, Reply, ignored_header
 
 Asking = TypeVar("Asking", bound=Question)
 Api = Literal["openai", "ollama", "both"]
@@ -168,17 +168,17 @@ async def generation(
     return Generation(exchange, route, server.place, ignored_header(exchange.asked.ignored))
 
 
-async def refuse_blind(server: Server, exchange: Exchange) -> None:
+async def refuse_blind(server: Server, question: Adapting) -> None:
     """Refuse images that can't be had, or whose model is known not to see, before any is fetched.
 
     Raises BadRequest, UnsupportedFeature.
     """
-    asked = exchange.asked
+    asked = question.asked
     if not asked.pictures:
         return
     info = (await server.cards.one(asked.request.model)).info
     if info is not None and info.capabilities:
-        exchange.adapt(info)
+        question.adapt(info)
     server.place.images.check(asked.pictures)
 
 

@@ -359,11 +359,11 @@ class Generation(Answering):
     # ---- acquire and generate ----
 
     async def _answer(self) -> None:
-        ignored = await self._precompile.check(self._asked.request)
-        self._extra += [(name.encode(), value.encode()) for name, value in ignored_header(ignored)]
+        self._ignore(await self._precompile.check(self._asked.request))
         await self._read_images()
         async with self._leased() as lease:
             request = prepare(self._exchange, lease.info)
+            self._ignore(self._exchange.unheeded)
             self._stamps["submitted_ns"] = time.monotonic_ns()
             async with contextlib.aclosing(lease.generate(request)) as steps:
                 await (self._stream(steps, request) if self._asked.stream else self._whole(steps, request))
@@ -376,6 +376,10 @@ class Generation(Answering):
         self._asked = self._exchange.asked = await self._images.read(self._asked)
         self._stamps["images_ns"] = time.monotonic_ns()
         self._entry.state = "waiting"
+
+    def _ignore(self, names: tuple[str, ...]) -> None:
+        """Say in the reply's header that these had no effect."""
+        self._extra += [(name.encode(), value.encode()) for name, value in ignored_header(names)]
 
     async def _stream(self, steps: AsyncGenerator[tuple[core.Event, ...], None], request: core.Request) -> None:
         open_choices = request.n * len(request.prompts)

@@ -91,9 +91,9 @@ class Guard:
         app: ASGIApp,
         options: GuardOptions,
         access: Callable[[str, str], Access],
-        word: Callable[[HeylookError, str], Reply],
+        word: Callable[[HeylookError, Scope], Reply],
     ) -> None:
-        """`access` says what a method and path need; `word` puts an error in the words of the path's dialect."""
+        """`access` says what a method and path need; `word` puts an error in the words of a request's dialect."""
         self._app = app
         self._options = options
         self._access = access
@@ -207,7 +207,7 @@ class Guard:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
-        reply = self._word(error, scope["path"])
+        reply = self._word(error, scope)
         extra = [(b"www-authenticate", b"Bearer")] if error.status == 401 else []
         await _reply(reply, scope, send, extra)
 

@@ -8,13 +8,13 @@ from pydantic.json_schema import models_json_schema
 from heylook_llm import __version__
 from heylook_llm.server.endpoint import Endpoint, Query
 from heylook_llm.server.performance import schemas as performance_schemas
-from heylook_llm.server.wire import admin_body, ollama, ollama_body, openai, openai_multipart, table
+from heylook_llm.server.wire import admin_body, anthropic, ollama, ollama_body, openai, openai_multipart, table
 
 _PARAMETER: Final = re.compile(r"{(\w+)")
 _REF: Final = "#/components/schemas/"
 _DESCRIPTION: Final = (
-    "A local model server. It speaks the OpenAI and the Ollama API; `GET /v1/capabilities` says for each field whether "
-    "it is honoured, ignored or refused."
+    "A local model server. It speaks the OpenAI, the Anthropic and the Ollama API; `GET /v1/capabilities` says for "
+    "each field whether it is honoured, ignored or refused."
 )
 _ERRORS: Final[dict[str, Any]] = {
     "OpenAI.Error": {
@@ -43,8 +43,16 @@ _ERRORS: Final[dict[str, Any]] = {
             "error": {
                 "type": "object",
                 "required": ["type", "message"],
-                "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+                "properties": {
+                    "type": {"type": "string"},
+                    "message": {"type": "string"},
+                    "details": {
+                        "type": "object",
+                        "properties": {"error_code": {"type": "string"}, "param": {"type": ["string", "null"]}},
+                    },
+                },
             },
+            "request_id": {"type": "string"},
         },
     },
     "Admin.Load": {"type": "object", "properties": {"n_ctx": {"type": "integer", "minimum": 4}}},
@@ -55,6 +63,7 @@ _ERRORS: Final[dict[str, Any]] = {
 
 _TAGS: Final = {
     "OpenAI": "What OpenAI's clients ask for",
+    "Anthropic": "What Anthropic's clients ask for",
     "Ollama": "What Ollama's clients ask for",
     "Admin": "The models and the requests of this server",
     "Pages": "The root and this documentation",
@@ -65,6 +74,8 @@ def tag_of(endpoint: Endpoint) -> str:
     """The heading under which a route stands."""
     if endpoint.path.startswith("/api/") or endpoint.operation.startswith("ollama"):
         return "Ollama"
+    if endpoint.path.startswith("/v1/messages"):
+        return "Anthropic"
     if endpoint.access == "admin" or endpoint.path == "/health":
         return "Admin"
     return "Pages" if endpoint.access in ("open", "page") else "OpenAI"
@@ -102,9 +113,8 @@ def _query(query: Query) -> dict[str, Any]:
 
 
 def _error(endpoint: Endpoint) -> dict[str, Any]:
-    name = "Ollama.Error" if tag_of(endpoint) == "Ollama" else "OpenAI.Error"
-    if endpoint.path.startswith("/v1/messages"):
-        name = "Anthropic.Error"
+    tag = tag_of(endpoint)
+    name = f"{tag}.Error" if tag in ("Ollama", "Anthropic") else "OpenAI.Error"
     return {"description": "An error", "content": {"application/json": {"schema": {"$ref": _REF + name}}}}
 
 
@@ -112,6 +122,7 @@ def components() -> dict[str, Any]:
     """The schemas of all bodies."""
     schemas: dict[str, Any] = _ERRORS | performance_schemas.SCHEMAS
     schemas |= _schemas("OpenAI", list(openai.BODIES.values()))
+    schemas |= _schemas("Anthropic", list(anthropic.BODIES.values()))
     schemas |= _schemas("Ollama", [*ollama.BODIES.values(), ollama_body.Options])
     return schemas | _schemas("Admin", list(admin_body.BODIES.values()))
 

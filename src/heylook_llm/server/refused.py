@@ -39,17 +39,13 @@ OPENAI: Final = (
         "use",
         "The Responses API is not offered yet: use POST /v1/chat/completions.",
     ),
+)
+ANTHROPIC: Final = (
     _row(
-        "POST /v1/messages",
-        "create_message",
+        "POST /v1/messages/batches",
+        "create_message_batch",
         "use",
-        "The Messages API is not offered yet: use POST /v1/chat/completions.",
-    ),
-    _row(
-        "POST /v1/messages/count_tokens",
-        "count_message_tokens",
-        "use",
-        "The Messages API is not offered yet: use POST /tokenize.",
+        "Batches of messages are not offered: send them to POST /v1/messages, several at a time.",
     ),
 )
 OLLAMA: Final = (

@@ -7,11 +7,12 @@ from typing import Final, Protocol
 import msgspec
 
 from heylook_llm import core
-from heylook_llm.errors import HeylookError
+from heylook_llm.errors import BadRequest, HeylookError
 from heylook_llm.server.wire.pictures import Picture, Sizing
 
 Headers = tuple[tuple[str, str], ...]
 MAX_IGNORED_NAMES: Final = 64
+EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -33,6 +34,24 @@ class Bounds(msgspec.Struct, frozen=True):
     max_logit_bias: int = 1024
     max_prompts: int = 256
     max_inputs: int = 8192
+
+    def stops(self, given: Iterable[str], param: str) -> tuple[str, ...]:
+        """The strings that end an answer, empty ones left out. Raises BadRequest for too many or too long ones."""
+        stops = tuple(text for text in given if text)
+        if len(stops) > self.max_stop:
+            raise BadRequest(f"{param} has {len(stops)} strings; the limit is {self.max_stop}.", param=param)
+        if any(len(text.encode()) > self.max_stop_bytes for text in stops):
+            raise BadRequest(f"A string of {param} is longer than {self.max_stop_bytes} bytes.", param=param)
+        return stops
+
+    def check_tools(self, declared: tuple[core.Tool, ...]) -> None:
+        """Raises BadRequest for too many tools, or two of a name."""
+        if len(declared) > self.max_tools:
+            raise BadRequest(f"{len(declared)} tools are more than the limit of {self.max_tools}.", param="tools")
+        names = [tool.name for tool in declared]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise BadRequest(f"The tool '{twice}' is declared twice.", param="tools")
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -91,14 +110,20 @@ class Inquiry(Question, Protocol):
         ...
 
 
-class Exchange(Question, Protocol):
-    """A question that the model answers by generating. Pure: bytes out, time passed in."""
-
-    stream_media_type: str
+class Adapting(Question, Protocol):
+    """A question about a prompt, which may hold images."""
 
     def adapt(self, info: core.ModelInfo) -> core.Request:
         """The Request for the model that will answer it. Raises UnsupportedFeature where the model lacks a need."""
         ...
+
+
+class Exchange(Adapting, Protocol):
+    """A question that the model answers by generating. Pure: bytes out, time passed in."""
+
+    stream_media_type: str
+    unheeded: tuple[str, ...]
+    """Fields that the model, once it is known, can't honour and the dialect lets pass."""
 
     def feed(self, event: core.Event, wall_ns: int) -> bytes:
         """The bytes of an event in a stream; empty where it has none. `wall_ns`: nanoseconds since 1970."""

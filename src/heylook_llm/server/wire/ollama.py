@@ -290,6 +290,7 @@ class _Exchange:
     """The parts of an answer that both routes word alike."""
 
     stream_media_type = NDJSON
+    unheeded: tuple[str, ...] = ()
 
     def __init__(self, asked: Asked, action: Action, fields: CommonFields) -> None:
         self.asked = asked

@@ -14,7 +14,7 @@ from heylook_llm.errors import (
     UnsupportedFeature,
 )
 from heylook_llm.server.wire import jsontext, openai_prompt, table
-from heylook_llm.server.wire.exchange import Arrival, Asked, Reply, retry_headers
+from heylook_llm.server.wire.exchange import EVENT_STREAM, Arrival, Asked, Reply, retry_headers
 from heylook_llm.server.wire.openai_body import (
     ChatBody,
     CompletionBody,
@@ -38,7 +38,6 @@ BODIES: Final[dict[str, type[table.Body]]] = {
     "POST /detokenize": DetokenizeBody,
     "POST /apply-template": TemplateBody,
 }
-EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 FLOOR: Final = -9999.0
 """What OpenAI says for a token that is all but impossible; JSON has no infinity."""
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
@@ -175,7 +174,7 @@ def _sampling(fields: SamplingFields, arrival: Arrival, max_tokens: int | None) 
         frequency_penalty=fields.frequency_penalty,
         seed=None if fields.seed == -1 else fields.seed,
         logit_bias=_logit_bias(fields.logit_bias, arrival),
-        stop=_stop(fields.stop, arrival),
+        stop=arrival.bounds.stops([fields.stop] if isinstance(fields.stop, str) else fields.stop or (), "stop"),
         stop_tokens=tuple(fields.stop_token_ids or ()),
         include_stop=fields.include_stop_str_in_output,
         ignore_eos=fields.ignore_eos,
@@ -186,15 +185,6 @@ def _sampling(fields: SamplingFields, arrival: Arrival, max_tokens: int | None) 
 
 def _outside(name: str, low: float, high: float) -> BadRequest:
     return BadRequest(f"Invalid value for '{name}': it must be from {low} to {high}.", code="invalid_value", param=name)
-
-
-def _stop(given: str | list[str] | None, arrival: Arrival) -> tuple[str, ...]:
-    stops = tuple(text for text in ([given] if isinstance(given, str) else given or []) if text)
-    if len(stops) > arrival.bounds.max_stop:
-        raise BadRequest(f"stop has {len(stops)} strings; the limit is {arrival.bounds.max_stop}.", param="stop")
-    if any(len(text.encode()) > arrival.bounds.max_stop_bytes for text in stops):
-        raise BadRequest(f"A stop string is longer than {arrival.bounds.max_stop_bytes} bytes.", param="stop")
-    return stops
 
 
 def _logit_bias(given: dict[str, float] | None, arrival: Arrival) -> dict[int, float]:
@@ -242,6 +232,7 @@ class _Exchange:
     """The parts of an answer that both routes word alike."""
 
     stream_media_type = EVENT_STREAM
+    unheeded: tuple[str, ...] = ()
     prefix: str
     object: str
     prompt_field: str

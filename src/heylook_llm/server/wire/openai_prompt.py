@@ -190,14 +190,9 @@ def tools(
     given: list[body.ToolSpec] | None, functions: list[body.FunctionSpec] | None, bounds: Bounds
 ) -> tuple[core.Tool, ...]:
     """The declared functions; `functions` is the deprecated form."""
-    declared = [_tool(tool, at) for at, tool in enumerate(given or ())] + [_function(f) for f in functions or ()]
-    if len(declared) > bounds.max_tools:
-        raise BadRequest(f"{len(declared)} tools are more than the limit of {bounds.max_tools}.", param="tools")
-    names = [tool.name for tool in declared]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise BadRequest(f"The tool '{twice}' is declared twice.", param="tools")
-    return tuple(declared)
+    declared = (*(_tool(tool, at) for at, tool in enumerate(given or ())), *(_function(f) for f in functions or ()))
+    bounds.check_tools(declared)
+    return declared
 
 
 def _tool(tool: body.ToolSpec, at: int) -> core.Tool:
