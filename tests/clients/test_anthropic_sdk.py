@@ -207,6 +207,24 @@ def test_what_has_no_effect_is_named(client: anthropic.Anthropic) -> None:
     assert raw.headers["request-id"] == raw.headers["x-request-id"]
 
 
+def test_models_page_by_page(client: anthropic.Anthropic) -> None:
+    names = [model.id for model in client.models.list(limit=2)]
+    assert names == ["fake", "slow", "heavy", "broken"]
+    first = client.models.list(limit=3)
+    assert (first.has_more, first.first_id, first.last_id) == (True, "fake", "heavy")
+    before = client.models.list(limit=3, before_id="heavy")
+    assert ([model.id for model in before.data], before.has_more) == (["fake", "slow"], False)
+    client.messages.create(model="fake", max_tokens=1, messages=user("hi"))
+    model = client.models.retrieve("gpt-4o")
+    assert (model.id, model.type, model.max_input_tokens) == ("gpt-4o", "model", 2048)
+    assert model.capabilities is not None
+    assert model.capabilities.thinking.supported
+    assert not model.capabilities.image_input.supported
+    with pytest.raises(anthropic.NotFoundError) as unknown:
+        client.models.retrieve("nope")
+    assert unknown.value.type == "not_found_error"
+
+
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 

@@ -28,7 +28,12 @@ models:
 limits: {max_images: 4, max_image_pixels: 100000}
 """
 PNG = file_of(quarters())
-SEEN = {"width": 16, "height": 8, "mean": [128, 128, 128], "sha256": hashlib.sha256(quarters().tobytes()).hexdigest()}
+SEEN: dict[str, Any] = {
+    "width": 16,
+    "height": 8,
+    "mean": [128, 128, 128],
+    "sha256": hashlib.sha256(quarters().tobytes()).hexdigest(),
+}
 
 
 class Pages(ThreadingHTTPServer):

@@ -248,6 +248,23 @@ async def test_models_in_both_shapes() -> None:
         assert (await call(app_of(), "GET", f"/v1/models/{asked}")).json["id"] == asked
 
 
+async def test_models_as_anthropics_clients_read_them() -> None:
+    version = {"anthropic-version": "2023-06-01"}
+    (told,) = (await call(app_of(), "GET", "/v1/models", headers=version)).json["data"]
+    assert (told["type"], told["object"], told["lifecycle"]) == ("model", "model", "active")
+    assert told["max_input_tokens"] == told["max_tokens"] == 4096
+    assert told["capabilities"]["thinking"]["types"]["enabled"] == {"supported": True}
+    assert told["capabilities"]["image_input"] == {"supported": False}
+    (plain,) = (await call(app_of(), "GET", "/v1/models")).json["data"]
+    assert plain["capabilities"] == ["completion", "chat", "tools", "thinking"]
+    assert {**told, "capabilities": 0} == {**plain, "capabilities": 0}
+    for headers, kind in ((version, "not_found_error"), ({}, "invalid_request_error")):
+        unknown = await call(app_of(), "GET", "/v1/models/nope", headers=headers)
+        assert (unknown.status, unknown.json["error"]["type"]) == (404, kind)
+    wrong = await call(app_of(), "GET", "/v1/models?limit=0", headers=version)
+    assert (wrong.status, wrong.json["error"]["details"]["param"]) == (400, "limit")
+
+
 async def test_tags_show_and_ps() -> None:
     (tag,) = (await call(app_of(), "GET", "/api/tags")).json["models"]
     assert tag["name"] == tag["model"] == "org/scripted:latest"
@@ -366,6 +383,15 @@ async def test_the_documents_references_and_parameters_hold() -> None:
             named = {p["name"] for p in operation.get("parameters", []) if p["in"] == "path"}
             assert named == {part[1:-1] for part in path.split("/") if part.startswith("{")}, path
             assert operation["responses"]
+
+
+async def test_the_document_names_what_may_stand_behind_a_path() -> None:
+    listed = (await document())["paths"]["/v1/models"]["get"]["parameters"]
+    assert [(one["name"], one["in"], one["required"]) for one in listed] == [
+        ("limit", "query", False),
+        ("after_id", "query", False),
+        ("before_id", "query", False),
+    ]
 
 
 async def test_the_documents_examples_parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

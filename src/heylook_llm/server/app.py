@@ -55,7 +55,18 @@ PAGES: Final = (
     Endpoint("GET HEAD", "/health", admin.health, "open", "The server's and each model's state"),
 )
 OPENAI: Final = (
-    Endpoint("GET HEAD", "/v1/models", openai_routes.list_models, "use", "Every model"),
+    Endpoint(
+        "GET HEAD",
+        "/v1/models",
+        openai_routes.list_models,
+        "use",
+        "Every model",
+        query=(
+            Query("limit", "At most so many, 1 to 1000; absent: all.", kind="integer"),
+            Query("after_id", "Those behind this one."),
+            Query("before_id", "Those before this one."),
+        ),
+    ),
     Endpoint("GET", "/v1/models/{model_id:path}", openai_routes.retrieve_model, "use", "One model"),
     Endpoint(
         "POST",

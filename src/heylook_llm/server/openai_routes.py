@@ -6,10 +6,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from heylook_llm.server.anthropic_routes import is_client
 from heylook_llm.server.cards import Card
 from heylook_llm.server.computation import computation
 from heylook_llm.server.endpoint import Server, generation, json_response
-from heylook_llm.server.wire import openai, openai_embedding, openai_multipart, rerank
+from heylook_llm.server.wire import anthropic, listing, openai, openai_embedding, openai_multipart, rerank
 from heylook_llm.server.wire.exchange import Arrival
 
 
@@ -44,10 +45,12 @@ async def rerank_documents(server: Server, request: Request) -> Response:
 
 
 async def list_models(server: Server, request: Request) -> Response:
-    """Every model, in the OpenAI and the Anthropic shape at once: their keys don't conflict."""
-    models = [_model(card, card.spec.id) for card in await server.cards.all()]
+    """Every model, in the OpenAI and the Anthropic shape at once; a page of them where `limit` or an id asks for it."""
+    cards = await server.cards.all()
+    start, end, has_more = listing.page([card.spec.id for card in cards], request.query_params)
+    models = [_model(request, card, card.spec.id) for card in cards[start:end]]
     ends = {"first_id": models[0]["id"], "last_id": models[-1]["id"]} if models else {"first_id": None, "last_id": None}
-    return json_response({"object": "list", "data": models, "has_more": False, **ends})
+    return json_response({"object": "list", "data": models, "has_more": has_more, **ends})
 
 
 async def retrieve_model(server: Server, request: Request) -> Response:
@@ -55,14 +58,14 @@ async def retrieve_model(server: Server, request: Request) -> Response:
     asked = request.path_params["model_id"]
     if not asked:
         return await list_models(server, request)
-    return json_response(_model(await server.cards.one(asked), asked))
+    return json_response(_model(request, await server.cards.one(asked), asked))
 
 
 def _modalities(card: Card) -> list[str]:
     return ["text", "image"] if card.info is not None and "vision" in card.info.capabilities else ["text"]
 
 
-def _model(card: Card, identity: str) -> dict[str, Any]:
+def _model(request: Request, card: Card, identity: str) -> dict[str, Any]:
     created = datetime.datetime.fromtimestamp(int(card.modified_at), datetime.UTC)
     info = card.info
     return {
@@ -76,7 +79,10 @@ def _model(card: Card, identity: str) -> dict[str, Any]:
         "aliases": list(card.spec.aliases),
         "status": {"value": card.status.state},
         "max_model_len": card.context_length,
-        "capabilities": list(info.capabilities) if info else [],
+        "max_input_tokens": card.context_length,
+        "max_tokens": card.context_length,
+        "lifecycle": "active",
+        "capabilities": _capabilities(request, card),
         "architecture": {"input_modalities": _modalities(card), "output_modalities": ["text"]},
         "meta": {
             "n_ctx_train": info.n_ctx_trained if info else None,
@@ -85,3 +91,9 @@ def _model(card: Card, identity: str) -> dict[str, Any]:
             "size": card.size_bytes or None,
         },
     }
+
+
+def _capabilities(request: Request, card: Card) -> list[str] | dict[str, Any]:
+    """Names; Anthropic's clients have an object of that key."""
+    names = card.info.capabilities if card.info is not None else ()
+    return anthropic.model_capabilities(names) if is_client(request.scope) else list(names)

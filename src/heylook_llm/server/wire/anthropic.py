@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from collections.abc import Collection
 from typing import Any, Final, Literal, assert_never
 
 import msgspec
@@ -69,6 +70,32 @@ def _message(problem: HeylookError) -> str:
         case BadRequest(param=param, message=message) if param is not None and param not in message:
             return f"{param}: {message}"  # clients show nothing but the message
     return problem.message
+
+
+# ---- models ----------------------------------------------------------------------------------------------------------
+
+
+def model_capabilities(names: Collection[str]) -> dict[str, Any]:
+    """What a model can do, of core.ModelInfo.capabilities, as Anthropic's clients read it."""
+    chats, thinks = _supported("chat" in names), _supported("thinking" in names)
+    no, off = _supported(False), {"supported": True}
+    kinds = {"enabled": thinks, "adaptive": thinks, "disabled": off, "between_tools": off}
+    return {
+        "batch": no,
+        "citations": no,
+        "code_execution": no,
+        "context_management": no,
+        "effort": {**thinks, **dict.fromkeys(("low", "medium", "high", "xhigh", "max"), thinks)},
+        "image_input": _supported("vision" in names),
+        "pdf_input": no,
+        "server_tools": {**no, "code_execution": no, "web_search": no},
+        "structured_outputs": chats,
+        "thinking": {**thinks, "types": kinds},
+    }
+
+
+def _supported(value: bool) -> dict[str, Any]:
+    return {"supported": value}
 
 
 # ---- bodies ----------------------------------------------------------------------------------------------------------
