@@ -47,7 +47,7 @@ def animation(kind: str, frames: int) -> bytes:
     return file_of(first, kind, save_all=True, append_images=others)
 
 
-def scan_bomb(scans: int = 1500, side: int = 4000) -> bytes:
+def scan_bomb(scans: int = 3000, side: int = 2500) -> bytes:
     """A progressive JPEG of some 200 kilobytes whose last scan comes again and again."""
     whole = plain(side, side, kind="JPEG", progressive=True)
     last = whole.rindex(b"\xff\xda")
@@ -76,11 +76,11 @@ def pixel_bomb(side: int = 30_000) -> bytes:
     return png(side, side, rows=bytes((1 + (side + 7) // 8) * side), depth=1, colour=0)
 
 
-def text_bomb(size: int = 100 << 20) -> bytes:
+def text_bomb(size: int = 80 << 20) -> bytes:
     """A PNG with so many bytes of packed text."""
-    return png(4, 4, chunk(b"zTXt", b"Comment\x00\x00" + zlib.compress(bytes(size), 9)))
+    return png(4, 4, chunk(b"zTXt", b"Comment\x00\x00" + zlib.compress(bytes(size), 1)))
 
 
-def profile_bomb(size: int = 100 << 20) -> bytes:
+def profile_bomb(size: int = 80 << 20) -> bytes:
     """A PNG with so many bytes of packed colour profile."""
-    return png(4, 4, chunk(b"iCCP", b"profile\x00\x00" + zlib.compress(bytes(size), 9)))
+    return png(4, 4, chunk(b"iCCP", b"profile\x00\x00" + zlib.compress(bytes(size), 1)))

@@ -1,14 +1,15 @@
 """The decoder: many images in one process, each once, the last ones kept, and one that breaks takes none along."""
 
 import asyncio
+import io
 
 import pytest
 
 from heylook_llm import core
-from heylook_llm.errors import BadRequest
+from heylook_llm.errors import BadRequest, Overloaded
 from heylook_llm.helper import pictures, process
 from heylook_llm.helper.pictures import Job, Shape
-from heylook_llm.server.decoder import BATCH_IMAGES, Decoder
+from heylook_llm.server.decoder import BATCH_IMAGES, MAX_WAITING, PROCESSES, Decoder
 from tests.picture_files import file_of, noise, plain, quarters, scan_bomb
 
 pytestmark = pytest.mark.integration
@@ -29,8 +30,6 @@ class Counted(list[int]):
 
     async def counting(self, module: str, data: bytes, *, output_bytes: int) -> bytes:
         """Start one more, once it is let go."""
-        import io
-
         self.append(len(list(pictures.jobs(io.BytesIO(data)))))
         self.begun.set()
         await self.let_go.wait()
@@ -109,6 +108,26 @@ async def test_one_that_is_wrong_or_too_slow_fails_alone(monkeypatch: pytest.Mon
         assert isinstance(error, BadRequest)
         assert pictures.REASONS[reason] in error.message
     assert all(isinstance(other, core.ImagePart) for other in others)
+
+
+async def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counted(monkeypatch)
+    counted.let_go.clear()
+    decoder = Decoder(KEPT)
+    jobs = [Job(at.to_bytes(4), SHAPE) for at in range(MAX_WAITING + 3 * BATCH_IMAGES)]
+    tasks = [asyncio.create_task(decoder.decode(job)) for job in jobs]
+    await counted.begun.wait()
+    for _ in range(3):
+        await asyncio.sleep(0)  # they come to wait
+    told = [task.exception() for task in tasks if task.done()]
+    assert told
+    assert all(isinstance(error, Overloaded) for error in told)
+    for task in tasks[PROCESSES:]:  # the first ones are being decoded
+        task.cancel()
+    counted.let_go.set()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(error, BadRequest) for error in found[:PROCESSES])
+    assert len(counted) == PROCESSES
 
 
 async def test_whoever_leaves_spoils_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

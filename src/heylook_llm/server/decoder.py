@@ -10,7 +10,7 @@ from collections import OrderedDict
 from typing import Final
 
 from heylook_llm import core
-from heylook_llm.errors import BadRequest, HeylookError
+from heylook_llm.errors import BadRequest, HeylookError, Overloaded
 from heylook_llm.helper import pictures, process
 from heylook_llm.helper.pictures import Job, Pixels
 from heylook_llm.server.offloop import off_loop
@@ -18,6 +18,8 @@ from heylook_llm.server.offloop import off_loop
 MODULE: Final = "heylook_llm.helper.decode"
 PROCESSES: Final = 2
 """At a time: a flood of images waits for itself, not for the streams."""
+MAX_WAITING: Final = 512
+"""Images; of more, a request is told to come again."""
 BATCH_IMAGES: Final = 16
 BATCH_BYTES: Final = 8 << 20
 """Of files that go into one process: large ones are better spread over two."""
@@ -52,6 +54,8 @@ class Decoder:
             return known
         image = self._open.get(key)
         if image is None:
+            if len(self._waiting) >= MAX_WAITING:
+                raise Overloaded("Too many images are waiting to be decoded; try again later.")
             image = self._open[key] = self._waiting[key] = _Open(job)
             self._start()
         image.waiters += 1

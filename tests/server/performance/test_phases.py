@@ -12,7 +12,16 @@ from tests.server.recording import MS, timeline
 pytestmark = pytest.mark.unit
 
 STAMPS = (
-    *("received_ns", "parsed_ns", "load_start_ns", "load_end_ns", "submitted_ns", "rendered_ns", "tokenized_ns"),
+    *(
+        "received_ns",
+        "parsed_ns",
+        "images_ns",
+        "load_start_ns",
+        "load_end_ns",
+        "submitted_ns",
+        "rendered_ns",
+        "tokenized_ns",
+    ),
     *("queued_ns", "admitted_ns", "first_token_ns", "last_token_ns", "all_tokens_ns", "closed_ns"),
 )
 
@@ -56,6 +65,15 @@ def test_the_other_choices_tokens_are_decoding_not_flushing() -> None:
         whole, all_tokens_ns=whole.last_token_ns + 50 * MS, closed_ns=whole.last_token_ns + 60 * MS
     )
     assert (phases(more)["decode"], phases(more)["flush"]) == (70 * MS, 10 * MS)
+
+
+def test_images_are_prepared_before_the_wait_for_the_model() -> None:
+    whole = timeline(0)
+    assert whole.parsed_ns is not None
+    seen = msgspec.structs.replace(whole, images_ns=whole.parsed_ns + 4 * MS)
+    assert phases(seen)["prepare"] == phases(whole)["prepare"] + 4 * MS
+    assert phases(seen)["queue"] == phases(whole)["queue"] - 4 * MS
+    assert "parse;dur=10.000, images;dur=4.000, lease;dur=" in server_timing(seen)
 
 
 def test_the_header_says_what_is_known() -> None:
