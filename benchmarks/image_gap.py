@@ -2,6 +2,7 @@
 
     python -m benchmarks.random_model 0.5b /tmp/half.gguf --quantize Q4_K_M
     python -m benchmarks.image_gap /tmp/half.gguf --images 3 --layers 24 --rounds 5
+    python -m benchmarks.random_mlx /tmp/text && python -m benchmarks.image_gap /tmp/text --layers 6
 
 A worker in a process of its own, as the server starts it. One stream decodes; in every second round requests with an
 image come beside it, each with pixels of its own, so that all are encoded (by a ViT as large as LLaVA's, of random
@@ -15,10 +16,10 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
-from tests.worker import random_projector
+from tests.worker import random_llava, random_projector
 from tests.worker.client import Client, chat
 from tests.worker.pictures import shown
 
@@ -107,14 +108,29 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    width = gguf_header.read(arguments.model, arguments.model.stem).embedding_length
-    assert width is not None, "a file that doesn't say how wide it is"
     with tempfile.TemporaryDirectory() as folder:
         shape = VIT._replace(layers=arguments.layers)
-        eyes = random_projector.write(Path(folder, "mmproj.gguf"), "mlp", width=width, shape=shape)
-        path = str(arguments.model.resolve())
-        with Client("llama_cpp", path, mmproj_path=str(eyes), n_ctx=4096, kv_tokens=16384) as client:
+        with seeing(arguments.model.resolve(), Path(folder), shape) as client:
             compare(client, arguments)
+
+
+def seeing(model: Path, folder: Path, shape: random_projector.Shape) -> Client:
+    """A worker with that model and random eyes: a GGUF with a projector, or an MLX folder made a LLaVA."""
+    sizes: dict[str, Any] = {"n_ctx": 4096, "kv_tokens": 16384}
+    if model.is_dir():
+        vision = random_llava.VISION | {
+            "image_size": shape.side,
+            "patch_size": shape.patch,
+            "hidden_size": shape.width,
+            "num_attention_heads": shape.heads,
+            "intermediate_size": shape.inner,
+            "num_hidden_layers": shape.layers + 1,  # the last is never computed
+        }
+        return Client("mlx", str(random_llava.around(model, folder / "llava", vision)), **sizes)
+    width = gguf_header.read(model, model.stem).embedding_length
+    assert width is not None, "a file that doesn't say how wide it is"
+    eyes = random_projector.write(folder / "mmproj.gguf", "mlp", width=width, shape=shape)
+    return Client("llama_cpp", str(model), mmproj_path=str(eyes), **sizes)
 
 
 if __name__ == "__main__":

@@ -85,6 +85,24 @@ def write(folder: Path, config: dict[str, Any] | None = None, *, seed: int = 11,
     return folder
 
 
+def around(text: Path, target: Path, vision: dict[str, Any]) -> Path:
+    """A folder of a text model that there is, with random eyes of that `vision_config`, all in F16."""
+    mx: Any = importlib.import_module("mlx.core")
+    utils: Any = importlib.import_module("mlx.utils")
+    shutil.copytree(text, target)
+    told = json.loads((text / "config.json").read_text())
+    config = config_of(text_config=told, vision_config=vision, vocab_size=told["vocab_size"])
+    weights = {f"language_model.{name}": value for name, value in mx.load(str(text / "model.safetensors")).items()}
+    small = config | {"text_config": told | {"num_hidden_layers": 0, "vocab_size": 1}}
+    for name, value in utils.tree_flatten(library_model(small).parameters()):
+        if not name.startswith("language_model."):
+            weights[name] = value.astype(mx.float16)
+    mx.save_safetensors(str(target / "model.safetensors"), weights, {"format": "mlx"})
+    (target / "config.json").write_text(json.dumps(config))
+    (target / "preprocessor_config.json").write_text(json.dumps({"image_mean": MEAN, "image_std": DEVIATION}))
+    return target
+
+
 def _quantize(model: Any, bits: int) -> None:
     nn: Any = importlib.import_module("mlx.nn")
 

@@ -81,6 +81,11 @@ def generated(
     wanted = core.Sampling(max_tokens=tokens, **{**GREEDY, **sampling})
     limit = provider.info.n_ctx
     sequences = [Sequence(at, 0, prompt, wanted, limit_tokens=limit) for at, prompt in enumerate(prompts)]
+    return finished(provider, scheduler, sequences)
+
+
+def finished(provider: Any, scheduler: Scheduler, sequences: list[Sequence]) -> list[list[int]]:
+    """The outputs of sequences that run together until all have ended."""
     for sequence in sequences:
         scheduler.submit(sequence, 0)
     while not scheduler.idle:

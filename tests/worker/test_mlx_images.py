@@ -12,14 +12,14 @@ import pytest
 
 from heylook_llm import core
 from heylook_llm.errors import EngineError, LoadFailed
-from heylook_llm.worker.providers.base import Feed, OutOfCells
+from heylook_llm.worker.providers.base import Feed
 from heylook_llm.worker.scheduler import Scheduler
 from heylook_llm.worker.sequence import Sequence
 from tests.worker import random_llava
 from tests.worker.client import Client, chat
 from tests.worker.pictures import shown, turn
 from tests.worker.random_llava import PATCHES, noise
-from tests.worker.test_mlx import opened, prompt_of, scheduled, text_of
+from tests.worker.test_mlx import finished, opened, prompt_of, scheduled, text_of
 
 pytest.importorskip("mlx_vlm", reason="mlx-vlm isn't installed: make vlm", exc_type=ImportError)
 mx: Any = importlib.import_module("mlx.core")
@@ -68,16 +68,7 @@ def answered(
     sequences = [
         Sequence(at, 0, tokens, wanted, limit_tokens=limit, seen=seen) for at, (tokens, seen) in enumerate(prompts)
     ]
-    for sequence in sequences:
-        scheduler.submit(sequence, 0)
-    while not scheduler.idle:
-        try:
-            drawn = provider.step(scheduler.plan(0))
-        except OutOfCells:
-            scheduler.make_room()
-            continue
-        scheduler.commit(drawn, 0, 1)
-    return [sequence.tokens[sequence.prompt_tokens :] for sequence in sequences], sequences
+    return finished(provider, scheduler, sequences), sequences
 
 
 # ---- as mlx-vlm computes it ------------------------------------------------------------------------------------------

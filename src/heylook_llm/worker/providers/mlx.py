@@ -110,7 +110,9 @@ class Mlx:
             classes=sight.classes,
         )
         self._model = whole if sight.classes is None else whole.language_model
-        eyes = Eyes(whole, sight.preparation) if sight.preparation is not None else None
+        eyes = (
+            Eyes(whole, sight.preparation, on_processor=self._on_processor) if sight.preparation is not None else None
+        )
         images = Images(eyes, self._model.model.embed_tokens) if eyes is not None else None
         self.images: ImageReader | None = images
         self._n_parameters = int(loader.get_total_parameters(whole))

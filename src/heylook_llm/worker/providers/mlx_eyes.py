@@ -21,6 +21,7 @@ from heylook_llm.worker.providers.base import Floats
 
 mx: Any = importlib.import_module("mlx.core")
 nn: Any = importlib.import_module("mlx.nn")
+utils: Any = importlib.import_module("mlx.utils")
 
 LANGUAGE: Final = "language_model."
 _RENAMED: Final = (
@@ -155,10 +156,40 @@ def _colours(value: Any) -> Floats | None:
     return np.array(value, dtype=np.float32)
 
 
+class _Apart(nn.Module):  # type: ignore[misc]  # mlx has no types
+    """A layer that is computed when it is called."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def __call__(self, values: Any) -> Any:
+        found = self.layer(values)
+        mx.eval(found)
+        return found
+
+
+def _compute_apart(part: Any) -> None:
+    """Let few operations of a part wait to be computed at any time.
+
+    On the processor mlx makes every thread wait for an operation, of whichever thread, while ten or more wait: beside
+    an image's, which take long, the step loop would stand still.
+    """
+
+    def apart(layer: Any) -> Any:
+        return _Apart(layer) if isinstance(layer, nn.Linear | nn.QuantizedLinear | nn.Conv2d) else layer
+
+    layers = utils.tree_map(apart, part.leaf_modules(), is_leaf=nn.Module.is_module)
+    part.update_modules(layers)
+
+
 class Eyes:
     """LLaVA's: a square of pixels through the tower and the projector, a row for each patch."""
 
-    def __init__(self, model: Any, preparation: Preparation) -> None:
+    def __init__(self, model: Any, preparation: Preparation, *, on_processor: bool) -> None:
+        if on_processor:
+            for part in (model.vision_tower, model.multi_modal_projector):
+                _compute_apart(part)
         self._model = model
         self._preparation = preparation
         self.count = preparation.rows
