@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from heylook_llm import core
 from heylook_llm.errors import InvalidConstraint
+from heylook_llm.helper import bounds
 from heylook_llm.worker.constrain import Constraints
 from heylook_llm.worker.formats.formats import Format, HarmonyFormat
 from heylook_llm.worker.formats.parser import ReasoningMode
 from heylook_llm.worker.guide import Guide
+from tests.attacks.test_grammars import SCHEMAS as SCHEMAS_OF_ATTACKS
 from tests.worker.answers import output_of
 from tests.worker.json_values import SCHEMAS, holds
 from tests.worker.test_formats import FORMATS, TRANSCRIPTS, Transcript
@@ -332,3 +334,44 @@ def test_what_a_tool_that_is_not_strict_demands_beyond_is_left_out() -> None:
     guide = guide_of(FORMATS["qwen-coder"], VOCABULARIES["qwen-coder"], tools, core.ToolChoice("required"))
     tokens = walk(guide, VOCABULARIES["qwen-coder"], random.Random(0))
     assert tokens is not None
+
+
+NEVER: dict[str, Any] = {
+    f"d{at}": {"anyOf": [{"$ref": f"#/$defs/d{at + 1}"}, {"$ref": f"#/$defs/d{at + 1}"}]} for at in range(40)
+}
+ODD: dict[str, Any] = {
+    **SCHEMAS_OF_ATTACKS,
+    "nowhere on very many ways": {"$ref": "#/$defs/d0", "$defs": {**NEVER, "d40": False}},
+    "counts of another kind": {"type": "string", "minLength": "x", "maxLength": -1},
+    "a pattern of another kind": {"type": "string", "pattern": 7},
+    "parts of another kind": {"type": "array", "items": 5, "prefixItems": {}},
+    "a type that is none": {"type": ["string", {"a": []}]},
+}
+
+
+def passes(schema: Any) -> bool:
+    """Whether the server's bounds let a schema through to a worker."""
+    try:
+        bounds.schema(json.dumps(schema))
+    except InvalidConstraint:
+        return False
+    return True
+
+
+HOSTILE = {name: schema for name, schema in ODD.items() if passes(schema)}
+
+
+@pytest.mark.parametrize("family", ["qwen-coder", "deepseek-dsml", "gemma", "lfm2", "llama"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_schema_is_followed_or_refused(family: str, name: str) -> None:
+    """As that of the arguments, and of one of them."""
+    for schema in (HOSTILE[name], {"properties": {"a": HOSTILE[name]}, "$defs": HOSTILE[name].get("$defs", {})}):
+        try:
+            guide = guide_of(FORMATS[family], VOCABULARIES[family], tools_of([schema]), core.ToolChoice("required"))
+        except InvalidConstraint:
+            continue
+        assert guide.masks()
+
+
+def test_there_are_hostile_schemas_that_pass() -> None:
+    assert len(HOSTILE) > 12

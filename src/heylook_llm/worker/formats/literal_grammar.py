@@ -189,7 +189,7 @@ class LiteralRules:
                 texts += self._word(words[value])
             elif not isinstance(value, str):
                 texts.append(quoted(json.dumps(value)))
-        return texts
+        return [self._rules.terminal(" | ".join(texts))] if texts else []
 
     def _texts(self, texts: list[str]) -> list[str]:
         """These texts, in each way that they may be written."""

@@ -26,6 +26,8 @@ ANNOTATIONS: Final = frozenset(
 )
 MAX_BRANCHES: Final = 256
 """Alternatives of one value."""
+MAX_LOOKS: Final = 20_000
+"""At schemas of one tool: references may lead to the same ones on very many ways."""
 TEXT: Final = "/(?s:.*)/"
 
 _TEXTS: Final = frozenset(("minLength", "maxLength", "pattern", "format"))
@@ -41,6 +43,16 @@ _FOLLOWED: Final[Mapping[str, frozenset[str]]] = {
 }
 """JSON's types, and the keywords that say more of each."""
 _TELLING: Final = {keyword: kind for kind, keywords in _FOLLOWED.items() for keyword in keywords if kind != "integer"}
+_KINDS: Final[Mapping[str, type | tuple[type, ...]]] = {
+    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), int),
+    **dict.fromkeys(("allOf", "anyOf", "oneOf", "enum", "required", "prefixItems"), list),
+    **dict.fromkeys(("items", "additionalProperties"), (bool, Mapping)),
+    **dict.fromkeys(_NUMBERS, (int, float)),
+    **dict.fromkeys(("pattern", "format", "$ref"), str),
+    "properties": Mapping,
+    "type": (str, list),
+}
+"""What a keyword's value has to be."""
 _DATE: Final = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
 _TIME: Final = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 _BYTE: Final = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
@@ -90,6 +102,7 @@ class Arguments:
         self.tool = tool
         given: Schema = tool.parameters or {"additionalProperties": False}
         self.root: dict[str, Any] = {"type": "object", **given}
+        self._looks = 0
 
     @property
     def json(self) -> str:
@@ -127,22 +140,34 @@ class Arguments:
         return [branch for one in found for branch in self._typed(one)]
 
     def _alternatives(self, schema: object, within: tuple[str, ...]) -> Iterator[Schema]:
-        if schema is True:
-            schema = {}
-        if not isinstance(schema, Mapping):
+        own = self._own(schema)
+        if own is None:
             return
-        own = {key: value for key, value in schema.items() if key not in ANNOTATIONS}
         if "$ref" in own:
-            name = str(own.pop("$ref"))
+            name = own.pop("$ref")
             if name not in within:  # else it is nothing but itself
                 yield from self._all(own, self._alternatives(referred(name, self.root), (*within, name)))
             return
         for keyword in ("allOf", "anyOf", "oneOf"):
             if keyword in own:
-                parts = own.pop(keyword)
-                yield from self._combined(own, keyword, parts if isinstance(parts, list) else [], within)
+                yield from self._combined(own, keyword, own.pop(keyword), within)
                 return
         yield own
+
+    def _own(self, schema: object) -> dict[str, Any] | None:
+        """What a schema demands; None: it can't be met."""
+        self._looks += 1
+        if self._looks > MAX_LOOKS:
+            raise self.failed("its schema leads to the same parts on too many ways.")
+        if isinstance(schema, bool):
+            return {} if schema else None
+        if not isinstance(schema, Mapping):
+            raise self.failed("a part of its schema is none.")
+        own = {key: value for key, value in schema.items() if key not in ANNOTATIONS}
+        for key in own.keys() & _KINDS.keys():
+            if not isinstance(own[key], _KINDS[key]):
+                raise self.failed(f"'{key}' has a value of another kind than it should.")
+        return own
 
     def _combined(
         self, own: dict[str, Any], keyword: str, parts: list[object], within: tuple[str, ...]
@@ -189,6 +214,8 @@ class Arguments:
         if not kinds:
             kinds = sorted({_TELLING[keyword] for keyword in schema if keyword in _TELLING})[:1]
         for kind in kinds:
+            if not isinstance(kind, str) or kind not in _FOLLOWED:
+                raise self.failed(f"there is no type {kind!r}.")
             yield {"type": kind, **self._followed(schema, kind)}
         if not kinds:
             self._followed(schema, "")
