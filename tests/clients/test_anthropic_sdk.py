@@ -167,6 +167,7 @@ def test_usage_tells_what_was_cached_and_counts_agree(client: anthropic.Anthropi
         "tools": [ADD],
         "messages": [*user("[[say:a]]"), {"role": "assistant", "content": "a"}, *user("[[say:ok]] usage")],
     }
+    client.messages.create(model="fake", max_tokens=1, messages=user("be loaded"))
     count = client.messages.count_tokens(**asked).input_tokens
     cached: list[int] = []
     for _ in range(2):
@@ -257,6 +258,13 @@ def test_errors_are_the_sdks_own_classes(client: anthropic.Anthropic) -> None:
         assert broken.value.response.headers["x-should-retry"] == "false"
     with pytest.raises(anthropic.NotFoundError):
         client.messages.count_tokens(model="nope", messages=user("hi"))
+
+
+def test_counting_loads_nothing(client: anthropic.Anthropic, fake_server: Running) -> None:
+    with pytest.raises(anthropic.BadRequestError, match="'heavy' isn't loaded") as caught:
+        client.messages.count_tokens(model="heavy", messages=user("hi"))
+    assert caught.value.error_code == "model_not_loaded"
+    assert httpx.get(f"{fake_server.url}/health").json()["models"]["heavy"]["state"] == "unloaded"
 
 
 def test_routes_and_verbs_in_the_dialects_form(fake_server: Running) -> None:
@@ -353,6 +361,7 @@ def test_thinking_counts_and_schemas_on_the_tiny_model(tiny_server: Running) -> 
     question = user("What is 3 plus 4?")
     greedy: Any = {"temperature": 0}
     with client_of(tiny_server) as client:
+        client.messages.create(model="heylook-tiny", max_tokens=1, messages=user("be loaded"))
         for thinking in (THINK, OFF):
             count = client.messages.count_tokens(model="heylook-tiny", messages=question, thinking=thinking)
             with client.messages.stream(

@@ -1,14 +1,19 @@
 """The routes of the Anthropic dialect."""
 
+from typing import Final
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
 from heylook_llm import core
+from heylook_llm.errors import UnsupportedFeature
 from heylook_llm.server.endpoint import Server, generation, refuse_blind, respond, understood
 from heylook_llm.server.generate import while_connected
 from heylook_llm.server.wire import anthropic
 from heylook_llm.server.wire.exchange import Reply, ignored_header
+
+_COUNTING: Final = ("loading", "ready")
 
 
 def is_client(scope: Scope) -> bool:
@@ -22,12 +27,24 @@ async def create_message(server: Server, request: Request) -> Response:
 
 
 async def count_message_tokens(server: Server, request: Request) -> Response:
-    """How many tokens a conversation is to its model, its tools and images among them."""
+    """How many tokens a conversation is to its model, its tools and images among them. The model must be loaded."""
     count = await understood(server, request, anthropic.parse_count)
+    _refuse_unloaded(server, count.asked.request.model)
     await refuse_blind(server, count)
     response = respond(await while_connected(request.receive, _counted(server, count)))
     response.headers.update(dict(ignored_header(count.asked.ignored)))
     return response
+
+
+def _refuse_unloaded(server: Server, model: str) -> None:
+    """Counting is cheap, and must not put out a model that answers. Raises UnsupportedFeature."""
+    if server.backend.status(model).state not in _COUNTING:
+        raise UnsupportedFeature(
+            f"The model '{model}' isn't loaded, and to count tokens none is loaded: send a message, or "
+            f"POST /v1/models/{model}/load.",
+            code="model_not_loaded",
+            param="model",
+        )
 
 
 async def _counted(server: Server, count: anthropic.Count) -> Reply:
