@@ -52,7 +52,9 @@ PAGES: Final = (
     Endpoint("GET", "/docs", pages.swagger, "page", "This API, to try out", media_type="text/html"),
     Endpoint("GET", "/redoc", pages.read_docs, "page", "This API, to read", media_type="text/html"),
     Endpoint("GET", "/docs/assets/{name}", pages.docs_asset, "open", "A file of those pages", media_type="text/plain"),
-    Endpoint("GET HEAD", "/health", admin.health, "open", "The server's and each model's state"),
+    Endpoint(
+        "GET HEAD", "/health", admin.health, "open", "The server's and each model's state", response="Reply.Health"
+    ),
 )
 OPENAI: Final = (
     Endpoint(
@@ -66,8 +68,11 @@ OPENAI: Final = (
             Query("after_id", "Those behind this one."),
             Query("before_id", "Those before this one."),
         ),
+        response="Reply.Models",
     ),
-    Endpoint("GET", "/v1/models/{model_id:path}", openai_routes.retrieve_model, "use", "One model"),
+    Endpoint(
+        "GET", "/v1/models/{model_id:path}", openai_routes.retrieve_model, "use", "One model", response="Reply.Model"
+    ),
     Endpoint(
         "POST",
         "/v1/chat/completions",
@@ -175,10 +180,26 @@ ANTHROPIC: Final = (
     *refused.ANTHROPIC,
 )
 OLLAMA: Final = (
-    Endpoint("GET HEAD", "/api/version", ollama_routes.ollama_version, "use", "The API's version"),
-    Endpoint("GET HEAD", "/api/tags", ollama_routes.ollama_tags, "use", "Every model"),
-    Endpoint("GET", "/api/ps", ollama_routes.ollama_ps, "use", "The loaded models"),
-    Endpoint("POST", "/api/show", ollama_routes.ollama_show, "use", "One model", "Ollama.ShowBody", {"model": _TINY}),
+    Endpoint(
+        "GET HEAD",
+        "/api/version",
+        ollama_routes.ollama_version,
+        "use",
+        "The API's version",
+        response="Reply.OllamaVersion",
+    ),
+    Endpoint("GET HEAD", "/api/tags", ollama_routes.ollama_tags, "use", "Every model", response="Reply.OllamaTags"),
+    Endpoint("GET", "/api/ps", ollama_routes.ollama_ps, "use", "The loaded models", response="Reply.OllamaRunning"),
+    Endpoint(
+        "POST",
+        "/api/show",
+        ollama_routes.ollama_show,
+        "use",
+        "One model",
+        "Ollama.ShowBody",
+        {"model": _TINY},
+        response="Reply.OllamaModel",
+    ),
     Endpoint(
         "POST",
         "/api/chat",
@@ -237,15 +258,61 @@ ADMIN: Final = (
         "Add the models of this machine",
         "Admin.ImportBody",
         {"hf_cache": True, "dry_run": True},
+        response="Reply.Import",
     ),
-    Endpoint("GET", "/v1/capabilities", admin.capabilities, "use", "What is honoured, ignored and refused"),
-    Endpoint("POST", "/v1/models/{model_id:path}/load", admin.load_model, "admin", "Load a model", "Admin.Load", {}),
-    Endpoint("POST", "/v1/models/{model_id:path}/unload", admin.unload_model, "admin", "Unload it", "Admin.Unload", {}),
-    Endpoint("POST", "/v1/models/{model_id:path}/pin", admin.pin_model, "admin", "Pin or unpin it", "Admin.Pin", {}),
-    Endpoint("DELETE", "/v1/models/{model_id:path}/cache", admin.flush_model_cache, "admin", "Drop its kept prefixes"),
-    Endpoint("GET", "/v1/requests", admin.list_requests, "admin", "The requests in flight"),
-    Endpoint("GET", "/v1/requests/{request_id}", admin.retrieve_request, "admin", "One of them"),
-    Endpoint("DELETE", "/v1/requests/{request_id}", admin.cancel_request, "admin", "Cancel it"),
+    Endpoint(
+        "GET",
+        "/v1/capabilities",
+        admin.capabilities,
+        "use",
+        "What is honoured, ignored and refused",
+        response="Reply.Capabilities",
+    ),
+    Endpoint(
+        "POST",
+        "/v1/models/{model_id:path}/load",
+        admin.load_model,
+        "admin",
+        "Load a model",
+        "Admin.Load",
+        {},
+        response="Reply.Status",
+    ),
+    Endpoint(
+        "POST",
+        "/v1/models/{model_id:path}/unload",
+        admin.unload_model,
+        "admin",
+        "Unload it",
+        "Admin.Unload",
+        {},
+        response="Reply.Status",
+    ),
+    Endpoint(
+        "POST",
+        "/v1/models/{model_id:path}/pin",
+        admin.pin_model,
+        "admin",
+        "Pin or unpin it",
+        "Admin.Pin",
+        {},
+        response="Reply.Status",
+    ),
+    Endpoint(
+        "DELETE",
+        "/v1/models/{model_id:path}/cache",
+        admin.flush_model_cache,
+        "admin",
+        "Drop its kept prefixes",
+        response="Reply.Flushed",
+    ),
+    Endpoint("GET", "/v1/requests", admin.list_requests, "admin", "The requests in flight", response="Reply.Requests"),
+    Endpoint(
+        "GET", "/v1/requests/{request_id}", admin.retrieve_request, "admin", "One of them", response="Reply.Request"
+    ),
+    Endpoint(
+        "DELETE", "/v1/requests/{request_id}", admin.cancel_request, "admin", "Cancel it", response="Reply.Cancelled"
+    ),
 )
 _WINDOW: Final = Query("window", "How far back.", WINDOWS)
 _MODEL: Final = Query("model", "Only this model's, by its id.")

@@ -6,6 +6,7 @@ from typing import Any, Final
 from pydantic.json_schema import models_json_schema
 
 from heylook_llm import __version__
+from heylook_llm.server import reply_schemas
 from heylook_llm.server.endpoint import Endpoint, Query
 from heylook_llm.server.performance import schemas as performance_schemas
 from heylook_llm.server.wire import admin_body, anthropic, ollama, ollama_body, openai, openai_multipart, table
@@ -120,7 +121,7 @@ def _error(endpoint: Endpoint) -> dict[str, Any]:
 
 def components() -> dict[str, Any]:
     """The schemas of all bodies."""
-    schemas: dict[str, Any] = _ERRORS | performance_schemas.SCHEMAS
+    schemas: dict[str, Any] = _ERRORS | performance_schemas.SCHEMAS | reply_schemas.schemas()
     schemas |= _schemas("OpenAI", list(openai.BODIES.values()))
     schemas |= _schemas("Anthropic", list(anthropic.BODIES.values()))
     schemas |= _schemas("Ollama", [*ollama.BODIES.values(), ollama_body.Options])
@@ -137,7 +138,16 @@ def _schemas(prefix: str, bodies: list[type[table.Body]]) -> dict[str, Any]:
         for row in table.rows(body):
             described_field = schemas[body.__name__]["properties"][row.name]
             described_field["description"] = f"{row.treatment.capitalize()}. {row.note}".strip()
-    return {f"{prefix}.{name}": schema for name, schema in schemas.items()}
+    return {f"{prefix}.{name}": _without_null(schema) for name, schema in schemas.items()}
+
+
+def _without_null(schema: Any) -> Any:
+    """The same without defaults of null: they stand for "absent", which most types don't allow as a value."""
+    if isinstance(schema, list):
+        return [_without_null(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {key: _without_null(value) for key, value in schema.items() if key != "default" or value is not None}
 
 
 def document(generated: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,252 @@
+"""The shapes of replies that tell of models and requests, as JSON schemas; the tests hold replies to them."""
+
+from typing import Any, Final
+
+Schema = dict[str, Any]
+
+TEXT: Final[Schema] = {"type": "string"}
+FLAG: Final[Schema] = {"type": "boolean"}
+COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+SECONDS: Final[Schema] = {"type": "number"}
+TIME: Final[Schema] = {"type": "string", "format": "date-time"}
+STATE: Final[Schema] = {"type": "string", "examples": ["ready", "unloaded", "loading", "draining", "crashed"]}
+
+
+def _object(required: Schema, optional: Schema | None = None) -> Schema:
+    """An object with these properties and no others."""
+    return {
+        "type": "object",
+        "required": list(required),
+        "properties": {**required, **(optional or {})},
+        "additionalProperties": False,
+    }
+
+
+def _map(values: Schema) -> Schema:
+    return {"type": "object", "additionalProperties": values}
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def _is(word: str) -> Schema:
+    return {"type": "string", "const": word}
+
+
+def _see(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/Reply.{name}"}
+
+
+_OLLAMA_DETAILS: Final = _object(
+    {
+        "parent_model": TEXT,
+        "format": TEXT,
+        "family": TEXT,
+        "families": _list(TEXT),
+        "parameter_size": TEXT,
+        "quantization_level": TEXT,
+    },
+    {"context_length": COUNT, "embedding_length": COUNT},
+)
+_TREATMENTS: Final = _map(
+    _object({"treatment": {"enum": ["honoured", "ignored", "refused"]}}, {"note": TEXT}),
+)
+
+REPLIES: Final[dict[str, Schema]] = {
+    "Health": _object(
+        {
+            "status": {"enum": ["ok", "degraded"]},
+            "version": TEXT,
+            "models": _map(
+                _object(
+                    {"state": STATE, "in_flight": COUNT, "queued": COUNT},
+                    {"load_fraction": SECONDS, "last_error": TEXT},
+                )
+            ),
+        },
+        {"registry": _object({"file": TEXT, "read_at": SECONDS, "valid": FLAG}, {"error": TEXT})},
+    ),
+    "Model": _object(
+        {
+            "id": TEXT,
+            "object": _is("model"),
+            "created": COUNT,
+            "owned_by": TEXT,
+            "type": _is("model"),
+            "display_name": TEXT,
+            "created_at": TIME,
+            "aliases": _list(TEXT),
+            "status": _object({"value": STATE}),
+            "max_model_len": _or_null(COUNT),
+            "max_input_tokens": _or_null(COUNT),
+            "max_tokens": _or_null(COUNT),
+            "lifecycle": TEXT,
+            "capabilities": {"oneOf": [_list(TEXT), {"type": "object", "description": "For Anthropic's clients."}]},
+            "architecture": _object({"input_modalities": _list(TEXT), "output_modalities": _list(TEXT)}),
+            "meta": _object({name: _or_null(COUNT) for name in ("n_ctx_train", "n_params", "n_vocab", "size")}),
+        }
+    ),
+    "Models": _object(
+        {
+            "object": _is("list"),
+            "data": _list(_see("Model")),
+            "has_more": FLAG,
+            "first_id": _or_null(TEXT),
+            "last_id": _or_null(TEXT),
+        }
+    ),
+    "Request": _object(
+        {
+            "id": TEXT,
+            "object": _is("request"),
+            "model": TEXT,
+            "route": TEXT,
+            "state": TEXT,
+            "stream": FLAG,
+            "created": COUNT,
+            "seconds": SECONDS,
+            "choices": COUNT,
+            "prompt_tokens": _or_null(COUNT),
+            "processed_tokens": _or_null(COUNT),
+            "output_tokens": _or_null(COUNT),
+        }
+    ),
+    "Requests": _object({"object": _is("list"), "data": _list(_see("Request"))}),
+    "Cancelled": _object({"id": TEXT, "object": _is("request"), "cancelled": FLAG}),
+    "Status": _object(
+        {
+            "id": TEXT,
+            "object": _is("model.status"),
+            "state": STATE,
+            "pinned": FLAG,
+            "in_flight": COUNT,
+            "queued": COUNT,
+            "loaded_at": _or_null(SECONDS),
+            "expires_at": _or_null(SECONDS),
+            "resident_bytes": _or_null(COUNT),
+            "n_ctx": _or_null(COUNT),
+            "last_error": _or_null(TEXT),
+            "crashes": COUNT,
+            "pid": _or_null(COUNT),
+            "kv_used_tokens": _or_null(COUNT),
+            "kv_retained_tokens": _or_null(COUNT),
+        }
+    ),
+    "Flushed": _object(
+        {"id": TEXT, "object": _is("model.cache"), "flushed_tokens": COUNT, "flushed_saved_bytes": COUNT}
+    ),
+    "Import": _object(
+        {
+            "object": _is("model.import"),
+            "written": FLAG,
+            "file": TEXT,
+            "plan": TEXT,
+            "models": _list(
+                _object(
+                    {
+                        "id": TEXT,
+                        "path": TEXT,
+                        "provider": TEXT,
+                        "kind": TEXT,
+                        "architecture": TEXT,
+                        "parameters": _or_null(COUNT),
+                        "quantization": _or_null(TEXT),
+                        "context_length": _or_null(COUNT),
+                        "size_bytes": COUNT,
+                        "abilities": _list(TEXT),
+                        "projector": _or_null(TEXT),
+                        "drafts_for": _list(TEXT),
+                        "config": {"type": "object"},
+                    }
+                )
+            ),
+            "served": _list(TEXT),
+            "skipped": _list(_object({"path": TEXT, "reason": TEXT})),
+            "skipped_count": COUNT,
+            "difference": TEXT,
+        }
+    ),
+    "Capabilities": _object(
+        {
+            "object": _is("capabilities"),
+            "server": _object({"name": TEXT, "version": TEXT, "time": COUNT}),
+            "apis": _list(TEXT),
+            "fields": _map(_map(_TREATMENTS)),
+            "limits": _map(COUNT),
+            "images": _object({"formats": _list(TEXT), "urls": TEXT, "max_file_pixels": COUNT, "max_frames": COUNT}),
+            "providers": _map(_map(_object({"supported": FLAG, "what": TEXT}, {"reason": TEXT, "note": TEXT}))),
+            "models": _list(
+                _object(
+                    {
+                        "id": TEXT,
+                        "aliases": _list(TEXT),
+                        "provider": TEXT,
+                        "state": STATE,
+                        "capabilities": _or_null(_list(TEXT)),
+                        "n_ctx": _or_null(COUNT),
+                        "n_ctx_trained": _or_null(COUNT),
+                        "n_parallel": _or_null(COUNT),
+                        "kv_tokens": _or_null(COUNT),
+                    }
+                )
+            ),
+        }
+    ),
+    "OllamaVersion": _object({"version": TEXT}),
+    "OllamaTags": _object(
+        {
+            "models": _list(
+                _object(
+                    {
+                        "name": TEXT,
+                        "model": TEXT,
+                        "modified_at": TIME,
+                        "size": COUNT,
+                        "digest": TEXT,
+                        "details": _OLLAMA_DETAILS,
+                        "capabilities": _list(TEXT),
+                    }
+                )
+            )
+        }
+    ),
+    "OllamaRunning": _object(
+        {
+            "models": _list(
+                _object(
+                    {
+                        "name": TEXT,
+                        "model": TEXT,
+                        "size": COUNT,
+                        "digest": TEXT,
+                        "details": _OLLAMA_DETAILS,
+                        "expires_at": TIME,
+                        "size_vram": COUNT,
+                        "context_length": COUNT,
+                    }
+                )
+            )
+        }
+    ),
+    "OllamaModel": _object(
+        {
+            "template": TEXT,
+            "details": _OLLAMA_DETAILS,
+            "model_info": {"type": "object"},
+            "capabilities": _list(TEXT),
+            "modified_at": TIME,
+        },
+        {"modelfile": TEXT, "parameters": TEXT, "system": TEXT, "projector_info": {"type": "object"}},
+    ),
+}
+"""By the names that rows of the route table give."""
+
+
+def schemas() -> dict[str, Schema]:
+    """Every reply's schema, by its name in the document."""
+    return {f"Reply.{name}": schema for name, schema in REPLIES.items()}
