@@ -256,3 +256,14 @@ def test_many_files_are_walked(tmp_path: Path) -> None:
         (tmp_path / str(at % 10) / f"{at}.gguf").write_bytes(data)
         (tmp_path / str(at % 10) / f"{at}.txt").write_text(json.dumps(at))
     assert len(found(tmp_path).models) == 1000
+
+
+@pytest.mark.timeout(60)
+def test_models_of_one_vocabulary_are_not_compared_each_with_each(tmp_path: Path) -> None:
+    """20,000 of them took minutes."""
+    small, large = (found(gguf(tmp_path / str(rows) / "m.gguf", rows=rows).parent).models[0] for rows in (1, 10_000))
+    named = [importing._Named(f"m{at}", Path(str(at)), small.facts) for at in range(20_000)]
+    findings = Findings()
+    importing._join([*named, importing._Named("large", Path("large"), large.facts)], findings)
+    assert {model.drafts_for for model in findings.models[:-1]} == {("large",)}
+    assert findings.models[-1].drafts_for == ()

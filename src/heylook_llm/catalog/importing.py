@@ -1,5 +1,6 @@
 """Found models as entries of models.yaml: names, projectors joined to their models, and what was left out, with why."""
 
+import bisect
 import hashlib
 import re
 import unicodedata
@@ -189,13 +190,14 @@ def _join(named: list[_Named], findings: Findings) -> None:
     """Projectors to the models they fit, unique names to all, drafts to what they may draft for."""
     projectors = [one for one in named if one.facts.kind == "projector"]
     models = [one for one in named if one.facts.kind != "projector"]
+    alike = _by_vocabulary(models)
     used: set[Path] = set()
     taken: set[str] = set()
     for one in models:
         projector = one.projector or _projector_of(one, projectors)
         if projector is not None:
             used.add(projector)
-        drafts = tuple(other.name for other in models if _drafts_for(one, other))
+        drafts = _drafts_for(one, alike.get((one.facts.provider, one.facts.vocabulary), []))
         findings.models.append(Found(_unique(one, taken), one.path, one.facts, projector, drafts))
     for lone in projectors:
         if lone.path not in used:
@@ -214,14 +216,27 @@ def _projector_of(model: _Named, projectors: list[_Named]) -> Path | None:
     return fitting[0] if fitting else None
 
 
-def _drafts_for(small: _Named, large: _Named) -> bool:
-    """Whether one is of the other's vocabulary and at most a quarter of its size."""
-    if small is large or small.facts.kind not in ("chat", "base") or small.facts.provider != large.facts.provider:
-        return False
-    if small.facts.vocabulary is None or small.facts.vocabulary != large.facts.vocabulary:
-        return False
-    mine, theirs = small.facts.parameters or 0, large.facts.parameters or 0
-    return 0 < 4 * mine <= theirs and mine <= SMALL_PARAMETERS
+def _by_vocabulary(models: list[_Named]) -> dict[tuple[str, str | None], list[_Named]]:
+    """Models of one engine and one vocabulary, each list by size: among ten thousand nobody compares all with all."""
+    found: dict[tuple[str, str | None], list[_Named]] = {}
+    for one in models:
+        if one.facts.vocabulary is not None:
+            found.setdefault((one.facts.provider, one.facts.vocabulary), []).append(one)
+    for alike in found.values():
+        alike.sort(key=_parameters)
+    return found
+
+
+def _drafts_for(small: _Named, alike: list[_Named]) -> tuple[str, ...]:
+    """Those of the same vocabulary, by size, that are at least four times as large."""
+    mine = _parameters(small)
+    if small.facts.kind not in ("chat", "base") or not 0 < mine <= SMALL_PARAMETERS:
+        return ()
+    return tuple(large.name for large in alike[bisect.bisect_left(alike, 4 * mine, key=_parameters) :])
+
+
+def _parameters(one: _Named) -> int:
+    return one.facts.parameters or 0
 
 
 def renamed(found: Found, taken: set[str]) -> Found:
