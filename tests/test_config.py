@@ -28,7 +28,8 @@ def test_the_bundled_file_is_right() -> None:
     settings = config.load(config.BUNDLED)
     assert settings.default_model == "heylook-tiny"
     assert settings.enabled[0].path.is_absolute()
-    assert {spec.id for spec in settings.models} == {"heylook-tiny", "heylook-tiny-mlx"}
+    names = {f"heylook-tiny{eyes}{engine}" for eyes in ("", "-vision") for engine in ("", "-mlx")}
+    assert {spec.id for spec in settings.models} == names
     assert {spec.id for spec in (*settings.enabled, *settings.left_out)} == {spec.id for spec in settings.models}
 
 

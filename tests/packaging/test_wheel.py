@@ -22,8 +22,11 @@ from tests.worker import random_llava
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parent.parent.parent
-ENGINES = {"gguf": ("heylook-tiny", "heylook-tiny-mlx"), "mlx": ("heylook-tiny-mlx", "heylook-tiny")}
-"""Extra -> the bundled model that it serves, and the one that is left out without the other extra."""
+ENGINES = {
+    "gguf": ("heylook-tiny", "heylook-tiny-vision", "heylook-tiny-mlx"),
+    "mlx": ("heylook-tiny-mlx", "heylook-tiny-vision-mlx", "heylook-tiny"),
+}
+"""Extra -> the bundled models that it serves, and one that is left out without the other extra."""
 
 SEEING = """
 default_model: text
@@ -52,6 +55,8 @@ def test_the_wheel_holds_the_program_its_registry_and_the_tiny_models(wheel: Pat
     assert "heylook_llm/models.yaml" in names
     assert "heylook_llm/tiny/heylook-tiny.gguf" in names
     assert "heylook_llm/tiny/heylook-tiny-mlx/model.safetensors" in names
+    eyes = [name for name in names if name.startswith("heylook_llm/tiny/heylook-tiny-vision")]
+    assert len(eyes) == 10, eyes
     strangers = {name for name in names if not name.startswith(("heylook_llm/", "heylookllm-"))}
     assert not strangers
 
@@ -86,6 +91,7 @@ class Environment(NamedTuple):
 
     folder: Path
     serves: str
+    sees: str
     leaves_out: str
 
 
@@ -156,7 +162,7 @@ def test_the_wheel_serves_outside_the_checkout(environment: Environment, tmp_pat
         problem = json.loads(missing.value.read())["error"]["message"]
     assert reply["usage"]["completion_tokens"] > 0
     assert reply["model"] == environment.serves
-    assert listed == [environment.serves]
+    assert listed == [environment.serves, environment.sees]
     assert missing.value.code == 404
     assert "isn't installed" in problem
 

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
 pytestmark = pytest.mark.unit
-
-TOOL = Path(__file__).parents[2] / "tools/tiny_model"
-
-
-@pytest.fixture
-def generator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A function that gives a module of the generator, whose modules name each other without a package."""
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(TOOL)
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(TOOL)):
-            del sys.modules[name]
 
 
 def test_a_seed_gives_the_same_dialogues(generator: Any) -> None:

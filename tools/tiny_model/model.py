@@ -58,12 +58,19 @@ class Norm(nn.Module):
 SHORT = 640
 
 
-def attend_briefly(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Causal attention spelled out: with its gradient faster on a CPU than the fused kernel, up to `SHORT` tokens."""
-    length, width = queries.shape[-2:]
-    ahead = torch.full((length, length), float("-inf"), dtype=torch.bfloat16).triu(1)
+def attend_briefly(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention spelled out: with its gradient faster on a CPU than the fused kernel, up to `SHORT` tokens.
+
+    Causal without a mask; one is added to the scores, (batch, 1, length, length).
+    """
+    heads, length, width = queries.shape[-3:]
     flat = queries.flatten(0, 1)
-    scores = torch.baddbmm(ahead.expand(len(flat), -1, -1), flat, keys.flatten(0, 1).mT, alpha=width**-0.5)
+    if mask is None:
+        ahead = torch.full((length, length), float("-inf"), dtype=torch.bfloat16).triu(1)
+        hidden = ahead.expand(len(flat), -1, -1)
+    else:
+        hidden = mask.expand(-1, heads, -1, -1).flatten(0, 1)
+    scores = torch.baddbmm(hidden, flat, keys.flatten(0, 1).mT, alpha=width**-0.5)
     return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).view(queries.shape)
 
 
@@ -108,7 +115,7 @@ class Attention(nn.Module):
         group = self.shape.heads // self.shape.kv_heads
         keys, values = keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1)
         if self.training and length <= SHORT:
-            mixed = attend_briefly(queries.bfloat16(), keys.bfloat16(), values.bfloat16())
+            mixed = attend_briefly(queries.bfloat16(), keys.bfloat16(), values.bfloat16(), mask)
         else:
             mixed = functional.scaled_dot_product_attention(
                 queries, keys, values, attn_mask=mask, is_causal=mask is None and length > 1

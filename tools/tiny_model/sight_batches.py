@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from random import Random
 
 import dialogues
+import memory
 import numpy
 import pictures
 import sights
 import skills
 import tokenizer as bpe
 import torch
-from batches import LENGTHS, weigh
+from batches import LENGTHS, answer_weight, weigh
 from dialogues import Dialogue
 from held_out import teach
 from pictures import Picture
@@ -22,22 +23,39 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 LONGEST = 448
-Sample = tuple[list[int], list[float], list[Picture]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Token ids with a loss weight, a position and a branch for each; the pictures in their order.
+
+    Tokens of branch 0 are seen by all that follow, those of other branches by their own alone.
+    """
+
+    ids: list[int]
+    weights: list[float]
+    positions: list[int]
+    branches: list[int]
+    pictures: list[Picture]
 
 
 @dataclass(frozen=True, slots=True)
 class SightBatch:
-    """Inputs, targets and loss weights (dialogues, length); the pixels of all pictures in their order."""
+    """Inputs, their positions, targets and loss weights (dialogues, length); a mask to add to the scores of attention;
+    the pixels of all pictures in their order.
+    """
 
     inputs: Tensor
+    positions: Tensor
     targets: Tensor
     weights: Tensor
+    mask: Tensor
     pixels: Tensor
 
 
 def episode(rng: Random, picture: Picture) -> list[Turn]:
     """A picture, shown with the first of some questions about it; now and then other talk."""
-    turns = [sights.sight(rng, picture) for _ in range(rng.choice([2, 4, 5, 6, 7]))]
+    turns = [sights.sight(rng, picture) for _ in range(rng.choice([1, 1, 2, 3]))]
     turns[0] = sights.shown(rng, turns[0])
     if rng.random() < 0.2:
         turns.insert(rng.randint(1, len(turns)), teach(rng, skills.plain))
@@ -46,69 +64,110 @@ def episode(rng: Random, picture: Picture) -> list[Turn]:
 
 def sight_dialogue(rng: Random) -> tuple[Dialogue, list[Picture]]:
     """One or two pictures and questions about them; seldom questions about none."""
-    if rng.random() < 0.06:
+    if rng.random() < 0.15:
         turns = [sights.blind(rng, pictures.draw(rng)) for _ in range(rng.choice([1, 2, 3]))]
         turns += [teach(rng, skills.plain) for _ in range(rng.choice([1, 2, 3]))]
         rng.shuffle(turns)
         return dialogues.assemble(rng, turns), []
-    shown = [pictures.taught(rng) for _ in range(rng.choice([1, 1, 1, 1, 1, 2]))]
+    shown = [pictures.taught(rng) for _ in range(rng.choice([1, 2]))]
     turns = [turn for picture in shown for turn in episode(rng, picture)]
     if rng.random() < 0.1:
         turns.insert(0, teach(rng, skills.plain))
     return dialogues.assemble(rng, turns), shown
 
 
-def expand(ids: list[int], weights: list[float], image: int, patches: int) -> tuple[list[int], list[float]]:
-    """Every image token `patches` times, as the engines see it."""
-    long: list[int] = []
-    heavy: list[float] = []
-    for token, weight in zip(ids, weights, strict=True):
-        times = patches if token == image else 1
-        long += [token] * times
-        heavy += [weight] * times
-    return long, heavy
+class Writer:
+    """Writes samples with a vocabulary."""
+
+    def __init__(self, tokenizer: Tokenizer, patches: int) -> None:
+        self._tokenizer, self._patches = tokenizer, patches
+        self._start, self._end = tokenizer.token_to_id("<|im_start|>"), tokenizer.token_to_id("<|im_end|>")
+        self._image, self._assistant = tokenizer.token_to_id(bpe.IMAGE), tokenizer.encode("assistant\n").ids
+
+    def sample(self, rng: Random) -> Sample:
+        """A new sample: mostly many questions about one picture, none of which sees another's answer."""
+        return self.apart(rng) if rng.random() < 0.72 else self.together(rng)
+
+    def together(self, rng: Random) -> Sample:
+        """A dialogue."""
+        item, shown = sight_dialogue(rng)
+        ids = self._encoded(bpe.render(item.messages, images=True))
+        weights = weigh(ids, item, 0.0, self._start, self._assistant, self._end)
+        ids, weights = self._expanded(ids, weights)
+        return Sample(ids, weights, list(range(len(ids))), [0] * len(ids), shown)
+
+    def apart(self, rng: Random) -> Sample:
+        """A picture and questions, each as if it were the first: an answer before would say what the picture shows."""
+        picture = pictures.taught(rng)
+        system = [{"role": "system", "content": memory.neutral_system(rng)}] if rng.random() < 0.4 else []
+        shown = bpe.render([*system, {"role": "user", "content": [{"type": "image"}]}], images=True)
+        ids, weights = self._encoded(shown[: shown.index(bpe.IMAGE) + len(bpe.IMAGE)]), []
+        ids, weights = self._expanded(ids, [0.0] * len(ids))
+        positions, branches = list(range(len(ids))), [0] * len(ids)
+        first = len(ids)
+        for branch in range(1, rng.choice([8, 10, 12]) + 1):
+            turn = sights.sight(rng, picture)
+            gap = rng.choice(["", "", "", "\n", " "])
+            asked = self._encoded(f"{gap}{turn.key}<|im_end|>\n<|im_start|>assistant\n")
+            answer = self._encoded(f"{turn.answer}<|im_end|>")
+            weight = answer_weight(len(answer))
+            ids += asked + answer
+            weights += [0.0] * len(asked) + [weight] * (len(answer) - 1) + [min(1.0, 2 * weight)]
+            positions += range(first, first + len(asked) + len(answer))
+            branches += [branch] * (len(asked) + len(answer))
+        return Sample(ids, weights, positions, branches, [picture])
+
+    def _encoded(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def _expanded(self, ids: list[int], weights: list[float]) -> tuple[list[int], list[float]]:
+        """Every image token as often as there are patches, as the engines see it."""
+        times = [self._patches if token == self._image else 1 for token in ids]
+        return (
+            [token for token, count in zip(ids, times, strict=True) for _ in range(count)],
+            [weight for weight, count in zip(weights, times, strict=True) for _ in range(count)],
+        )
 
 
-def samples(tokenizer: Tokenizer, rng: Random, size: int, patches: int) -> list[Sample]:
-    """Token ids, weights and pictures of `size` new dialogues, those too long left out."""
-    written = [sight_dialogue(rng) for _ in range(size)]
-    texts = [bpe.render(item.messages, images=True) for item, _ in written]
-    start, end = tokenizer.token_to_id("<|im_start|>"), tokenizer.token_to_id("<|im_end|>")
-    image, assistant = tokenizer.token_to_id(bpe.IMAGE), tokenizer.encode("assistant\n").ids
-    found: list[Sample] = []
-    for encoding, (item, shown) in zip(tokenizer.encode_batch_fast(texts), written, strict=True):
-        ids, weights = expand(encoding.ids, weigh(encoding.ids, item, 0.0, start, assistant, end), image, patches)
-        if len(ids) <= LONGEST:
-            found.append((ids, weights, shown))
-    return found
+def hidden(branches: Tensor) -> Tensor:
+    """The mask of a batch: what comes later, and what stands in other branches."""
+    length = branches.shape[1]
+    seen = (branches[:, None, :] == branches[:, :, None]) | (branches[:, None, :] == 0)
+    seen &= torch.ones(length, length, dtype=torch.bool).tril()
+    return torch.zeros(seen.shape, dtype=torch.bfloat16).masked_fill_(~seen, float("-inf")).unsqueeze(1)
 
 
 def collate(group: list[Sample], length: int, side: int) -> SightBatch:
     """Pad a group to one length; without a picture, one that no token stands for, so that all weights get gradients."""
-    inputs, targets, weights = (
-        torch.zeros(len(group), length, dtype=kind) for kind in (torch.long, torch.long, torch.float)
-    )
-    for row, (ids, weight, _) in enumerate(group):
-        inputs[row, : len(ids) - 1] = torch.tensor(ids[:-1])
-        targets[row, : len(ids) - 1] = torch.tensor(ids[1:])
-        weights[row, : len(ids) - 1] = torch.tensor(weight[1:])
-    squares = [picture.square(side) for _, _, shown in group for picture in shown]
+    inputs, targets, positions = (torch.zeros(len(group), length, dtype=torch.long) for _ in range(3))
+    weights, branches = torch.zeros(len(group), length), torch.full((len(group), length), -1)
+    for row, sample in enumerate(group):
+        used = len(sample.ids) - 1
+        inputs[row, :used] = torch.tensor(sample.ids[:-1])
+        positions[row, :used] = torch.tensor(sample.positions[:-1])
+        branches[row, :used] = torch.tensor(sample.branches[:-1])
+        targets[row, :used] = torch.tensor(sample.ids[1:])
+        weights[row, :used] = torch.tensor(sample.weights[1:])
+    squares = [picture.square(side) for sample in group for picture in sample.pictures]
     unused = numpy.zeros((side, side, 3), numpy.uint8)
-    return SightBatch(inputs, targets, weights, torch.from_numpy(numpy.stack(squares or [unused])))
+    pixels = torch.from_numpy(numpy.stack(squares or [unused]))
+    return SightBatch(inputs, positions, targets, weights, hidden(branches), pixels)
 
 
 def sight_batches(
     tokenizer: Tokenizer, seed: int, first_block: int, block_step: int, tokens: int, side: int, patches: int
 ) -> Iterator[tuple[int, SightBatch]]:
     """Endless batches of about `tokens` tokens, each with the number of its block, as `batches.batches`."""
-    number, block = first_block, 400
+    number, block, writer = first_block, 200, Writer(tokenizer, patches)
     waiting: dict[int, list[Sample]] = {length: [] for length in LENGTHS}
     ready: list[SightBatch] = []
     while True:
         while not ready:
             rng = Random(seed * 1_000_003 + 500_009 + number)
-            for sample in samples(tokenizer, rng, block, patches):
-                length = next(length for length in LENGTHS if length >= len(sample[0]) - 1)
+            for sample in (writer.sample(rng) for _ in range(block)):
+                if len(sample.ids) > LONGEST:
+                    continue
+                length = next(length for length in LENGTHS if length >= len(sample.ids) - 1)
                 waiting[length].append(sample)
                 if len(waiting[length]) == max(1, tokens // length):
                     ready.append(collate(waiting[length], length, side))

@@ -306,18 +306,18 @@ def describe(rng: Random, picture: Picture) -> Turn | None:
 
 
 WRITERS: dict[str, tuple[Writer, float]] = {
-    "colour of a shape": (shape_colour, 2.0),
-    "colour of the background": (ground_colour, 0.8),
-    "count of a shape": (count_kind, 1.4),
-    "count of all shapes": (count_all, 0.8),
-    "digit": (which_digit, 2.0),
-    "colour of the digit": (digit_colour, 0.7),
-    "left or right": (side, 2.0),
-    "shape on a side": (outermost, 1.4),
+    "colour of a shape": (shape_colour, 3.5),
+    "colour of the background": (ground_colour, 0.4),
+    "count of a shape": (count_kind, 3.0),
+    "count of all shapes": (count_all, 0.6),
+    "digit": (which_digit, 1.5),
+    "colour of the digit": (digit_colour, 0.5),
+    "left or right": (side, 3.0),
+    "shape on a side": (outermost, 1.6),
     "shape of a colour": (shape_of_colour, 1.2),
     "kind of the only shape": (only_shape, 1.0),
-    "what is not there": (absent, 1.6),
-    "description": (describe, 2.0),
+    "what is not there": (absent, 2.2),
+    "description": (describe, 1.4),
 }
 
 

@@ -79,7 +79,7 @@ def sight_loss(seer: Seer, batch: SightBatch, image_token: int) -> tuple[Tensor,
     right = batch.targets.flatten()[wanted]
     with torch.autocast("cpu", torch.bfloat16):
         embedded = seer.embed(batch.inputs, batch.pixels, image_token)
-        states = seer.language_model.compute(embedded)
+        states = seer.language_model.compute(embedded, batch.mask, batch.positions)
         logits = seer.language_model.logits(states.flatten(0, 1)[wanted])
     losses = functional.cross_entropy(logits.float(), right, reduction="none")
     taught = weights > LEAST_ANSWER_WEIGHT / 2
@@ -139,6 +139,7 @@ def main() -> None:
         *optimizers(seer.language_model, options.muon_lr / 2, options.adam_lr / 2),
         *optimizers(heads, options.muon_lr / 2, 2 * options.adam_lr),
     ]
+    peaks = [group["lr"] for opt in opts for group in opt.param_groups]
     progress: dict[str, Any] = {"step": 0, "block": 0, "text_block": 0, "tokens": 0, "seconds": 0.0}
     if options.resume:
         held = torch.load(options.resume, weights_only=True)
@@ -149,7 +150,7 @@ def main() -> None:
             opt.load_state_dict(state)
         progress = held["progress"]
     log.info("%d parameters, %s", count_parameters(seer), options)
-    loop(options, seer, heads, average, opts, progress, tokenizer)
+    loop(options, seer, heads, average, opts, peaks, progress, tokenizer)
 
 
 def freeze(seer: Seer, frozen: bool) -> None:
@@ -164,12 +165,12 @@ def loop(
     heads: Heads,
     average: Seer,
     opts: list[torch.optim.Optimizer],
+    peaks: list[float],
     progress: dict[str, Any],
     tokenizer: Tokenizer,
 ) -> None:
     """The steps of the training."""
     stop, (workers, rank) = False, place()
-    peaks = [group["lr"] for opt in opts for group in opt.param_groups]
     whole = nn.ModuleList([seer, heads])
     tower, image_token = seer.vision_tower.shape, tokenizer.token_to_id(bpe.IMAGE)
     sights = sight_batches.sight_batches(
