@@ -318,6 +318,8 @@ class Timeline(msgspec.Struct, frozen=True, array_like=True):
     """How long the answer waited for the socket to take it."""
     all_tokens_ns: int | None = None
     """The last token of all choices."""
+    ready_ns: int | None = None
+    """Its schema had been tried and its images read; from here it waited for the model."""
     encoded_ns: int | None = None
     """Its images had become what the engine computes, or were found to have before."""
     images_ns: int | None = None

@@ -25,6 +25,7 @@ def timeline(start_ns: int = 0, *, load: bool = False, output: int = 3) -> core.
     return core.Timeline(
         received_ns=start_ns,
         parsed_ns=start_ns + 10 * MS,
+        ready_ns=start_ns + 10 * MS,
         load_start_ns=start_ns + 10 * MS if load else None,
         load_end_ns=start_ns + 30 * MS if load else None,
         submitted_ns=at + 20 * MS,

@@ -283,8 +283,8 @@ async def test_the_header_server_timing_says_what_is_known(route: str) -> None:
     streamed = (await call(app, "POST", route, ROUTES[route] | {"stream": True})).headers["server-timing"]
     told = {text: [part.partition(";dur=")[0] for part in text.split(", ")] for text in (whole, streamed)}
     engines = ["batch", "prefill", "decode"]
-    assert told[whole] == ["parse", "lease", "prepare", *engines, "first-byte", "total"]
-    assert told[streamed] == ["parse", "lease", "first-byte"]
+    assert told[whole] == ["parse", "checks", "lease", "prepare", *engines, "first-byte", "total"]
+    assert told[streamed] == ["parse", "checks", "lease", "first-byte"]
     assert all(float(part.partition(";dur=")[2]) >= 0 for text in told for part in text.split(", "))
 
 

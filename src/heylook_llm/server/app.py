@@ -33,6 +33,7 @@ from heylook_llm.server.guard import REQUEST_ID, Access, Guard
 from heylook_llm.server.images import Images
 from heylook_llm.server.media import Fetcher
 from heylook_llm.server.performance import routes as performance_routes
+from heylook_llm.server.performance.prometheus import Metrics
 from heylook_llm.server.performance.record import Outcome
 from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.performance.windows import WINDOWS
@@ -383,6 +384,7 @@ PERFORMANCE: Final = (
         {},
         response="Performance.Run",
     ),
+    Endpoint("GET", "/metrics", performance_routes.scrape_metrics, "admin", "For Prometheus", media_type="text/plain"),
 )
 _DOCUMENT: Final = "/openapi.json"
 
@@ -404,7 +406,9 @@ def create_app(
     options = options or Options()
     recorder = options.recorder or Recorder()
     images = Images(Fetcher(options.media), options.limits)
-    place = Place(backend, InFlight(), recorder, options.pace, Precompile(), images)
+    in_flight = InFlight()
+    metrics = Metrics(backend.models, lambda: len(in_flight.all()), lambda: recorder.dropped)
+    place = Place(backend, in_flight, recorder, metrics, options.pace, Precompile(), images)
     server = Server(backend, options, place, Cards(backend))
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan, redirect_slashes=True)
     table = endpoints(options.api)

@@ -25,6 +25,7 @@ from heylook_llm.errors import (
 from heylook_llm.server.backend import Backend, Lease
 from heylook_llm.server.images import Images
 from heylook_llm.server.performance.phases import server_timing
+from heylook_llm.server.performance.prometheus import Metrics
 from heylook_llm.server.performance.record import Finished, Labels, Outcome, labels_of
 from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.precompile import Precompile
@@ -144,6 +145,7 @@ class Place(NamedTuple):
     backend: Backend
     in_flight: InFlight
     performance: Recorder
+    metrics: Metrics
     pace: Pace
     precompile: Precompile
     images: Images
@@ -170,6 +172,7 @@ class Answering(Response):
         self._backend = place.backend
         self._in_flight = place.in_flight
         self._performance = place.performance
+        self._metrics = place.metrics
         self._precompile = place.precompile
         self._images = place.images
         self._pace = place.pace
@@ -235,6 +238,7 @@ class Answering(Response):
     async def _leased(self) -> AsyncIterator[Lease]:
         """The lease on the model that was asked for, with the stamps of its load."""
         asked = self._asked
+        self._stamps["ready_ns"] = time.monotonic_ns()
         holding = self._backend.acquire(
             asked.request.model,
             keep_alive_seconds=keep_alive_seconds(asked.keep_alive),
@@ -302,25 +306,25 @@ class Answering(Response):
         outcome: Outcome = self._entry.verdict or ("done" if problem is None else "error")
         request = self._asked.request
         spec = self._spec()
-        self._performance.record(
-            Finished(
-                id=request.id,
-                model=request.model if spec is None else spec.id,
-                route=self._route,
-                outcome=outcome,
-                status=499 if outcome == "disconnected" else self._status,
-                error=None if problem is None else problem.code,
-                finished_at=time.time(),
-                timeline=self._whole_timeline(),
-                usage=core.total_usage([used for _, used in sorted(self._usages.items())], request.n),
-                first=self._usages.get(0, core.Usage()),
-                choices=len(request.prompts) * request.n,
-                provider=None if spec is None else spec.provider,
-                stream=self._asked.stream,
-                labels=self._labels,
-                clock=hardware.clock_id(),
-            )
+        finished = Finished(
+            id=request.id,
+            model=request.model if spec is None else spec.id,
+            route=self._route,
+            outcome=outcome,
+            status=499 if outcome == "disconnected" else self._status,
+            error=None if problem is None else problem.code,
+            finished_at=time.time(),
+            timeline=self._whole_timeline(),
+            usage=core.total_usage([used for _, used in sorted(self._usages.items())], request.n),
+            first=self._usages.get(0, core.Usage()),
+            choices=len(request.prompts) * request.n,
+            provider=None if spec is None else spec.provider,
+            stream=self._asked.stream,
+            labels=self._labels,
+            clock=hardware.clock_id(),
         )
+        self._performance.record(finished)
+        self._metrics.observe(finished)
 
     def _whole_timeline(self) -> core.Timeline:
         """Choice 0's, with the last token of all choices and what the socket made it wait."""

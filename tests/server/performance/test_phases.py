@@ -15,7 +15,7 @@ STAMPS = (
     *(
         "received_ns",
         "parsed_ns",
-        "images_ns",
+        "ready_ns",
         "load_start_ns",
         "load_end_ns",
         "submitted_ns",
@@ -48,7 +48,8 @@ def test_together_they_are_the_whole(values: list[int | None], in_order: bool) -
 
 @pytest.mark.parametrize(
     ("last", "phase"),
-    [("received_ns", "parse"), ("parsed_ns", "queue"), ("submitted_ns", "prepare"), ("queued_ns", "queue"),
+    [("received_ns", "parse"), ("parsed_ns", "prepare"), ("ready_ns", "queue"),
+     ("submitted_ns", "prepare"), ("queued_ns", "queue"),
      ("admitted_ns", "prefill"), ("first_token_ns", "decode")],
 )  # fmt: skip
 def test_who_ends_early_spent_the_rest_where_it_was(last: str, phase: str) -> None:
@@ -70,17 +71,19 @@ def test_the_other_choices_tokens_are_decoding_not_flushing() -> None:
 def test_images_are_prepared_before_the_wait_for_the_model() -> None:
     whole = timeline(0)
     assert whole.parsed_ns is not None
-    seen = msgspec.structs.replace(whole, images_ns=whole.parsed_ns + 4 * MS)
+    seen = msgspec.structs.replace(whole, images_ns=whole.parsed_ns + 4 * MS, ready_ns=whole.parsed_ns + 4 * MS)
     assert phases(seen)["prepare"] == phases(whole)["prepare"] + 4 * MS
     assert phases(seen)["queue"] == phases(whole)["queue"] - 4 * MS
-    assert "parse;dur=10.000, images;dur=4.000, lease;dur=" in server_timing(seen)
+    assert "parse;dur=10.000, checks;dur=4.000, lease;dur=" in server_timing(seen)
 
 
 def test_the_header_says_what_is_known() -> None:
     assert server_timing(
-        core.Timeline(received_ns=0, parsed_ns=1_500_000, submitted_ns=2_000_000, first_byte_ns=9_000_000)
-    ) == ("parse;dur=1.500, lease;dur=0.500, first-byte;dur=9.000")
+        core.Timeline(
+            received_ns=0, parsed_ns=1_500_000, ready_ns=1_500_000, submitted_ns=2_000_000, first_byte_ns=9_000_000
+        )
+    ) == ("parse;dur=1.500, checks;dur=0.000, lease;dur=0.500, first-byte;dur=9.000")
     assert server_timing(timeline(0, load=True)) == (
-        "parse;dur=10.000, load;dur=20.000, lease;dur=10.000, prepare;dur=20.000, batch;dur=10.000, "
+        "parse;dur=10.000, checks;dur=0.000, load;dur=20.000, lease;dur=10.000, prepare;dur=20.000, batch;dur=10.000, "
         "prefill;dur=10.000, decode;dur=20.000, first-byte;dur=81.000, total;dur=110.000"
     )

@@ -80,7 +80,7 @@ def test_a_request_is_told_as_it_was(server: Running) -> None:
     stamps = [
         times[f"{name}_ns"]
         for name in (
-            *("received", "parsed", "submitted", "rendered", "tokenized", "queued", "admitted"),
+            *("received", "parsed", "ready", "submitted", "rendered", "tokenized", "queued", "admitted"),
             *("first_token", "last_token", "all_tokens", "first_byte", "closed"),
         )
     ]

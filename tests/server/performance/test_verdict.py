@@ -35,7 +35,8 @@ def request(extra_ms: dict[Phase, float] | None = None, noise: random.Random | N
     first = admitted + spent["prefill"]
     last = first + spent["decode"]
     times = core.Timeline(
-        received_ns=0, parsed_ns=parsed, submitted_ns=submitted, queued_ns=queued, admitted_ns=admitted,
+        received_ns=0, parsed_ns=parsed, ready_ns=parsed, submitted_ns=submitted, queued_ns=queued,
+        admitted_ns=admitted,
         load_start_ns=parsed if spent["load"] else None, load_end_ns=submitted if spent["load"] else None,
         first_token_ns=first, last_token_ns=last, closed_ns=last + spent["flush"],
     )  # fmt: skip

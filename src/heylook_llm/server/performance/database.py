@@ -54,6 +54,7 @@ _SCHEMA: Final = (
     "CREATE INDEX requests_by_id ON requests (id)",
     "CREATE INDEX requests_by_time ON requests (finished_at)",
     "CREATE INDEX requests_by_run ON requests (run_id) WHERE run_id IS NOT NULL",
+    "CREATE INDEX requests_by_name ON requests (client_request_id) WHERE client_request_id IS NOT NULL",
     "CREATE INDEX requests_by_model ON requests (model, seq)",
     "CREATE INDEX requests_by_clock ON requests (clock_id, closed_ns)",
     "CREATE TABLE hours (hour INTEGER, model TEXT, tally BLOB, PRIMARY KEY (hour, model)) WITHOUT ROWID",

@@ -52,13 +52,13 @@ def load_ns(times: core.Timeline) -> int | None:
     """What a request waited for its model's load, which may have begun before it came; None: it was loaded."""
     if times.load_start_ns is None or times.load_end_ns is None:
         return None
-    begin = max(times.load_start_ns, times.parsed_ns or times.received_ns or 0)
+    begin = max(times.load_start_ns, times.ready_ns or times.received_ns or 0)
     return max(0, times.load_end_ns - begin)
 
 
 def queue_ns(times: core.Timeline) -> int | None:
     """What it waited for a lease on the model, without the load, and for a place in the batch."""
-    lease = between(times.parsed_ns, times.submitted_ns)
+    lease = between(times.ready_ns, times.submitted_ns)
     place = between(times.queued_ns, times.admitted_ns)
     if lease is None or place is None:
         return None

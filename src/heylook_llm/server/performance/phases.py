@@ -10,7 +10,7 @@ Phase = Literal["parse", "load", "queue", "prepare", "prefill", "decode", "flush
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 _ENDS: Final[tuple[tuple[str, Phase], ...]] = (
     ("parsed_ns", "parse"),
-    ("images_ns", "prepare"),
+    ("ready_ns", "prepare"),
     ("submitted_ns", "queue"),
     ("queued_ns", "prepare"),
     ("admitted_ns", "queue"),
@@ -32,8 +32,6 @@ def phases(times: core.Timeline) -> dict[Phase, int]:
     at, pending = times.received_ns, None
     for name, phase in _ENDS:
         stamp = _last_token(times) if name == "last_token_ns" else getattr(times, name)
-        if stamp is None and name == "images_ns":
-            continue  # most have none
         pending = pending or phase
         if stamp is not None:
             stamp = min(max(stamp, at), max(times.closed_ns, at))
@@ -48,7 +46,7 @@ def phases(times: core.Timeline) -> dict[Phase, int]:
 def _before_submission(times: core.Timeline) -> int:
     """The load that it waited for; of one that never came to an end for it, nothing is known."""
     loaded = load_ns(times) or 0
-    lease = between(_ready(times), times.submitted_ns if times.submitted_ns is not None else times.closed_ns)
+    lease = between(times.ready_ns, times.submitted_ns if times.submitted_ns is not None else times.closed_ns)
     return min(loaded, lease or 0)
 
 
@@ -58,10 +56,10 @@ def server_timing(times: core.Timeline) -> str:
     A stream's goes out with its first byte, when only the server's own stamps are known.
     """
     load = load_ns(times)
-    lease = between(_ready(times), times.submitted_ns)
+    lease = between(times.ready_ns, times.submitted_ns)
     spent = {
         "parse": between(times.received_ns, times.parsed_ns),
-        "images": between(times.parsed_ns, times.images_ns),
+        "checks": between(times.parsed_ns, times.ready_ns),
         "load": load,
         "lease": None if lease is None else max(0, lease - (load or 0)),
         "prepare": between(times.submitted_ns, times.queued_ns),
@@ -72,11 +70,6 @@ def server_timing(times: core.Timeline) -> str:
         "total": between(times.received_ns, times.closed_ns),
     }
     return ", ".join(f"{name};dur={ns / 1e6:.3f}" for name, ns in spent.items() if ns is not None)
-
-
-def _ready(times: core.Timeline) -> int | None:
-    """When it began to wait for its model."""
-    return times.parsed_ns if times.images_ns is None else times.images_ns
 
 
 def _last_token(times: core.Timeline) -> int | None:

@@ -151,6 +151,12 @@ def _number(request: Request, name: str, default: int | None, least: int, most: 
     return int(given)
 
 
+async def scrape_metrics(server: Server, request: Request) -> Response:
+    """What was measured since the server began, for Prometheus."""
+    body, media_type = server.place.metrics.exposition(request.headers.get("accept", ""))
+    return Response(body, media_type=media_type)
+
+
 # ---- export ----------------------------------------------------------------------------------------------------------
 
 
