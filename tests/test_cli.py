@@ -217,6 +217,8 @@ def test_the_performance_file_stands_above_the_files_own() -> None:
     )
     changed = cli.with_options(named, given(performance_file="memory"))
     assert (changed.performance.file, changed.performance.keep) == ("memory", 3600)
+    here = cli.with_options(named, given(performance_file="mine.sqlite3")).performance.file
+    assert here == str(Path.cwd() / "mine.sqlite3")
     with pytest.raises(ConfigError, match="unknown key `kep` in performance; did you mean `keep`"):
         settings(MODELS + "performance: {kep: 1h}\n")
 

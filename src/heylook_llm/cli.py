@@ -240,13 +240,15 @@ def _with_idle_ttl(settings: "Settings", text: str) -> tuple[Any, ...]:
 
 def with_options(settings: "Settings", options: ServeOptions) -> "Settings":
     """--model-id, --drain-seconds and --performance-file stand above the file. Raises ConfigError."""
-    from heylook_llm.config import canonical  # noqa: PLC0415
+    from heylook_llm.config import IN_MEMORY, canonical  # noqa: PLC0415
 
     changes: dict[str, Any] = {}
     if options.drain_seconds is not None:
         changes["limits"] = settings.limits.model_copy(update={"drain_seconds": options.drain_seconds})
     if options.performance_file is not None:
-        changes["performance"] = settings.performance.model_copy(update={"file": options.performance_file})
+        file = options.performance_file  # of the working directory, unlike the file's own
+        file = file if file == IN_MEMORY else str(Path(file).expanduser().absolute())
+        changes["performance"] = settings.performance.model_copy(update={"file": file})
     if options.model_id is not None:
         names = {canonical(name): spec.id for spec in settings.enabled for name in (spec.id, *spec.aliases)}
         if (wanted := canonical(options.model_id)) not in names:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from heylook_llm import core, errors
 from heylook_llm.server.app import create_app
@@ -290,9 +291,19 @@ async def test_the_header_server_timing_says_what_is_known(route: str) -> None:
 
 async def test_a_reader_that_is_slow_is_in_the_flush_time() -> None:
     app = app_of(ScriptedBackend(says("Hel", "lo")), Pace(stall_seconds=30))
-    client = Client(app, "POST", "/v1/chat/completions", CHAT | {"stream": True})
-    client.reading.clear()
-    asyncio.get_running_loop().call_later(0.05, client.reading.set)
-    await client.end()
-    finished = recorded(app)
-    assert 40_000_000 < finished.timeline.flush_ns <= finished.timeline.closed_ns - finished.timeline.received_ns
+    messages = 0
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        async def taken_late(message: Message) -> None:
+            nonlocal messages
+            messages += 1
+            taken = asyncio.Event()
+            asyncio.get_running_loop().call_later(0.02, taken.set)
+            await taken.wait()
+            await send(message)
+
+        await app(scope, receive, taken_late)
+
+    await call(slow, "POST", "/v1/chat/completions", CHAT | {"stream": True})
+    assert messages == 4
+    assert recorded(app).timeline.flush_ns > messages * 19_000_000

@@ -30,7 +30,7 @@ LATEST_SECONDS: Final = 3600.0
 """A request that shared the batch with another may have ended so much later."""
 BUSY_SECONDS: Final = 5.0
 JOURNAL_BYTES: Final = 4 << 20
-DELETED_AT_ONCE: Final = 5_000
+DELETED_AT_ONCE: Final = 1_000
 FULL: Final = 0.9
 """Of the size limit, what may be used; the rest is for the rows of one commit."""
 _MEASURES: Final = Measures.__struct_fields__

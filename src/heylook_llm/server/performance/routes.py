@@ -14,7 +14,7 @@ from heylook_llm.errors import BadRequest, NotFound
 from heylook_llm.server.endpoint import Server, json_response, object_body
 from heylook_llm.server.performance import telling
 from heylook_llm.server.performance.database import Database, Selection
-from heylook_llm.server.performance.record import Finished, Outcome
+from heylook_llm.server.performance.record import MAX_LABEL_CHARACTERS, Finished, Outcome
 from heylook_llm.server.performance.verdict import usual, verdict
 from heylook_llm.server.performance.windows import SECONDS, WINDOWS, Window, summary
 from heylook_llm.server.wire import jsontext
@@ -108,6 +108,10 @@ async def clear_performance(server: Server, request: Request) -> Response:
 async def pin_run(server: Server, request: Request) -> Response:
     """Keep the requests of a run whatever their age and size; `pinned: false` no longer."""
     run, fields = request.path_params["run_id"], await object_body(server, request)
+    if len(run) > MAX_LABEL_CHARACTERS:
+        raise BadRequest(
+            f"A run's id has at most {MAX_LABEL_CHARACTERS} characters.", code="invalid_value", param="run_id"
+        )
     pinned = fields.get("pinned", True)
     if not isinstance(pinned, bool):
         raise BadRequest("'pinned' must be true or false.", code="invalid_type", param="pinned")
