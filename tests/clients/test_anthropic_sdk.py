@@ -284,7 +284,7 @@ def test_a_worker_that_dies_in_a_stream_is_a_typed_error(client: anthropic.Anthr
 
     def read() -> None:
         with client.messages.stream(
-            model="slow", max_tokens=99, messages=user("[[crash:after=5]][[say:0123456789]]")
+            model="fake", max_tokens=99, messages=user("[[crash:after=5]][[say:0123456789]]")
         ) as stream:
             pieces.extend(stream.text_stream)
 
@@ -292,7 +292,7 @@ def test_a_worker_that_dies_in_a_stream_is_a_typed_error(client: anthropic.Anthr
         read()
     assert (caught.value.type, caught.value.error_code) == ("overloaded_error", "worker_died")
     assert "".join(pieces)
-    again = client.messages.create(model="slow", max_tokens=9, messages=user("[[say:ok]]"))
+    again = client.messages.create(model="fake", max_tokens=9, messages=user("[[say:ok]]"))
     assert again.content[0].type == "text"
 
 

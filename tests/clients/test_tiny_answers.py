@@ -18,7 +18,7 @@ UNSAID = ("...", "think>", "(with ")  # abridged, split by the server, or asked 
 
 def promised() -> list[tuple[str, str, str]]:
     """System message, question and answer of every row that gives them whole."""
-    section = PAGE.read_text().partition("## Answers to rely on")[2]
+    section = PAGE.read_text().partition("## Answers to rely on")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (.+?) \| `(.+)` \|$", section, flags=re.MULTILINE)
     whole = [row for row in rows if not any(mark in part for part in row for mark in UNSAID)]
     split = [re.fullmatch(r"(?:System: (.+) User: )?(.+)", prompt) for prompt, _ in whole]
