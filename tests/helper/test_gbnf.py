@@ -124,34 +124,46 @@ def written(node: Node) -> str:
             return f"({written(node.node)}){{{node.least},{most}}}"
 
 
-def ends(node: Node, rules: dict[str, Node], text: str, at: int) -> set[int]:
-    """Where a node may end that begins there."""
-    match node:
-        case Terminal():
-            members = {"[ab]": "ab", "[b-c]": "bc", "[^a]": "bc"}.get(node.lark, node.lark)
-            return {at + 1} if text[at : at + 1] and text[at] in members else set()
-        case Reference():
-            return ends(rules[node.name], rules, text, at)
-        case Group():
-            return {end for nodes in node.alternatives for end in _in_order(nodes, rules, text, {at})}
-        case Repeat():
-            return _repeated(node, rules, text, at)
+class Reader:
+    """Reads a text by rules, as they are written down; remembers what it found, since nested repeats ask again."""
 
+    def __init__(self, rules: dict[str, Node], text: str) -> None:
+        self._rules = rules
+        self._text = text
+        self._known: dict[tuple[Node, int], set[int]] = {}
 
-def _in_order(nodes: Iterable[Node], rules: dict[str, Node], text: str, places: set[int]) -> set[int]:
-    for node in nodes:
-        places = {end for at in places for end in ends(node, rules, text, at)}
-    return places
+    def ends(self, node: Node, at: int) -> set[int]:
+        """Where a node may end that begins there."""
+        known = self._known.get((node, at))
+        if known is None:
+            known = self._known[node, at] = self._found(node, at)
+        return known
 
+    def _found(self, node: Node, at: int) -> set[int]:
+        match node:
+            case Terminal():
+                members = {"[ab]": "ab", "[b-c]": "bc", "[^a]": "bc"}.get(node.lark, node.lark)
+                return {at + 1} if self._text[at : at + 1] and self._text[at] in members else set()
+            case Reference():
+                return self.ends(self._rules[node.name], at)
+            case Group():
+                return {end for nodes in node.alternatives for end in self._in_order(nodes, {at})}
+            case Repeat():
+                return self._repeated(node, at)
 
-def _repeated(node: Repeat, rules: dict[str, Node], text: str, at: int) -> set[int]:
-    most = len(text) + node.least + 1 if node.most is None else node.most
-    places, found = {at}, {at} if node.least == 0 else set[int]()
-    for count in range(1, most + 1):
-        places = {end for place in places for end in ends(node.node, rules, text, place)}
-        if count >= node.least:
-            found |= places
-    return found
+    def _in_order(self, nodes: Iterable[Node], places: set[int]) -> set[int]:
+        for node in nodes:
+            places = {end for at in places for end in self.ends(node, at)}
+        return places
+
+    def _repeated(self, node: Repeat, at: int) -> set[int]:
+        most = len(self._text) + node.least + 1 if node.most is None else node.most
+        places, found = {at}, {at} if node.least == 0 else set[int]()
+        for count in range(1, most + 1):
+            places = {end for place in places for end in self.ends(node.node, place)}
+            if count >= node.least:
+                found |= places
+        return found
 
 
 @settings(max_examples=60)
@@ -166,4 +178,4 @@ def test_as_a_naive_reader_reads_it(root: Node, x: Node, y: Node, texts: list[st
         return
     matcher = compiled({"lark_grammar": lark})
     for text in texts:
-        assert follows(matcher, text) == (len(text) in ends(root, rules, text, 0)), (source, text)
+        assert follows(matcher, text) == (len(text) in Reader(rules, text).ends(root, 0)), (source, text)
