@@ -20,7 +20,7 @@ from batches import LEAST_ANSWER_WEIGHT, Batch
 from model import Decoder, Shape, count_parameters
 from optimizer import optimizers
 from safetensors.torch import load_file
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 log = logging.getLogger("tiny_model.train")
@@ -71,7 +71,7 @@ def place() -> tuple[int, int]:
     return (distributed.get_world_size(), distributed.get_rank()) if distributed.is_initialized() else (1, 0)
 
 
-def share(model: Decoder, stop: bool) -> bool:
+def share(model: nn.Module, stop: bool) -> bool:
     """Average the gradients over the processes, once per step; true when any of them was asked to stop.
 
     Two processes of one thread each lose far less on busy cores than two threads that meet at every operation.

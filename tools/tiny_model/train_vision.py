@@ -30,7 +30,7 @@ from sight_batches import SightBatch
 from tokenizers import Tokenizer
 from torch import Tensor, distributed, nn
 from torch.nn import functional
-from train import batch_loss, place, rate
+from train import batch_loss, place, rate, share
 from train_tower import Heads
 from vision import Seer, TowerShape
 
@@ -85,21 +85,6 @@ def sight_loss(seer: Seer, batch: SightBatch, image_token: int) -> tuple[Tensor,
     taught = weights > LEAST_ANSWER_WEIGHT / 2
     hits = (logits.detach().argmax(-1) == right)[taught].float().mean()
     return (losses * weights).sum() / weights.sum(), losses.detach()[taught].mean(), hits
-
-
-def share(model: nn.Module, stop: bool) -> bool:
-    """Average the gradients over the processes; true when any of them was asked to stop (see `train.share`)."""
-    workers, _ = place()
-    if workers == 1:
-        return stop
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients] + [torch.tensor([float(stop)])])
-    distributed.all_reduce(flat)
-    begin = 0
-    for gradient in gradients:
-        gradient.copy_(flat[begin : begin + gradient.numel()].view_as(gradient) / workers)
-        begin += gradient.numel()
-    return bool(flat[-1] > 0)
 
 
 def save(
