@@ -722,6 +722,8 @@ class ChoiceResult(msgspec.Struct, frozen=True):
     tokens: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...]
     done: Done
+    pieces: tuple[Text | Reasoning | ToolCallStart | ToolCallArgs, ...] = ()
+    """All of it as it came, for dialects whose replies keep the order."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -741,11 +743,13 @@ class _OpenChoice:
         self.calls: list[tuple[str, str, list[str]]] = []
         self.tokens: list[int] = []
         self.logprobs: list[TokenLogprob] = []
+        self.pieces: list[Text | Reasoning | ToolCallStart | ToolCallArgs] = []
         self.done: Done | None = None
 
     def feed(self, event: Text | Reasoning | ToolCallStart | ToolCallArgs) -> None:
         self.tokens.extend(event.tokens)
         self.logprobs.extend(event.logprobs)
+        self.pieces.append(event)
         match event:
             case Text():
                 self.text.append(event.text)
@@ -767,6 +771,7 @@ class _OpenChoice:
             tuple(self.tokens),
             tuple(self.logprobs),
             self.done,
+            tuple(self.pieces),
         )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from heylook_llm import core, errors
 from heylook_llm.errors import BadRequest, HeylookError, UnsupportedFeature
-from heylook_llm.server.wire import openai, table
+from heylook_llm.server.wire import openai, openai_words, table
 from heylook_llm.server.wire.exchange import Arrival
 from heylook_llm.server.wire.openai_body import ChatBody
 from tests.server.scripted import INFO, done
@@ -604,7 +604,7 @@ def test_legacy_logprobs_stream_with_offsets() -> None:
 
 @pytest.mark.parametrize("kind", list(errors.every_kind().values()))
 def test_every_error_is_an_object_of_four_keys(kind: type[HeylookError]) -> None:
-    reply = openai.error(kind("what to do"))
+    reply = openai_words.error(kind("what to do"))
     told = json.loads(reply.body)["error"]
     assert set(told) == {"message", "type", "param", "code"}
     assert reply.status == kind.status
@@ -622,7 +622,7 @@ def test_an_error_in_a_stream_is_its_last_word() -> None:
 
 
 def test_overflow_says_what_langchain_and_litellm_look_for() -> None:
-    told = json.loads(openai.error(errors.ContextLengthExceeded(limit_tokens=5, prompt_tokens=9)).body)["error"]
+    told = json.loads(openai_words.error(errors.ContextLengthExceeded(limit_tokens=5, prompt_tokens=9)).body)["error"]
     assert told["code"] == "context_length_exceeded"
     assert told["message"].startswith(
         "This model's maximum context length is 5 tokens. However, your messages resulted in 9"

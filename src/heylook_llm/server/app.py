@@ -38,7 +38,7 @@ from heylook_llm.server.performance.record import Outcome
 from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.performance.windows import WINDOWS
 from heylook_llm.server.precompile import Precompile
-from heylook_llm.server.wire import anthropic, jsontext, ollama, openai
+from heylook_llm.server.wire import anthropic, jsontext, ollama, openai_words
 from heylook_llm.server.wire.exchange import Reply
 
 log = logging.getLogger(__name__)
@@ -486,7 +486,7 @@ def worded(api: str, error: HeylookError, scope: Scope) -> Reply:
     if _is_anthropics(scope):
         return anthropic.error(error, scope.get(REQUEST_ID, ""))
     if not ollamas:
-        return openai.error(error)
+        return openai_words.error(error)
     if type(error) is NotFound and error.code == "unknown_url":
         return Reply(b"404 page not found", 404, "text/plain; charset=utf-8")
     if isinstance(error, MethodNotAllowed):

@@ -10,7 +10,7 @@ from heylook_llm.errors import BadRequest
 from heylook_llm.server.endpoint import Server, json_response, read_body, refuse_blind, understood
 from heylook_llm.server.generate import while_connected
 from heylook_llm.server.offloop import off_loop
-from heylook_llm.server.wire import jsontext, openai, openai_prompt, table
+from heylook_llm.server.wire import jsontext, openai, openai_prompt, openai_words, table
 from heylook_llm.server.wire.exchange import Bounds, ignored_header
 from heylook_llm.server.wire.openai_body import DetokenizeBody, TemplateBody, TokenizeBody
 from heylook_llm.server.wire.pictures import Picture
@@ -83,7 +83,7 @@ async def _refuse_blind(server: Server, model: str) -> None:
     """Raises UnsupportedFeature where a model is known not to see."""
     info = (await server.cards.one(model)).info
     if info is not None and info.capabilities:
-        openai.lacking(model, ("vision",), info)
+        openai_words.lacking(model, ("vision",), info)
 
 
 async def detokenize(server: Server, request: Request) -> Response:

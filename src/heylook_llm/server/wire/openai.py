@@ -14,7 +14,7 @@ from heylook_llm.errors import (
     UnsupportedFeature,
 )
 from heylook_llm.server.wire import jsontext, openai_prompt, table
-from heylook_llm.server.wire.exchange import EVENT_STREAM, Arrival, Asked, Reply, retry_headers
+from heylook_llm.server.wire.exchange import EVENT_STREAM, Arrival, Asked, Reply
 from heylook_llm.server.wire.openai_body import (
     ChatBody,
     CompletionBody,
@@ -26,6 +26,17 @@ from heylook_llm.server.wire.openai_body import (
     TokenizeBody,
 )
 from heylook_llm.server.wire.openai_constraint import Constrained, constrained
+from heylook_llm.server.wire.openai_words import (
+    error,
+    error_object,
+    fingerprint,
+    lacking,
+    logprob,
+    named,
+    performance,
+    timings,
+    token_logprob,
+)
 from heylook_llm.server.wire.pictures import Picture, Sizing
 from heylook_llm.server.wire.samplers import samplers
 
@@ -38,25 +49,8 @@ BODIES: Final[dict[str, type[table.Body]]] = {
     "POST /detokenize": DetokenizeBody,
     "POST /apply-template": TemplateBody,
 }
-FLOOR: Final = -9999.0
-"""What OpenAI says for a token that is all but impossible; JSON has no infinity."""
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
 _DONE: Final = b"data: [DONE]\n\n"
-
-
-# ---- errors ----------------------------------------------------------------------------------------------------------
-
-
-def error(problem: HeylookError) -> Reply:
-    """The error as a whole reply."""
-    return Reply(jsontext.encode(error_object(problem)), problem.status, headers=retry_headers(problem))
-
-
-def error_object(problem: HeylookError) -> dict[str, Any]:
-    """`{"error": {message, type, param, code}}`, all four keys."""
-    kind = "invalid_request_error" if problem.status < 500 else "server_error"
-    code = "model_overloaded" if problem.code == "overloaded" else problem.code
-    return {"error": {"message": problem.message, "type": kind, "param": problem.param, "code": code}}
 
 
 # ---- bodies ----------------------------------------------------------------------------------------------------------
@@ -133,14 +127,6 @@ def _asked(
     return Asked(request, fields.stream, table.told(fields), keep_alive=fields.keep_alive)
 
 
-def named(given: str, arrival: Arrival) -> str:
-    """The model that a body names, or the server's default. Raises BadRequest without either."""
-    model = given.strip() or arrival.default_model
-    if model:
-        return model
-    raise BadRequest("Missing required parameter: 'model'.", code="missing_required_parameter", param="model")
-
-
 def _chat_logprobs(fields: ChatBody) -> int | None:
     if fields.top_logprobs is not None and not fields.logprobs:
         raise BadRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
@@ -209,20 +195,6 @@ def _refuse_foreign_tokens(request: core.Request, info: core.ModelInfo) -> None:
             f"from 0 to {info.n_vocab - 1}.",
             param="logit_bias",
         )
-
-
-def lacking(model: str, needs: Iterable[str], info: core.ModelInfo) -> None:
-    """Raises UnsupportedFeature for the first capability that the model lacks."""
-    param = {
-        "tools": "tools",
-        "thinking": "reasoning_effort",
-        "insert": "suffix",
-        "chat": "messages",
-        "vision": "messages",
-    }
-    for need in needs:
-        if need not in info.capabilities:
-            raise UnsupportedFeature(f"The model '{model}' does not support {need}.", param=param.get(need, "model"))
 
 
 # ---- what both routes' answers share ---------------------------------------------------------------------------------
@@ -311,12 +283,6 @@ class _Exchange:
         return extra
 
 
-def fingerprint(info: core.ModelInfo) -> str:
-    """Stable for one engine, file and context."""
-    parts = (info.provider, info.architecture, info.quantization or "", str(info.n_ctx))
-    return "fp_" + "_".join("".join(c if c.isalnum() else "-" for c in part) for part in parts if part)
-
-
 def usage(total: core.Usage) -> dict[str, Any]:
     """Usage in OpenAI's words."""
     return {
@@ -332,83 +298,9 @@ def usage(total: core.Usage) -> dict[str, Any]:
     }
 
 
-def timings(done: core.Done) -> dict[str, Any]:
-    """llama.cpp's `timings`: milliseconds, and tokens per second; null where it did not happen."""
-    times, counts = done.timeline, done.usage
-    computed = counts.prompt_tokens - counts.cached_tokens
-    prompt_ms = _milliseconds(times.admitted_ns, times.first_token_ns)
-    predicted_ms = _milliseconds(times.first_token_ns, times.last_token_ns)
-    told: dict[str, Any] = {
-        "cache_n": counts.cached_tokens,
-        "prompt_n": computed,
-        "prompt_ms": prompt_ms,
-        "prompt_per_token_ms": _ratio(prompt_ms, computed),
-        "prompt_per_second": _rate(computed, prompt_ms),
-        "predicted_n": counts.output_tokens,
-        "predicted_ms": predicted_ms,
-        "predicted_per_token_ms": _ratio(predicted_ms, counts.output_tokens - 1),
-        "predicted_per_second": _rate(counts.output_tokens - 1, predicted_ms),
-    }
-    if counts.draft_tokens:
-        told |= {"draft_n": counts.draft_tokens, "draft_n_accepted": counts.accepted_tokens}
-    return told
-
-
-def performance(done: core.Done) -> dict[str, Any]:
-    """The Timeline of a choice as durations in milliseconds from its reception; null where it did not happen."""
-    times = done.timeline
-    start = times.received_ns
-    return {
-        "queued_ms": _milliseconds(times.queued_ns, times.admitted_ns),
-        "load_ms": _milliseconds(times.load_start_ns, times.load_end_ns),
-        "parsed_ms": _milliseconds(start, times.parsed_ns),
-        "tokenized_ms": _milliseconds(start, times.tokenized_ns),
-        "encoded_ms": _milliseconds(start, times.encoded_ns),
-        "admitted_ms": _milliseconds(start, times.admitted_ns),
-        "first_token_ms": _milliseconds(start, times.first_token_ns),
-        "first_byte_ms": _milliseconds(start, times.first_byte_ns),
-        "last_token_ms": _milliseconds(start, times.last_token_ns),
-        "total_ms": _milliseconds(start, times.closed_ns),
-        "preemptions": times.preemptions,
-        "dropped_tokens": times.dropped_tokens,
-        "draft_tokens": times.draft_tokens,
-        "accepted_tokens": times.accepted_tokens,
-        "cached_tokens": times.cached_tokens,
-        "cached_from": times.cached_from,
-        "steps": times.steps,
-        "batch_sizes_seen": {str(size): count for size, count in sorted(times.batch_sizes_seen.items())},
-    }
-
-
-def _milliseconds(start: int | None, end: int | None) -> float | None:
-    return None if start is None or end is None else round((end - start) / 1e6, 3)
-
-
-def _ratio(milliseconds: float | None, tokens: int) -> float | None:
-    return None if milliseconds is None or tokens <= 0 else round(milliseconds / tokens, 4)
-
-
-def _rate(tokens: int, milliseconds: float | None) -> float | None:
-    return None if not milliseconds or tokens <= 0 else round(tokens * 1e3 / milliseconds, 3)
-
-
-def logprob(value: float) -> float:
-    """A logarithm that JSON can hold."""
-    return value if value > FLOOR else FLOOR
-
-
 def chat_logprobs(tokens: Iterable[core.TokenLogprob]) -> dict[str, Any]:
     """`{content: [...], refusal: null}`."""
-    return {"content": [_token(token) for token in tokens], "refusal": None}
-
-
-def _token(token: core.TokenLogprob) -> dict[str, Any]:
-    return {**_piece(token), "top_logprobs": [_piece(other) for other in token.top]}
-
-
-def _piece(token: core.TokenLogprob | core.TopLogprob) -> dict[str, Any]:
-    text = token.piece.decode("utf-8", "replace")
-    return {"token": text, "logprob": logprob(token.logprob), "bytes": list(token.piece)}
+    return {"content": [token_logprob(token) for token in tokens], "refusal": None}
 
 
 # ---- POST /v1/chat/completions ---------------------------------------------------------------------------------------

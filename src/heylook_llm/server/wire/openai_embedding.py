@@ -4,7 +4,7 @@ from typing import Any
 
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, ContextLengthExceeded, HeylookError
-from heylook_llm.server.wire import jsontext, openai, table, vectors
+from heylook_llm.server.wire import jsontext, openai_words, table, vectors
 from heylook_llm.server.wire.exchange import Arrival, Asked, Bounds, Reply
 from heylook_llm.server.wire.openai_body import EmbeddingBody
 from heylook_llm.server.wire.table import kind_of
@@ -17,7 +17,7 @@ def parse(body: bytes, arrival: Arrival) -> "Embedding":
     fields = table.validate(EmbeddingBody, jsontext.decode(body))
     request = core.Request(
         id=arrival.id,
-        model=openai.named(fields.model, arrival),
+        model=openai_words.named(fields.model, arrival),
         prompts=_prompts(fields, arrival.bounds),
         received_ns=arrival.received_ns,
     )
@@ -114,4 +114,4 @@ class Embedding:
         """The error object with its status."""
         if isinstance(error, ContextLengthExceeded):
             error.param = "input"
-        return openai.error(error)
+        return openai_words.error(error)

@@ -10,13 +10,13 @@ from typing import Any
 
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, ContextLengthExceeded, HeylookError
-from heylook_llm.server.wire import jsontext, openai, table
+from heylook_llm.server.wire import jsontext, openai_words, table
 from heylook_llm.server.wire.exchange import Arrival, Asked, Reply
 from heylook_llm.server.wire.openai_body import RerankBody
 from heylook_llm.server.wire.table import kind_of
 
 
-def parse(body: bytes, arrival: Arrival, word: Callable[[HeylookError], Reply] = openai.error) -> "Rerank":
+def parse(body: bytes, arrival: Arrival, word: Callable[[HeylookError], Reply] = openai_words.error) -> "Rerank":
     """A body as an inquiry; `word` words its errors. Raises BadRequest."""
     fields = table.validate(RerankBody, jsontext.decode(body))
     if not fields.query:
@@ -30,7 +30,7 @@ def parse(body: bytes, arrival: Arrival, word: Callable[[HeylookError], Reply] =
         )
     request = core.Request(
         id=arrival.id,
-        model=openai.named(fields.model, arrival),
+        model=openai_words.named(fields.model, arrival),
         prompts=tuple(core.TextPrompt(document) for document in documents),
         received_ns=arrival.received_ns,
     )
