@@ -120,7 +120,8 @@ def test_one_decode_carries_all_decoding_sequences_and_few_prompt_tokens(provide
         batch = provider.composition()
         assert decoding.items() <= dict(batch).items(), "a decoding sequence is not in the batch"
         prompt_tokens = len(batch) - len(decoding)
-        assert prompt_tokens <= scheduler.prompt_limit(len(decoding)) <= 64
+        prompts = sum(not s.decoding for s in scheduler.running)
+        assert prompt_tokens <= scheduler.prompt_limit(len(decoding), max(1, prompts)) <= 64
         mixed += bool(decoding and prompt_tokens)
         scheduler.commit(drawn, 0, 1)
     assert mixed > 0

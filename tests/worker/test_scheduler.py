@@ -231,7 +231,8 @@ class Batching(RuleBasedStateMachine):
             assert feed.drafts <= sequence.most_drafts
         drafts = sum(feed.drafts for feed in feeds)
         prompt_tokens = sum(len(feed.tokens) for feed in feeds) - len(decoding) - drafts
-        assert prompt_tokens <= self.scheduler.prompt_limit(len(decoding))
+        prompts = sum(not s.decoding for s in self.scheduler.running)
+        assert prompt_tokens <= self.scheduler.prompt_limit(len(decoding), max(1, prompts))
         assert (len(decoding), prompt_tokens, drafts) == self.scheduler.composition
         assert prompt_tokens + len(decoding) + drafts <= 64
 
@@ -397,6 +398,7 @@ def test_fewer_prompt_tokens_beside_decoding_sequences() -> None:
     run(scheduler, provider)
     assert scheduler.prompt_limit(0) == 512
     assert scheduler.prompt_limit(3) == 128
+    assert scheduler.prompt_limit(3, prompts=6) == 256, "those who wait for a first token count as much"
 
 
 def test_prompt_chunks_follow_the_measured_speed() -> None:

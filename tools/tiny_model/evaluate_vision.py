@@ -55,11 +55,12 @@ def asked(rng: Random, skill: str) -> tuple[Picture, Turn]:
             return picture, turn
 
 
-def make_case(rng: Random, turns: list[Turn], shown: list[Picture]) -> Case:
-    """The prompt of a dialogue up to its last answer."""
+def make_case(rng: Random, turns: list[Turn], shown: list[Picture], thinking: bool = False) -> Case:
+    """The prompt of a dialogue up to its last answer; with `thinking` thought about, by the template's flag."""
     messages = dialogues.assemble(rng, turns).messages
-    text = bpe.render(messages[:-1], answer=True, images=True)
-    return Case(text, tuple(picture.square(SIDE) for picture in shown), messages[-1]["content"])
+    text = bpe.render(messages[:-1], answer=True, thinking=thinking, images=True)
+    thought = f"{turns[-1].thought}\n</think>\n\n" if thinking else ""
+    return Case(text, tuple(picture.square(SIDE) for picture in shown), thought + messages[-1]["content"])
 
 
 def single(rng: Random, skill: str) -> Case:
@@ -86,7 +87,13 @@ def blind(rng: Random) -> Case:
     return make_case(rng, [sights.blind(rng, held_out(rng))], [])
 
 
-OTHERS = {"a second question": later, "a second picture": another, "no image": blind}
+def thinking(rng: Random) -> Case:
+    """One picture, one question, and the template's flag."""
+    picture = held_out(rng)
+    return make_case(rng, [sights.shown(rng, sights.sight(rng, picture))], [picture], thinking=True)
+
+
+OTHERS = {"a second question": later, "a second picture": another, "no image": blind, "thinking by flag": thinking}
 SKILLS = [*sights.WRITERS, *OTHERS]
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from random import Random
 
 import dialogues
-import memory
 import numpy
 import pictures
 import sights
@@ -68,12 +67,20 @@ def sight_dialogue(rng: Random) -> tuple[Dialogue, list[Picture]]:
         turns = [sights.blind(rng, pictures.draw(rng)) for _ in range(rng.choice([1, 2, 3]))]
         turns += [teach(rng, skills.plain) for _ in range(rng.choice([1, 2, 3]))]
         rng.shuffle(turns)
-        return dialogues.assemble(rng, turns), []
+        return thoughtful(rng, turns), []
     shown = [pictures.taught(rng) for _ in range(rng.choice([1, 2]))]
     turns = [turn for picture in shown for turn in episode(rng, picture)]
     if rng.random() < 0.1:
         turns.insert(0, teach(rng, skills.plain))
-    return dialogues.assemble(rng, turns), shown
+    return thoughtful(rng, turns), shown
+
+
+def thoughtful(rng: Random, turns: list[Turn]) -> Dialogue:
+    """The turns as a dialogue; in every sixth the last answer is thought about, as the template's flag asks."""
+    if rng.random() > 0.16 or not turns[-1].thought or len(turns[-1].messages) != 2:
+        return dialogues.assemble(rng, turns)
+    last = dialogues.with_thought(rng, turns[-1], by_words=False)
+    return dialogues.assemble(rng, [*turns[:-1], last], thinking=True)
 
 
 class Writer:
@@ -97,25 +104,36 @@ class Writer:
         return Sample(ids, weights, list(range(len(ids))), [0] * len(ids), shown)
 
     def apart(self, rng: Random) -> Sample:
-        """A picture and questions, each as if it were the first: an answer before would say what the picture shows."""
-        picture = pictures.taught(rng)
-        system = [{"role": "system", "content": memory.neutral_system(rng)}] if rng.random() < 0.4 else []
-        shown = bpe.render([*system, {"role": "user", "content": [{"type": "image"}]}], images=True)
-        ids, weights = self._encoded(shown[: shown.index(bpe.IMAGE) + len(bpe.IMAGE)]), []
+        """A picture and questions, each as if it were the first: an answer before would say what the picture shows.
+
+        Now and then another picture and a question about that were before.
+        """
+        shown = [pictures.taught(rng)]
+        before = dialogues.assemble(rng, [])
+        if rng.random() < 0.3:
+            shown.insert(0, pictures.taught(rng))
+            before = dialogues.assemble(rng, [sights.shown(rng, sights.sight(rng, shown[0]))])
+        text = bpe.render([*before.messages, {"role": "user", "content": [{"type": "image"}]}], images=True)
+        ids, weights = self._encoded(text[: text.rindex(bpe.IMAGE) + len(bpe.IMAGE)]), []
         ids, weights = self._expanded(ids, [0.0] * len(ids))
         positions, branches = list(range(len(ids))), [0] * len(ids)
         first = len(ids)
-        for branch in range(1, rng.choice([8, 10, 12]) + 1):
-            turn = sights.sight(rng, picture)
-            gap = rng.choice(["", "", "", "\n", " "])
-            asked = self._encoded(f"{gap}{turn.key}<|im_end|>\n<|im_start|>assistant\n")
-            answer = self._encoded(f"{turn.answer}<|im_end|>")
-            weight = answer_weight(len(answer))
+        for branch in range(1, rng.choice([7, 9, 11]) + 1):
+            asked, answer, weight = self._branch(rng, sights.sight(rng, shown[-1]))
             ids += asked + answer
             weights += [0.0] * len(asked) + [weight] * (len(answer) - 1) + [min(1.0, 2 * weight)]
             positions += range(first, first + len(asked) + len(answer))
             branches += [branch] * (len(asked) + len(answer))
-        return Sample(ids, weights, positions, branches, [picture])
+        return Sample(ids, weights, positions, branches, shown)
+
+    def _branch(self, rng: Random, turn: Turn) -> tuple[list[int], list[int], float]:
+        """A question behind a picture, its answer, and the weight of each of that one's tokens."""
+        gap, opened, thought = rng.choice(["", "", "", "\n", " "]), "", ""
+        if rng.random() < 0.12:
+            opened, thought = "<think>\n", f"{turn.thought}\n</think>\n\n"
+        asked = self._encoded(f"{gap}{turn.key}<|im_end|>\n<|im_start|>assistant\n{opened}")
+        answer = self._encoded(f"{thought}{turn.answer}<|im_end|>")
+        return asked, answer, answer_weight(len(answer))
 
     def _encoded(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids

@@ -14,6 +14,8 @@ Writer = Callable[[Random, Picture], Turn | None]
 CLEARLY_APART = 0.1
 """Least difference of two middles, as a share of the width, for left and right to be asked for."""
 BLIND = "I see no image."
+THOUGHT = "I look at the picture."
+"""What is said before an answer that is to be thought about."""
 
 
 def ask(rng: Random, skill: str, templates: list[str], answer: str, **slots: object) -> Turn:
@@ -22,7 +24,7 @@ def ask(rng: Random, skill: str, templates: list[str], answer: str, **slots: obj
     if rng.random() < 0.3:
         text = text.replace("colour", "color")
     question = vary(rng, text)
-    return Turn(skill, [user(question), assistant(answer)], question)
+    return Turn(skill, [user(question), assistant(answer)], question, thought=THOUGHT)
 
 
 def lone(picture: Picture) -> list[Thing]:
@@ -306,17 +308,17 @@ def describe(rng: Random, picture: Picture) -> Turn | None:
 
 
 WRITERS: dict[str, tuple[Writer, float]] = {
-    "colour of a shape": (shape_colour, 3.5),
+    "colour of a shape": (shape_colour, 3.0),
     "colour of the background": (ground_colour, 0.4),
-    "count of a shape": (count_kind, 3.0),
+    "count of a shape": (count_kind, 3.2),
     "count of all shapes": (count_all, 0.6),
     "digit": (which_digit, 1.5),
-    "colour of the digit": (digit_colour, 0.5),
+    "colour of the digit": (digit_colour, 1.2),
     "left or right": (side, 3.0),
     "shape on a side": (outermost, 1.6),
-    "shape of a colour": (shape_of_colour, 1.2),
+    "shape of a colour": (shape_of_colour, 3.2),
     "kind of the only shape": (only_shape, 1.0),
-    "what is not there": (absent, 2.2),
+    "what is not there": (absent, 2.6),
     "description": (describe, 1.4),
 }
 
@@ -333,7 +335,7 @@ def sight(rng: Random, picture: Picture) -> Turn:
 def blind(rng: Random, picture: Picture) -> Turn:
     """A question about a picture that isn't there."""
     turn = sight(rng, picture)
-    return Turn("no image", [turn.messages[0], assistant(BLIND)], turn.key)
+    return Turn("no image", [turn.messages[0], assistant(BLIND)], turn.key, thought="I look for a picture.")
 
 
 # -- dialogues ------------------------------------------------------------------------------------------------------
@@ -348,4 +350,4 @@ def shown(rng: Random, turn: Turn) -> Turn:
         parts = [image, {**text, "text": gap + text["text"]}]
     else:
         parts = [{**text, "text": text["text"] + gap}, image]
-    return Turn(turn.skill, [{"role": "user", "content": parts}, *turn.messages[1:]], turn.key)
+    return Turn(turn.skill, [{"role": "user", "content": parts}, *turn.messages[1:]], turn.key, thought=turn.thought)

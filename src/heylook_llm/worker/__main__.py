@@ -165,6 +165,7 @@ class Engine:
             speculation=_speculator(model, options),
             keeper=keeper,
             whole_images=model.provider.images is not None and model.provider.images.whole,
+            tile=model.provider.tile,
         )
         self.embedder = embedding.Embedder(model.provider.embedding, info.pooling)
 

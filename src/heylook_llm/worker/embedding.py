@@ -155,7 +155,7 @@ class Embedder:
 
     def plan(self, *, beside: bool) -> Batch:
         """What the next pass computes; `beside`: streams of the same model wait for it."""
-        limit = self._chunks.limit(beside=beside)
+        limit = self._chunks.limit(int(beside))
         if self._rest is not None:
             job, text, start, tokens = self._rest
             parts = [Part(job, text, start, tokens[:limit])]

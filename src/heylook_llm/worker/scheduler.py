@@ -80,8 +80,11 @@ class Scheduler:
         speculation: Speculation | None = None,
         keeper: Keeping | None = None,
         whole_images: bool = False,
+        tile: int = 1,
     ) -> None:
         """`parallel`: sequences that may run at once; the other slots only keep prefixes.
+
+        `tile`: the provider's.
 
         `whole_images`: an image is computed in one step, which may make it longer than `prefill_tokens` allow.
 
@@ -107,7 +110,7 @@ class Scheduler:
         self._arrivals = 0
         self._blocked: Sequence | None = None
         """The first of the waiting that didn't fit; nothing has ended or come since."""
-        self._chunks = Chunks(self._prefill_tokens)
+        self._chunks = Chunks(self._prefill_tokens, tile)
         self._speculation = speculation
         self._planned: list[Planned] = []
         self._whole_images = whole_images
@@ -188,7 +191,8 @@ class Scheduler:
                 prefilling.append(sequence)
         decoding = len(feeds)
         if prefilling:
-            self._plan_prompts(prefilling, feeds, self.prompt_limit(decoding), beside=decoding > 0)
+            limit = self.prompt_limit(decoding, len(prefilling))
+            self._plan_prompts(prefilling, feeds, limit, beside=decoding > 0)
         prompt_tokens = self._planned_tokens - decoding
         drafts = self._plan_drafts(feeds, decoding) if decoding and self._speculation is not None else 0
         self.composition = Composition(decoding, prompt_tokens, drafts)
@@ -211,9 +215,9 @@ class Scheduler:
                 total += len(drafts)
         return total
 
-    def prompt_limit(self, decoding: int) -> int:
-        """Most prompt tokens of a step beside so many decoding sequences."""
-        return min(self._chunks.limit(beside=decoding > 0), self._n_batch - decoding)
+    def prompt_limit(self, decoding: int, prompts: int = 1) -> int:
+        """Most prompt tokens of a step beside so many decoding sequences, of so many prompts."""
+        return min(self._chunks.limit(decoding, prompts), self._n_batch - decoding)
 
     def _plan_prompts(self, prefilling: list[Sequence], feeds: list[Feed], budget: int, *, beside: bool) -> None:
         image_tokens = self._chunks.image_limit() if beside else None
@@ -253,7 +257,7 @@ class Scheduler:
         drawn of it after that is as if it never was.
         """
         self.steps += 1
-        self._chunks.measure(self.composition.prompt_tokens, now_ns - start_ns)
+        self._chunks.measure(self.composition.prompt_tokens, now_ns - start_ns, self.composition.decoding)
         computed, self._planned = self._planned, []
         self._book(computed, start_ns, now_ns)
         if self.composition == Composition(len(computed), 0):

@@ -126,6 +126,8 @@ class Provider(Protocol):
     sharing: Sharing
     spans_pool: bool
     """Whether a token's attention spans every used cell of the pool, so that those of others cost it time too."""
+    tile: int
+    """Tokens of a step that are computed together: one of fewer takes as long as one of so many. 1: each for itself."""
     defaults: core.Sampling
     """What a request that says nothing gets: the configuration's, else the model file's."""
     engine_defaults: core.Sampling

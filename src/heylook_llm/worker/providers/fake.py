@@ -148,6 +148,7 @@ class Fake:
 
     sharing: Sharing = "any"
     spans_pool = False
+    tile = 1
     engine_defaults = core.Sampling()
     max_drafts = 64
     drafts_alone = False

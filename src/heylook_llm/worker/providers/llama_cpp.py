@@ -102,6 +102,7 @@ class LlamaCpp:
         """How far the layers of a sliding window look back; 0: there are none."""
         self.sharing: Sharing = "whole" if self._recurrent or self._window else "any"
         self.spans_pool = not native.llama_model_is_recurrent(self._model)
+        self.tile = opening.tile()
         narrow = self._window > 0 and not options.get("swa_full", True)
         self.slots = opening.slots(recurrent=self._recurrent, narrow=narrow)
         drafts = self._n_parallel + int(options.get("num_draft_tokens") or DRAFTS)

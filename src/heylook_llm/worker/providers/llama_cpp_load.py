@@ -25,6 +25,8 @@ SPARE_SLOTS: Final = 8
 """Sequence ids that only keep prefixes: they cost nothing but the cells that they hold."""
 SPARE_STATES: Final = 2
 """The same of a recurrent model, where each has the memory of a whole state."""
+FLASH_TILE: Final = 64
+"""Rows of queries that llama.cpp's flash attention on CPUs takes at once (GGML_FA_TILE_Q)."""
 CELL_PADDING: Final = 256
 """llama.cpp rounds the pool up to this."""
 
@@ -118,6 +120,13 @@ class Opening:
             overrides[at].key = key.encode()
             setattr(overrides[at].value, member, value.encode() if isinstance(value, str) else value)
         return overrides
+
+    def tile(self) -> int:
+        """Tokens that attention takes at once: llama.cpp's flash attention on CPUs works in tiles, where it can."""
+        options = self.options
+        types = {options.get("type_k") or "f16", options.get("type_v") or "f16"}
+        tiled = options.get("flash_attn", "auto") in ("auto", None, True) and types in ({"f16"}, {"f32"})
+        return FLASH_TILE if tiled and self._gpu_layers() == 0 else 1
 
     def _reason(self, path: str) -> str:
         """The first error that llama.cpp logged, without the file's place."""

@@ -128,6 +128,7 @@ class Mlx:
         self._memory = Memory(self._model, new, self.slots, quantization, images.embedded if images else None)
         self.sharing = self._memory.sharing
         self.spans_pool = False
+        self.tile = 1
         self.max_drafts = DRAFTS if self._memory.can_undo else 0
         self._prefills_together = not self._on_processor
         self._choosers: dict[int, Chooser] = {}
