@@ -169,7 +169,7 @@ def test_no_committed_sample_is_lost_when_its_writer_is_killed(tmp_path: Path) -
         store.create(run(), MACHINE, [TARGET], [cell()])
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    for round_ in range(3):
+    for round_ in range(2):
         process = context.Process(target=_writing, args=(str(path), round_, sender))
         process.start()
         acknowledged = [receiver.recv() for _ in range(20)]

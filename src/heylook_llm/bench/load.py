@@ -1,0 +1,115 @@
+"""When requests are due: pure schedules in nanoseconds from a cell's start.
+
+A closed loop has no schedule: each of its clients sends when its last answer has ended, so a slow server is asked less.
+The others plan every request beforehand, whatever becomes of those before it, and latency counts from the plan.
+"""
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, Literal, assert_never
+
+from heylook_llm.errors import ConfigError
+
+Kind = Literal["closed", "constant", "poisson", "gamma", "ramp", "max"]
+OPEN: Final[frozenset[Kind]] = frozenset({"constant", "poisson", "gamma", "ramp", "max"})
+SECOND: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How requests are sent: `level` is clients of a closed loop, else requests per second (max: ignored)."""
+
+    kind: Kind
+    level: float
+    burstiness: float = 1.0
+    """Of gamma: 1 is Poisson, below it requests come in bursts, above it more evenly."""
+    ramp_from: float = 0.0
+    ramp_seconds: float = 0.0
+    """Of ramp: from one rate to `level` in that time, and on at `level`."""
+
+    def __post_init__(self) -> None:
+        if self.kind == "max":
+            return
+        if not (math.isfinite(self.level) and self.level > 0):
+            raise ConfigError(f"A load of {self.level:g} sends nothing: give a number above 0.")
+        if self.kind == "closed" and self.level != int(self.level):
+            raise ConfigError(f"{self.level:g} clients are not a whole number.")
+        if self.kind == "gamma" and not self.burstiness > 0:
+            raise ConfigError("burstiness must be above 0.")
+        if self.kind == "ramp" and not (self.ramp_seconds > 0 and self.ramp_from >= 0):
+            raise ConfigError("A ramp takes a time above 0, from a rate of 0 or more.")
+
+    @property
+    def clients(self) -> int | None:
+        """Requests at a time; None: as many as are due."""
+        return int(self.level) if self.kind == "closed" else None
+
+
+def schedule(load: Load, random: random.Random) -> Iterator[int]:
+    """When each request is due, without an end. Raises ConfigError for a closed loop, which plans nothing."""
+    match load.kind:
+        case "constant":
+            return _constant(load.level)
+        case "poisson":
+            return _summed(lambda: random.expovariate(load.level))
+        case "gamma":
+            shape = load.burstiness
+            return _summed(lambda: random.gammavariate(shape, 1 / (shape * load.level)))
+        case "ramp":
+            return _ramp(load)
+        case "max":
+            return _at_once()
+        case "closed":
+            raise ConfigError("A closed loop has no schedule.")
+        case _:
+            assert_never(load.kind)
+
+
+def sweep(slowest: float, fastest: float, points: int) -> tuple[float, ...]:
+    """Rates between what one client at a time reaches and what the server does at most, evenly spaced.
+
+    As guidellm's sweep: the ends were measured, and lie outside what is returned.
+    """
+    if points < 1 or not 0 < slowest < fastest:
+        return ()
+    step = (fastest - slowest) / (points + 1)
+    return tuple(slowest + step * (place + 1) for place in range(points))
+
+
+def _constant(rate: float) -> Iterator[int]:
+    """Each from the start, so that no error adds up."""
+    ordinal = 0
+    while True:
+        yield round(ordinal * SECOND / rate)
+        ordinal += 1
+
+
+def _summed(draw: Callable[[], float]) -> Iterator[int]:
+    due = 0.0
+    while True:
+        due += draw()
+        yield round(due * SECOND)
+
+
+def _ramp(load: Load) -> Iterator[int]:
+    """The moment at which the integral of the rate reaches each whole number."""
+    start, end, seconds = load.ramp_from, load.level, load.ramp_seconds
+    inside = (start + end) / 2 * seconds
+    slope = (end - start) / seconds
+    ordinal = 0
+    while True:
+        if ordinal >= inside:
+            due = seconds + (ordinal - inside) / end
+        elif slope == 0:
+            due = ordinal / start
+        else:
+            due = (math.sqrt(start * start + 2 * slope * ordinal) - start) / slope
+        yield round(due * SECOND)
+        ordinal += 1
+
+
+def _at_once() -> Iterator[int]:
+    while True:
+        yield 0

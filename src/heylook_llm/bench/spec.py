@@ -1,0 +1,240 @@
+"""The run spec: the one description behind the command line, files, pages and the HTTP API; and the cells it makes."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from heylook_llm.bench import scenario as scenarios
+from heylook_llm.bench.load import Kind, Load
+from heylook_llm.bench.sample import Cell, Target, new_id
+from heylook_llm.bench.scenario import Task
+from heylook_llm.errors import ConfigError
+
+Cache = Annotated[str, Field(pattern=r"^(cold|warm|prefix(100|[1-9]?[0-9]))$")]
+Measure = Literal["ttft", "tpot", "itl", "e2e", "e2el"]
+OFFERED_TASKS: Final[tuple[Task, ...]] = ("chat", "completion")
+MOST_CELLS: Final = 10_000
+
+
+class _Part(BaseModel):
+    """Unknown keys are errors: a misspelt option must not be left out in silence."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TargetSpec(_Part):
+    """A server and what to ask of it."""
+
+    url: str = Field(description="Its root, as http://127.0.0.1:8080; a path before /v1 or /api may follow.")
+    kind: Literal["openai", "ollama", "anthropic"] | None = Field(
+        None, description="Which API to speak; none: the one that it is found to speak."
+    )
+    name: str | None = Field(None, max_length=100, description="What reports call it; none: host and port.")
+    models: tuple[str, ...] = Field((), description="Which models; none: the one that is loaded.")
+    key: str | None = Field(None, description="Where its API key is: env:NAME, file:PATH (mode 0600) or keyring:NAME.")
+    price_in: float | None = Field(None, ge=0, description="Per million tokens.")
+    price_out: float | None = Field(None, ge=0, description="Per million tokens.")
+
+    @field_validator("url")
+    @classmethod
+    def _is_root(cls, url: str) -> str:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+            raise ValueError("must be http:// or https://, a host and a port, without a user or a query")
+        port = f":{parts.port}" if parts.port else ""
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/').removesuffix('/v1')}"
+
+    @field_validator("key")
+    @classmethod
+    def _names_a_key(cls, key: str | None) -> str | None:
+        """The key itself never stands in a spec, which is kept and shown."""
+        if key is not None and key.partition(":")[0] not in ("env", "file", "keyring"):
+            raise ValueError(
+                "names a key, as env:NAME, file:PATH or keyring:NAME; the key itself is never written here"
+            )
+        return key
+
+
+class LoadSpec(_Part):
+    """How requests are sent; each level is a cell of its own."""
+
+    kind: Kind = Field("closed", description="closed: so many clients; the others plan each request beforehand.")
+    levels: tuple[float, ...] = Field((1.0,), min_length=1, description="Clients, or requests per second.")
+    burstiness: float = Field(1.0, gt=0, description="Of gamma: 1 is Poisson, below 1 bursts.")
+    ramp_from: float = Field(0.0, ge=0, description="Of ramp: the rate it begins with.")
+    ramp_seconds: float = Field(0.0, ge=0, description="Of ramp: how long it rises.")
+
+    @model_validator(mode="after")
+    def _sends_something(self) -> "LoadSpec":
+        try:
+            list(self.loads())
+        except ConfigError as error:
+            raise ValueError(error.message) from error
+        return self
+
+    def loads(self) -> Iterator[Load]:
+        """One for each level."""
+        for level in self.levels:
+            yield Load(self.kind, level, self.burstiness, self.ramp_from, self.ramp_seconds)
+
+
+class RunSpec(_Part):
+    """A benchmark: everything that decides what is sent, when and where to."""
+
+    name: str | None = Field(None, max_length=100, description="What to call the run.")
+    seed: int = Field(1, description="Of lengths, texts and arrivals.")
+    salt: str | None = Field(
+        None,
+        max_length=100,
+        description="Words of the prompts depend on it; none: the run's id, so that no cache knows them.",
+    )
+    targets: tuple[TargetSpec, ...] = Field(min_length=1)
+    task: Task = "chat"
+    scenarios: tuple[str, ...] = Field(("D(100,100)",), min_length=1, description="Traffic, as D(100,100).")
+    loads: tuple[LoadSpec, ...] = Field((LoadSpec(),), min_length=1)
+    requests: int | None = Field(None, ge=1, description="Measured requests of each cell.")
+    duration_seconds: float | None = Field(None, gt=0, description="How long each cell sends; whichever ends first.")
+    warmup_requests: int | None = Field(
+        None, ge=0, description="Requests before the measured ones; none: one for each client, at least one."
+    )
+    repeats: int = Field(1, ge=1, le=100, description="How often every cell runs; targets take turns within each.")
+    cache: tuple[Cache, ...] = Field(("warm",), min_length=1, description="cold, warm, or prefix and a per cent.")
+    force_length: bool = Field(
+        True, description="Ask for exactly the planned tokens where the server can (ignore_eos), else at most."
+    )
+    options: dict[str, Any] = Field(
+        default_factory=lambda: {"temperature": 0}, description="More fields of every request's body."
+    )
+    timeout_seconds: float = Field(300.0, gt=0, description="After which a request is given up.")
+    drain_seconds: float = Field(60.0, ge=0, description="How long requests in flight may end after the last was sent.")
+    slo: dict[Measure, float] = Field({}, description="Limits in milliseconds that a good request keeps.")
+
+    @field_validator("scenarios")
+    @classmethod
+    def _is_canonical(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return tuple(str(scenarios.parse(text)) for text in given)
+        except ConfigError as error:
+            raise ValueError(error.message) from error  # which pydantic gives its place
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> "RunSpec":
+        if self.requests is None and self.duration_seconds is None:
+            raise ValueError("requests or duration_seconds must say when a cell ends")
+        if self.task not in OFFERED_TASKS:
+            raise ValueError(f"task {self.task} is not offered yet; there are: {', '.join(OFFERED_TASKS)}")
+        for text in self.scenarios:
+            parsed = scenarios.parse(text)
+            if not scenarios.fits(parsed, self.task) or isinstance(parsed, scenarios.Dataset):
+                raise ValueError(f"{text} is no traffic of task {self.task}")
+        return self
+
+
+def parse(text: str, source: str = "the spec") -> RunSpec:
+    """A spec from YAML or JSON. Raises ConfigError with every mistake and its place."""
+    try:
+        return checked(yaml.safe_load(text), source)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is no YAML: {' '.join(str(error).split())}") from error
+
+
+def read(path: Path) -> RunSpec:
+    """A spec from a file. Raises ConfigError."""
+    try:
+        return parse(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} can't be read: {error}") from error
+
+
+def checked(given: Any, source: str = "the spec") -> RunSpec:
+    """A spec from what was read. Raises ConfigError with every mistake and its place."""
+    try:
+        return RunSpec.model_validate(given)
+    except ValidationError as error:
+        mistakes = [
+            f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg'].removeprefix('Value error, ')}"
+            for one in error.errors(include_url=False, include_input=False)
+        ]
+        raise ConfigError(f"{source} is wrong: {'; '.join(mistakes)}.") from error
+
+
+def as_json(spec: RunSpec) -> str:
+    """In one form: equal specs give equal texts."""
+    return json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def hash_of(spec: RunSpec) -> str:
+    """Of all that decides what is measured: runs of one hash are repeats of one experiment, whatever their names."""
+    return hashlib.sha256(as_json(spec.model_copy(update={"name": None})).encode()).hexdigest()
+
+
+def target_of(given: TargetSpec, kind: Literal["openai", "ollama", "anthropic"]) -> Target:
+    """A target as the store keeps it; its id is of its content."""
+    name = given.name or urlsplit(given.url).netloc
+    content = json.dumps([name, kind, given.url, given.key, given.price_in, given.price_out])
+    identity = hashlib.sha256(content.encode()).hexdigest()[:26]
+    return Target(identity, name, kind, given.url, given.key, price_in=given.price_in, price_out=given.price_out)
+
+
+def cells_of(
+    spec: RunSpec, run_id: str, wall: float, targets: dict[TargetSpec, tuple[Target, tuple[str, ...]]]
+) -> list[Cell]:
+    """The cells of a run, in the order of its execution.
+
+    Targets and models stand innermost: what will be compared is measured in turn, close together in time.
+    """
+    axes = [
+        (repeat, text, load, cache, target, model)
+        for repeat in range(spec.repeats)
+        for cache in spec.cache
+        for text in spec.scenarios
+        for each in spec.loads
+        for load in each.loads()
+        for target, models in targets.values()
+        for model in models
+    ]
+    if len(axes) > MOST_CELLS:
+        raise ConfigError(f"{len(axes)} cells are too many; {MOST_CELLS} are the most.")
+    return [
+        Cell(
+            id=new_id(wall),
+            run_id=run_id,
+            ordinal=ordinal,
+            target_id=target.id,
+            model=model,
+            task=spec.task,
+            scenario=text,
+            load=load.kind,
+            level=load.level,
+            repeat=repeat,
+            cache=cache,
+            seed=spec.seed,
+            planned=spec.requests,
+        )
+        for ordinal, (repeat, text, load, cache, target, model) in enumerate(axes)
+    ]
+
+
+def load_of(spec: RunSpec, cell: Cell) -> Load:
+    """How a cell's requests are sent."""
+    return next(
+        load for each in spec.loads for load in each.loads() if (load.kind, load.level) == (cell.load, cell.level)
+    )
+
+
+def seed_of(spec: RunSpec, cell: Cell) -> str:
+    """What makes a cell's prompts and arrivals its own; the same for each target, which so gets the same."""
+    salt = spec.salt if spec.salt is not None else cell.run_id
+    return f"{spec.seed}/{salt}/{cell.scenario}/{cell.load}/{cell.level:g}/{cell.cache}/{cell.repeat}"
+
+
+def warmup_of(spec: RunSpec, load: Load) -> int:
+    """Requests that are sent before the measured ones."""
+    return spec.warmup_requests if spec.warmup_requests is not None else max(1, load.clients or 0)

@@ -1,0 +1,138 @@
+"""Run specs: every mistake has its place, and one spec makes the same cells whoever wrote it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heylook_llm.bench.sample import Target
+from heylook_llm.bench.spec import (
+    RunSpec,
+    TargetSpec,
+    as_json,
+    cells_of,
+    checked,
+    hash_of,
+    load_of,
+    parse,
+    read,
+    seed_of,
+    target_of,
+    warmup_of,
+)
+from heylook_llm.errors import ConfigError
+
+pytestmark = pytest.mark.unit
+
+TEXT = """
+name: night
+targets:
+  - {url: "127.0.0.1:8080", models: [small, large]}
+  - {url: "https://models.lan/v1/", kind: openai, models: [small], key: env:LAN_KEY, name: lan}
+scenarios: ["D(100, 50)", "N(480,240,300,150)"]
+loads:
+  - {kind: closed, levels: [1, 4]}
+  - {kind: poisson, levels: [2.5]}
+requests: 20
+repeats: 2
+cache: [warm, prefix50]
+slo: {ttft: 200}
+"""
+
+
+def resolved(spec: RunSpec) -> dict[TargetSpec, tuple[Target, tuple[str, ...]]]:
+    return {given: (target_of(given, given.kind or "openai"), given.models) for given in spec.targets}
+
+
+def minimal(**more: Any) -> RunSpec:
+    return checked({"targets": [{"url": "http://h:1"}], "requests": 5, **more})
+
+
+def test_yaml_json_and_its_own_text_are_one_spec(tmp_path: Path) -> None:
+    spec = parse(TEXT)
+    path = tmp_path / "spec.json"
+    path.write_text(as_json(spec))
+    assert read(path) == spec
+    assert [target.url for target in spec.targets] == ["http://127.0.0.1:8080", "https://models.lan"]
+    assert spec.scenarios == ("D(100,50)", "N(480,240)/(300,150)")
+
+
+def test_the_hash_is_of_what_is_measured() -> None:
+    spec = parse(TEXT)
+    assert hash_of(spec) == hash_of(parse(TEXT.replace("night", "day")))
+    assert hash_of(spec) != hash_of(parse(TEXT.replace("requests: 20", "requests: 21")))
+
+
+def test_targets_take_turns_within_all_else() -> None:
+    spec = parse(TEXT)
+    cells = cells_of(spec, "run", 1.0, resolved(spec))
+    assert len(cells) == 2 * 2 * 2 * 3 * 3
+    assert [cell.ordinal for cell in cells] == list(range(72))
+    first = [(cell.model, cell.scenario, cell.load, cell.level, cell.repeat) for cell in cells[:6]]
+    assert first[:3] == [(model, "D(100,50)", "closed", 1, 0) for model in ("small", "large", "small")]
+    assert first[3][3] == 4
+    assert len({cell.id for cell in cells}) == 72
+    assert {load_of(spec, cell).kind for cell in cells} == {"closed", "poisson"}
+
+
+def test_targets_get_the_same_prompts_and_other_cells_get_others() -> None:
+    spec = parse(TEXT)
+    seeds = [seed_of(spec, cell) for cell in cells_of(spec, "run", 1.0, resolved(spec))]
+    assert len(set(seeds)) == 72 / 3
+    assert seed_of(spec, cells_of(spec, "other run", 1.0, resolved(spec))[0]) not in seeds
+    fixed = parse(TEXT + "salt: fixed\n")
+    assert seed_of(fixed, cells_of(fixed, "a", 1.0, resolved(fixed))[0]) == seed_of(
+        fixed, cells_of(fixed, "b", 1.0, resolved(fixed))[0]
+    )
+
+
+def test_each_client_warms_up_unless_told() -> None:
+    spec = minimal(loads=[{"kind": "closed", "levels": [4]}, {"kind": "poisson", "levels": [2]}])
+    loads = [load for each in spec.loads for load in each.loads()]
+    assert [warmup_of(spec, load) for load in loads] == [4, 1]
+    assert warmup_of(minimal(warmup_requests=0), loads[0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"requests": None}, "requests or duration_seconds"),
+        ({"requets": 5}, "requets"),
+        ({"targets": []}, "targets"),
+        ({"targets": [{"url": "ftp://h"}]}, "targets.0.url"),
+        ({"targets": [{"url": "http://user:secret@h"}]}, "targets.0.url"),
+        ({"targets": [{"url": "http://h:99999"}]}, "targets.0.url"),
+        ({"targets": [{"url": "http://h", "key": "sk-abcdef"}]}, "targets.0.key"),
+        ({"scenarios": ["D(1)"]}, "scenarios"),
+        ({"scenarios": ["E(5)"]}, "no traffic of task chat"),
+        ({"scenarios": ["dataset"]}, "no traffic of task chat"),
+        ({"task": "rerank", "scenarios": ["R(5,5)"]}, "not offered yet"),
+        ({"loads": [{"kind": "closed", "levels": [0]}]}, "above 0"),
+        ({"loads": [{"kind": "ramp", "levels": [1]}]}, "ramp"),
+        ({"cache": ["tepid"]}, "cache"),
+        ({"slo": {"speed": 1}}, "slo"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(changes: dict[str, Any], place: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        minimal(**changes)
+    assert place in error.value.message
+    assert "secret" not in error.value.message
+    assert "sk-abcdef" not in error.value.message
+
+
+def test_files_that_hold_no_spec(tmp_path: Path) -> None:
+    for name, text in {"broken": "a: [", "list": "[1]", "empty": ""}.items():
+        path = tmp_path / name
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=name):
+            read(path)
+    with pytest.raises(ConfigError, match="can't be read"):
+        read(tmp_path / "missing")
+
+
+def test_a_targets_id_is_of_its_content() -> None:
+    one, same = TargetSpec(url="http://h:1"), TargetSpec(url="h:1")
+    assert target_of(one, "openai") == target_of(same, "openai")
+    assert target_of(one, "openai").id != target_of(one, "ollama").id
+    assert target_of(one, "openai").name == "h:1"

@@ -1,0 +1,92 @@
+"""Prompts: of exact lengths, seeded, and never the beginning of another unless asked."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from heylook_llm.bench.scenario import Exact, Uniform
+from heylook_llm.bench.workload import ASSUMED, CANDIDATES, Vocabulary, Workload, compose, vocabulary
+from heylook_llm.errors import ConfigError
+
+pytestmark = pytest.mark.unit
+
+
+def by_letters(text: str) -> int:
+    """A tokenizer of pieces of four letters, in which a space belongs to what follows."""
+    words = text.split(" ")
+    return sum(-(-(len(word) + (place > 0)) // 4) for place, word in enumerate(words))
+
+
+def merging(text: str) -> int:
+    """One in which costs don't add up: two words after each other may be one token."""
+    return -(-len(text.split(" ")) // 2)
+
+
+@pytest.fixture(scope="module")
+def lettered() -> Vocabulary:
+    return vocabulary(by_letters)
+
+
+def test_a_vocabulary_is_what_a_tokenizer_says(lettered: Vocabulary) -> None:
+    assert lettered.exact
+    assert dict(lettered.openers)["the"] == 1
+    assert dict(lettered.words)["information"] == 3
+
+
+@settings(max_examples=40)
+@given(some.integers(1, 500), some.integers())
+def test_prompts_have_exactly_the_tokens_that_were_asked(tokens: int, seed: int) -> None:
+    text = compose(vocabulary_of_letters, tokens, random.Random(seed))
+    assert by_letters(text) == tokens
+
+
+vocabulary_of_letters = vocabulary(by_letters)
+
+
+def test_where_words_do_not_add_up_or_nobody_counts_lengths_are_not_called_exact() -> None:
+    assert vocabulary(merging) is ASSUMED
+    assert vocabulary(lambda text: None) is ASSUMED
+    assert vocabulary(lambda text: 2 * len(text.split(" "))) is ASSUMED  # no word fills one token
+    assert not ASSUMED.exact
+
+
+def test_what_is_shorter_than_any_word_is_refused() -> None:
+    long = Vocabulary((("word", 2),), (("word", 1),), exact=True)
+    with pytest.raises(ConfigError, match="longer"):
+        compose(long, 1, random.Random(1))
+
+
+def test_prompts_depend_on_seed_and_place_alone(lettered: Vocabulary) -> None:
+    one, same = (Workload(Uniform(5, 50, 2, 9), lettered, "1/run/D") for _ in range(2))
+    assert [one.prompt(place) for place in (7, 3, 5)] == [same.prompt(place) for place in (7, 3, 5)]
+    other = Workload(Uniform(5, 50, 2, 9), lettered, "2/run/D")
+    assert [one.prompt(place).text for place in range(5)] != [other.prompt(place).text for place in range(5)]
+
+
+def test_no_prompt_begins_like_another_not_even_of_another_tier(lettered: Vocabulary) -> None:
+    tiers = [Workload(Exact(tokens, 10), lettered, f"1/run/D({tokens},10)") for tokens in (100, 500, 2000)]
+    beginnings = [" ".join(tier.prompt(place).text.split(" ")[:4]) for tier in tiers for place in range(100)]
+    assert len(set(beginnings)) == len(beginnings)
+
+
+@settings(max_examples=40)
+@given(some.integers(1, 200), some.integers(0, 100))
+def test_a_shared_prefix_has_its_share_and_the_whole_its_length(tokens: int, percent: int) -> None:
+    load = Workload(Exact(tokens, 5), vocabulary_of_letters, "s", percent / 100)
+    one, other = load.prompt(0).text, load.prompt(1).text
+    assert by_letters(one) == by_letters(other) == tokens
+    shared = round(tokens * percent / 100)
+    alike = 0
+    for a, b in zip(one.split(" "), other.split(" "), strict=False):
+        if a != b:
+            break
+        alike += 1
+    beginning = " ".join(one.split(" ")[:alike])
+    assert shared == 0 or by_letters(beginning) >= shared
+
+
+def test_candidates_are_words_once_each() -> None:
+    assert len(set(CANDIDATES)) == len(CANDIDATES)
+    assert all(word.isalpha() and word.islower() for word in CANDIDATES)
