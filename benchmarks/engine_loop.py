@@ -110,7 +110,7 @@ class Ours:
             body = core.Request(str(number), "bench", (core.TokenPrompt(tuple(prompt)),), sampling)
             mark = self._marks[number] = Mark(number)
             choices = self._model.prepare(number, body)
-            engine.take(Prepared(mark, choices))
+            engine.take(Prepared(mark, choices, time.monotonic_ns()))
         while any(not sequence.output_tokens for sequence in scheduler.live()):
             engine.step()
         before = scheduler.output_tokens

@@ -29,7 +29,7 @@ def steps(engine: Engine, marks: dict[int, Mark], tokens: int) -> list[float]:
     sampling = core.Sampling(temperature=0.0, max_tokens=tokens, ignore_eos=True)
     body = core.Request("r", "bench", (core.TokenPrompt(tuple(range(10, 26))),), sampling)
     mark = marks[1] = Mark(1)
-    engine.take(Prepared(mark, engine.model.prepare(1, body)))
+    engine.take(Prepared(mark, engine.model.prepare(1, body), time.monotonic_ns()))
     found: list[float] = []
     while not engine.scheduler.idle:
         began = time.perf_counter()

@@ -119,11 +119,13 @@ class Mark:
 class Prepared:
     """A Submit that is ready for the scheduler, or the error that ended it."""
 
-    __slots__ = ("choices", "error", "mark")
+    __slots__ = ("choices", "error", "mark", "ready_ns")
 
-    def __init__(self, mark: Mark, choices: list[Choice], error: HeylookError | None = None) -> None:
+    def __init__(self, mark: Mark, choices: list[Choice], ready_ns: int, error: HeylookError | None = None) -> None:
         self.mark = mark
         self.choices = choices
+        self.ready_ns = ready_ns
+        """From here it waits for a place, first of all for the end of the step that is being computed."""
         self.error = error
 
 
@@ -203,14 +205,13 @@ class Engine:
         if prepared.error is not None:
             self._fail(mark.number, prepared.error)
             return
-        now_ns = time.monotonic_ns()
         events: list[tuple[int, core.Event]] = []
         for choice in prepared.choices:
             self._open[choice.sequence] = choice
             if choice.sequence.stamps.dropped_tokens:  # it is said before the answer begins
                 _report_progress(choice.sequence, events)
             if choice.sequence.max_tokens > 0:
-                self.scheduler.submit(choice.sequence, now_ns)
+                self.scheduler.submit(choice.sequence, prepared.ready_ns)
             else:
                 self._close(choice, "length", events)
         self._send(events)
@@ -523,7 +524,7 @@ class Worker:
         except Exception:
             log.exception("A request can't be prepared")
             error = EngineError("The request can't be prepared; the log has the cause.")
-        self._inbox.put(Prepared(mark, choices, error))
+        self._inbox.put(Prepared(mark, choices, time.monotonic_ns(), error))
 
     def _fetch(self, choices: list[Choice]) -> None:
         """What the disk has of these prompts comes into memory."""

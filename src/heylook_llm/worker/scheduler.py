@@ -117,12 +117,12 @@ class Scheduler:
 
     # ---- coming and going --------------------------------------------------------------------------------------------
 
-    def submit(self, sequence: Sequence, now_ns: int) -> None:
-        """Queue a sequence; its prompt is shorter than its limit, and its limit at most the pool."""
+    def submit(self, sequence: Sequence, ready_ns: int) -> None:
+        """Queue a sequence, ready since then; its prompt is shorter than its limit, and its limit at most the pool."""
         sequence.arrival = self._arrivals
         self._arrivals += 1
         self._blocked = None
-        sequence.stamps.queued_ns = now_ns
+        sequence.stamps.queued_ns = ready_ns
         self._requests.setdefault(sequence.request, []).append(sequence)
         bisect.insort(self.waiting, sequence, key=_order)
 
@@ -177,7 +177,7 @@ class Scheduler:
 
     def _plan(self, now_ns: int) -> list[Feed]:
         if self.waiting:
-            self._admit(now_ns)
+            self._admit()
         feeds: list[Feed] = []
         planned = self._planned = []
         prefilling: list[Sequence] = []
@@ -192,7 +192,7 @@ class Scheduler:
         decoding = len(feeds)
         if prefilling:
             limit = self.prompt_limit(decoding, len(prefilling))
-            self._plan_prompts(prefilling, feeds, limit, beside=decoding > 0)
+            self._plan_prompts(prefilling, feeds, limit, now_ns, beside=decoding > 0)
         prompt_tokens = self._planned_tokens - decoding
         drafts = self._plan_drafts(feeds, decoding) if decoding and self._speculation is not None else 0
         self.composition = Composition(decoding, prompt_tokens, drafts)
@@ -219,7 +219,9 @@ class Scheduler:
         """Most prompt tokens of a step beside so many decoding sequences, of so many prompts."""
         return min(self._chunks.limit(decoding, prompts), self._n_batch - decoding)
 
-    def _plan_prompts(self, prefilling: list[Sequence], feeds: list[Feed], budget: int, *, beside: bool) -> None:
+    def _plan_prompts(
+        self, prefilling: list[Sequence], feeds: list[Feed], budget: int, now_ns: int, *, beside: bool
+    ) -> None:
         image_tokens = self._chunks.image_limit() if beside else None
         for sequence in _in_turn(prefilling, budget):
             if budget <= 0:
@@ -239,6 +241,8 @@ class Scheduler:
             feeds.append(Feed(sequence.slot, start, tuple(sequence.tokens[start : start + count]), sample))
             self._planned.append(Planned(sequence, count, sample))
             budget -= count
+            if not sequence.chunks:  # until its first step others' prompts may go first: that is waiting
+                sequence.stamps.admitted_ns = now_ns
 
     def _with_whole_images(self, sequence: Sequence, count: int) -> int:
         """So many tokens that no image is cut; 0: the next is too long for what other feeds leave of the step."""
@@ -410,7 +414,7 @@ class Scheduler:
 
     # ---- admission ---------------------------------------------------------------------------------------------------
 
-    def _admit(self, now_ns: int) -> None:
+    def _admit(self) -> None:
         """Give slots to the waiting, in order; the first that doesn't fit holds back those behind it.
 
         Whoever waits for what another is computing keeps its place: a slot, and the cells that it will need.
@@ -426,16 +430,15 @@ class Scheduler:
                 pledged += len(sequence.tokens) - sequence.awaited_tokens
             elif self.pool.place(sequence, sources, pledged):
                 self.waiting.remove(sequence)
-                self._start(sequence, now_ns)
+                self._start(sequence)
             else:
                 self._blocked = sequence
                 return
 
-    def _start(self, sequence: Sequence, now_ns: int) -> None:
-        if sequence.stamps.admitted_ns is None:
-            sequence.stamps.admitted_ns = now_ns
+    def _start(self, sequence: Sequence) -> None:
+        if not sequence.chunks:
+            self.cached_tokens += sequence.computed - sequence.cached_tokens
             sequence.cached_tokens = sequence.computed
-            self.cached_tokens += sequence.computed
         sequence.state = State.RUNNING
         self.running.append(sequence)
         self.pool.enter(sequence)
