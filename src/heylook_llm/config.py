@@ -235,6 +235,7 @@ class FakeConfig(SamplingDefaults, Speculating, KeepingPrefixes):
     image_tokens: int = pydantic.Field(0, ge=0, le=4096)
     image_seconds: float = pydantic.Field(0, ge=0)
     image_whole: bool = False
+    log_file: str | None = None
 
 
 ProviderConfig = LlamaCppConfig | MlxConfig | FakeConfig

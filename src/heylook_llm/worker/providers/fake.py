@@ -12,9 +12,11 @@ an end, then a closing bracket or quote, a digit, a letter. So `hello` under a s
 Options: n_ctx, kv_tokens, n_parallel, prefill_tokens_per_second and decode_tokens_per_second (0: no waiting; decoding
 counts steps, so it is the speed of each stream), load_seconds, load_error (refuse with this text), load_crash (name of
 a signal), load_hang, reply, chat_template, pooling (it embeds or ranks, and answers nothing), image_tokens (more than
-0: it sees images, each as so many tokens), image_seconds (what encoding one takes), image_whole.
+0: it sees images, each as so many tokens), image_seconds (what encoding one takes), image_whole, log_file (what it did
+and when is appended to this file: fake_log).
 """
 
+import itertools
 import math
 import os
 import signal
@@ -44,6 +46,7 @@ from heylook_llm.worker.providers.base import (
     shown,
 )
 from heylook_llm.worker.providers.choosing import Chooser, from_whole, logprobs
+from heylook_llm.worker.providers.fake_log import Log
 from heylook_llm.worker.providers.fake_script import END_OF_TEXT, IM_END, N_VOCAB, THINK_END, Script, script_of
 from heylook_llm.worker.providers.fake_vision import FakeReader
 
@@ -110,7 +113,7 @@ class _Slot:
 
 def open_model(load: core.Load, progress: Callable[[float], None]) -> "Fake":
     """The provider of a Load frame. Raises LoadFailed where the options ask for it."""
-    options = load.options
+    options, start_ns = load.options, time.monotonic_ns()
     _load_slowly(float(options.get("load_seconds") or 0), progress)
     if options.get("load_hang"):
         _hang()
@@ -118,7 +121,10 @@ def open_model(load: core.Load, progress: Callable[[float], None]) -> "Fake":
         _die(str(load_crash))
     if load_error := options.get("load_error"):
         raise LoadFailed(str(load_error))
-    return Fake(options)
+    log = Log(options.get("log_file"))
+    model = Fake(options, log)
+    log.note("load", start_ns)
+    return model
 
 
 def _reader(options: dict[str, Any]) -> FakeReader | None:
@@ -154,7 +160,8 @@ class Fake:
     drafts_alone = False
     drafter: Drafter | None = None
 
-    def __init__(self, options: dict[str, Any]) -> None:
+    def __init__(self, options: dict[str, Any], log: Log | None = None) -> None:
+        self._log = log or Log(None)
         n_ctx = int(options.get("n_ctx") or 4096)
         n_parallel = int(options.get("n_parallel") or 8)
         self.slots = n_parallel + SPARE_SLOTS
@@ -192,9 +199,13 @@ class Fake:
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """One token per byte; `add_special` ends a raw prompt with the control token that asks for a reply."""
+        start_ns = time.monotonic_ns()
         tokens = fake_script.tokens_of(text) if parse_special else list(text.encode("utf-8", "replace"))
         if add_special and fake_script.IM_START not in tokens:
             tokens.append(fake_script.REPLY)
+        if seconds := fake_script.encode_seconds(text):
+            time.sleep(seconds)
+        self._log.note("encode", start_ns, tokens=len(tokens))
         return tokens
 
     def piece(self, token: int) -> bytes:
@@ -236,10 +247,12 @@ class Fake:
             ends = (IM_END, END_OF_TEXT)
             drawing = _Drawing(Chooser(sampling, prompt, ends=ends, n_vocab=N_VOCAB, guide=guide))
         self._slots[slot].drawing = drawing
+        self._log.note("add", time.monotonic_ns(), slot=slot, tokens=len(prompt))
 
     def release(self, slot: int) -> object:
         """Give up how the slot draws; its cells stay."""
         drawing, self._slots[slot].drawing = self._slots[slot].drawing, None
+        self._log.note("release", time.monotonic_ns(), slot=slot)
         return drawing
 
     def remove(self, slot: int, start: int = 0, end: int = -1) -> bool:
@@ -305,6 +318,7 @@ class Fake:
 
     def step(self, feeds: Seq[Feed]) -> list[Drawn]:
         """Compute one batch, at the set speeds. Raises OutOfCells before anything is computed."""
+        start_ns = time.monotonic_ns()
         wanted = sum(len(feed.tokens) for feed in feeds)
         if self._ledger.used + wanted > self._kv_tokens:
             raise OutOfCells
@@ -318,7 +332,10 @@ class Fake:
             self._ledger.extend(feed.slot, len(feed.tokens))
             _follow(slot, feed)
         self._wait(feeds)
-        return [drawn for feed in feeds if feed.sample for drawn in self._draws(feed)]
+        drawn = [list(self._draws(feed)) if feed.sample else [] for feed in feeds]
+        counts = [(f.slot, f.start, len(f.tokens), f.drafts, len(d)) for f, d in zip(feeds, drawn, strict=True)]
+        self._log.note("step", start_ns, feeds=counts)
+        return list(itertools.chain.from_iterable(drawn))
 
     def _draws(self, feed: Feed) -> Iterator[Drawn]:
         """A token, and a further one behind each guess that was drawn."""
@@ -348,6 +365,8 @@ class Fake:
             self._misbehave(script)
         if script.crash_after is not None and position >= script.crash_after:
             _die("SIGKILL")
+        if script.stall_after is not None and position == script.stall_after[0]:
+            time.sleep(script.stall_after[1])
         if chooser.takes_likeliest and chooser.logprobs is None:
             token, logprob = script.next(position), None
         else:

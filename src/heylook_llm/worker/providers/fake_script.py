@@ -13,8 +13,10 @@ Commands, in the last turn or the raw prompt; they aren't echoed:
     [[crash:after=N]]     ... with SIGKILL once N tokens of the answer are out
     [[hang]]              the step that ends the prompt never returns
     [[stall:SECONDS]]     ... returns after so many seconds
+    [[stall:after=N SECONDS]]  the step that draws the answer's token behind the first N takes so much longer
     [[alloc:MB]]          ... allocates and keeps so much memory
     [[error]]             ... raises an exception
+    [[encode:SECONDS]]    making tokens of it takes so much longer
     [[nan]]               a text to embed: its vector holds no number
 
 The faults are obeyed in texts to embed, too, by the pass that computes the text's beginning.
@@ -91,6 +93,7 @@ class Script(msgspec.Struct):
     crash_after: int | None = None
     hang: bool = False
     stall_seconds: float = 0.0
+    stall_after: tuple[int, float] | None = None
     alloc_megabytes: int = 0
     error: bool = False
     nan: bool = False
@@ -100,6 +103,11 @@ class Script(msgspec.Struct):
         if position < len(self.answer):
             return self.answer[position]
         return self.answer[position % len(self.answer)] if self.endless and self.answer else IM_END
+
+
+def encode_seconds(text: str) -> float:
+    """How much longer making tokens of a text is to take."""
+    return sum(float(argument) for name, argument in _COMMAND.findall(text) if name == "encode")
 
 
 def tokens_of(text: str) -> list[int]:
@@ -191,6 +199,9 @@ def _set_fault(script: Script, name: str, argument: str) -> None:
             script.crash_signal = argument or "SIGKILL"
         case "hang":
             script.hang = True
+        case "stall" if argument.startswith("after="):
+            tokens, _, seconds = argument.removeprefix("after=").partition(" ")
+            script.stall_after = int(tokens), float(seconds)
         case "stall":
             script.stall_seconds = float(argument)
         case "alloc":
