@@ -172,7 +172,7 @@ def main() -> None:
     arguments = parser.parse_args()
     models = MODELS[arguments.model].replace("STREAMS", str(arguments.streams))
     models = models.replace("REPLY", "x" * arguments.tokens).replace("SPEED", str(arguments.speed))
-    options = {} if arguments.http == "ours" else {"http": HTTP[arguments.http]}
+    options: dict[str, Any] = {} if arguments.http == "ours" else {"http": HTTP[arguments.http]}
     with tempfile.TemporaryDirectory() as folder, running(models, Path(folder), **options) as server:
         measured = rounds(server, arguments)
     served, worked, engine, overhead, speed, chunks = map(statistics.median, zip(*measured, strict=True))

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from heylook_llm.server.media import MediaOptions
 from heylook_llm.server.performance.record import Finished
 from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.router import ModelRouter
+from heylook_llm.worker.providers.fake_log import Log
+from tests.delaying import Delaying
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,16 +39,16 @@ class Unrecorded(Recorder):
         """Nothing."""
 
 
-def recorder_of(option: str | None) -> Recorder:
+def recorder_of(option: str | None, **limits: Any) -> Recorder:
     """`off`: keeps nothing; a path: keeps there; None: in memory."""
-    return Unrecorded() if option == "off" else Recorder(None if option is None else Path(option))
+    return Unrecorded() if option == "off" else Recorder(None if option is None else Path(option), **limits)
 
 
 async def serve(path: Path, options: dict[str, Any]) -> None:
     """Serve until stdin ends."""
     settings = config.load(path)
     router = ModelRouter(settings)
-    recorder = recorder_of(options.get("recorder"))
+    recorder = recorder_of(options.get("recorder"), **options.get("keeping", {}))
     made = Options(
         api=options.get("api", "both"),
         guard=GuardOptions(**options.get("guard", {})),
@@ -64,7 +66,10 @@ async def serve(path: Path, options: dict[str, Any]) -> None:
         await asyncio.to_thread(recorder.close)
 
     more = {"http": options["http"]} if "http" in options else {}
-    settings_of_http = uvicorn_config(create_app(router, made, lifespan=lifespan), "127.0.0.1", 0, **more)
+    app = create_app(router, made, lifespan=lifespan)
+    if "delays" in options:
+        app.add_middleware(Delaying, log=Log(options["delays"]))
+    settings_of_http = uvicorn_config(app, "127.0.0.1", 0, **more)
     server = uvicorn.Server(settings_of_http)
     task = asyncio.create_task(server.serve())
     while not server.started:
@@ -102,8 +107,10 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(models: str, folder: Path, **options: Any) -> Iterator[Running]:
-    """A server over these models (YAML text), started and stopped."""
+def running(
+    models: str, folder: Path, *, environment: Mapping[str, str] | None = None, **options: Any
+) -> Iterator[Running]:
+    """A server over these models (YAML text), started and stopped; `environment` adds to ours."""
     path = folder / "models.yaml"
     path.write_text(models)
     process = subprocess.Popen(
@@ -111,7 +118,7 @@ def running(models: str, folder: Path, **options: Any) -> Iterator[Running]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
     )
     assert process.stdout is not None
     assert process.stdin is not None

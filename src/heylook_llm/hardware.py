@@ -8,6 +8,7 @@ import os
 import platform
 import socket
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -109,6 +110,15 @@ def clock_id() -> str:
     except OSError:  # not Linux, or one without time namespaces
         return boot
     return f"{boot} {namespace}"
+
+
+def boot_seconds() -> float:
+    """Seconds since the machine booted, its sleep included; unlike the wall clock it is never set."""
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    if sys.platform == "darwin":  # where time.monotonic() stands still in sleep
+        return time.clock_gettime(time.CLOCK_MONOTONIC)
+    return time.monotonic()
 
 
 @functools.cache

@@ -4,8 +4,9 @@ import itertools
 import sys
 from pathlib import Path
 
-from heylook_llm.server.performance.database import Database, Selection
+from heylook_llm.server.performance.database import Database
 from heylook_llm.server.performance.recorder import Recorder
+from heylook_llm.server.performance.selection import Selection
 from tests.server.recording import finished
 
 

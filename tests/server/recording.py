@@ -4,10 +4,16 @@ import time
 from typing import Any
 
 from heylook_llm import core
-from heylook_llm.server.performance.database import Selection
-from heylook_llm.server.performance.record import Finished, Labels
+from heylook_llm.server.performance.record import Finished, Labels, Moment
+from heylook_llm.server.performance.selection import Selection
 
 MS = 1_000_000
+CLOCK = "clock"
+
+
+def at(wall: float, boot: float | None = None, clock: str = CLOCK) -> Moment:
+    """A moment; by itself of a machine that booted in 1970."""
+    return Moment(wall, wall if boot is None else boot, clock)
 
 
 def recorded(app: Any) -> Any:
@@ -44,7 +50,8 @@ def timeline(start_ns: int = 0, *, load: bool = False, output: int = 3) -> core.
 
 
 def finished(number: int = 0, **fields: Any) -> Finished:
-    """A request that ended well."""
+    """A request that ended well, now unless `finished_at` says when."""
+    wall = fields.get("finished_at", time.time())
     usage = core.Usage(prompt_tokens=7, cached_tokens=2, output_tokens=3)
     given: dict[str, Any] = {
         "id": f"req_{number:032x}",
@@ -53,12 +60,13 @@ def finished(number: int = 0, **fields: Any) -> Finished:
         "outcome": "done",
         "status": 200,
         "error": None,
-        "finished_at": time.time(),
+        "finished_at": wall,
+        "finished_boot": wall,
         "timeline": timeline(),
         "usage": usage,
         "first": usage,
         "provider": "fake",
         "labels": Labels(),
-        "clock": "clock",
+        "clock": CLOCK,
     }
     return Finished(**given | fields)

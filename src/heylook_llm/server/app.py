@@ -1,6 +1,5 @@
 """The HTTP program: the route table, and the one place where an error becomes a status."""
 
-import functools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final, get_args
@@ -417,7 +416,14 @@ def create_app(
     for router in extra:
         app.include_router(router)
     app.add_api_route(_DOCUMENT, _document_route(app), methods=["GET"], include_in_schema=False)
-    word = functools.partial(worded, options.api)
+
+    def word(error: HeylookError, scope: Scope) -> Reply:
+        """An error that no request's row will tell of: it is counted."""
+        code = error.code or "error"
+        recorder.refuse(code)
+        metrics.refuse(code)
+        return worded(options.api, error, scope)
+
     _catch(app, word)
     app.state.server = server
     app.add_middleware(Guard, options=options.guard, access=_access(table), word=word)

@@ -11,7 +11,7 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from heylook_llm import config, core, hardware
+from heylook_llm import config, core
 from heylook_llm.errors import (
     BadRequest,
     Cancelled,
@@ -306,6 +306,7 @@ class Answering(Response):
         outcome: Outcome = self._entry.verdict or ("done" if problem is None else "error")
         request = self._asked.request
         spec = self._spec()
+        now = self._performance.now()
         finished = Finished(
             id=request.id,
             model=request.model if spec is None else spec.id,
@@ -313,7 +314,7 @@ class Answering(Response):
             outcome=outcome,
             status=499 if outcome == "disconnected" else self._status,
             error=None if problem is None else problem.code,
-            finished_at=time.time(),
+            finished_at=now.wall,
             timeline=self._whole_timeline(),
             usage=core.total_usage([used for _, used in sorted(self._usages.items())], request.n),
             first=self._usages.get(0, core.Usage()),
@@ -321,7 +322,8 @@ class Answering(Response):
             provider=None if spec is None else spec.provider,
             stream=self._asked.stream,
             labels=self._labels,
-            clock=hardware.clock_id(),
+            clock=now.clock,
+            finished_boot=now.boot,
         )
         self._performance.record(finished)
         self._metrics.observe(finished)

@@ -204,10 +204,10 @@ class Guard:
     # ---- refusing ----
 
     async def _refuse(self, error: HeylookError, scope: Scope, send: Send) -> None:
+        reply = self._word(error, scope)
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
-        reply = self._word(error, scope)
         extra = [(b"www-authenticate", b"Bearer")] if error.status == 401 else []
         await _reply(reply, scope, send, extra)
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from heylook_llm.errors import EngineError, Overloaded
-from heylook_llm.server.performance.database import Database, Selection
+from heylook_llm.server.performance.database import Database
 from heylook_llm.server.performance.record import Finished, Labels
 from heylook_llm.server.performance.recorder import Recorder
-from tests.server.recording import finished, timeline
+from heylook_llm.server.performance.selection import Selection
+from tests.server.recording import at, finished, timeline
 
 pytestmark = pytest.mark.unit
 
@@ -246,10 +247,10 @@ def test_what_is_too_old_goes_but_pinned_runs_stay() -> None:
     )
     found.pin("kept", True)
     assert found.pinned() == {"kept"}
-    assert found.trim(now=HOUR + 1) == 2
+    assert found.trim(at(HOUR + 1)) == 2
     assert [row.id for _, row in rows(found)] == [finished(4).id, finished(2).id]
     found.pin("kept", False)
-    assert found.trim(now=HOUR + 1) == 1
+    assert found.trim(at(HOUR + 1)) == 1
 
 
 def big(number: int) -> Finished:
@@ -268,7 +269,7 @@ def test_the_oldest_make_room(path: Path) -> None:
     for start in range(0, 20_000, 1000):
         found.write([big(number) for number in range(start, start + 1000)])
         if found.full:
-            found.trim(now=HOUR)
+            found.trim(at(HOUR))
         assert path.stat().st_size <= limit
     kept = [int(row.id.removeprefix("req_"), 16) for _, row in rows(found)]
     assert kept[0] == 19_999

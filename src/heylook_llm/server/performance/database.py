@@ -6,26 +6,28 @@ machine but for the last ones. Several servers of one user may write into one fi
 
 import contextlib
 import datetime
+import itertools
 import logging
 import sqlite3
 import zlib
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from heylook_llm import core
+from heylook_llm.server.performance import selection, tallies
 from heylook_llm.server.performance.measures import Measures, measured
-from heylook_llm.server.performance.record import Finished, Labels
+from heylook_llm.server.performance.record import Finished, Labels, Moment
+from heylook_llm.server.performance.selection import Selection, Since
 from heylook_llm.server.performance.summary import Counted, Tally, gaps_of
+from heylook_llm.server.performance.tallies import Reading, Tallies
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of the schema. A file of another version is left alone."""
-HOUR_SECONDS: Final = 3600.0
 LATEST_SECONDS: Final = 3600.0
 """A request that shared the batch with another may have ended so much later."""
 BUSY_SECONDS: Final = 5.0
@@ -33,31 +35,37 @@ JOURNAL_BYTES: Final = 4 << 20
 DELETED_AT_ONCE: Final = 1_000
 FULL: Final = 0.9
 """Of the size limit, what may be used; the rest is for the rows of one commit."""
+DRIFT_SECONDS: Final = 0.5
+"""The wall clock was set when it went so much faster or slower than the machine's."""
 _MEASURES: Final = Measures.__struct_fields__
 _USAGE: Final = core.Usage.__struct_fields__
 _COLUMNS: Final = (
     *("id", "finished_at", "model", "provider", "dialect", "route", "stream", "outcome", "status", "error", "choices"),
-    *("client", "client_request_id", "run_id", "clock_id", "received_ns", "closed_ns"),
+    *("client", "client_request_id", "run_id", "clock", "finished_boot", "received_ns", "closed_ns"),
     *_USAGE,
     *_MEASURES,
     "gaps",
     "details",
 )
-_TYPES: Final = {"finished_at": "REAL", "details": "BLOB", "gaps": "BLOB", "id": "TEXT NOT NULL"} | dict.fromkeys(
-    ("model", "provider", "dialect", "route", "outcome", "error", "client", "client_request_id", "run_id", "clock_id"),
-    "TEXT",
+_TYPES: Final = {
+    "finished_at": "REAL",
+    "finished_boot": "REAL",
+    "details": "BLOB",
+    "gaps": "BLOB",
+    "id": "TEXT NOT NULL",
+} | dict.fromkeys(
+    ("model", "provider", "dialect", "route", "outcome", "error", "client", "client_request_id", "run_id"), "TEXT"
 )
 _SCHEMA: Final = (
     "CREATE TABLE requests (seq INTEGER PRIMARY KEY AUTOINCREMENT, "
     + ", ".join(f"{name} {_TYPES.get(name, 'NUMERIC')}" for name in _COLUMNS)
     + ")",
     "CREATE INDEX requests_by_id ON requests (id)",
-    "CREATE INDEX requests_by_time ON requests (finished_at)",
-    "CREATE INDEX requests_by_run ON requests (run_id) WHERE run_id IS NOT NULL",
-    "CREATE INDEX requests_by_name ON requests (client_request_id) WHERE client_request_id IS NOT NULL",
-    "CREATE INDEX requests_by_model ON requests (model, seq)",
-    "CREATE INDEX requests_by_clock ON requests (clock_id, closed_ns)",
-    "CREATE TABLE hours (hour INTEGER, model TEXT, tally BLOB, PRIMARY KEY (hour, model)) WITHOUT ROWID",
+    "CREATE INDEX requests_by_age ON requests (clock, finished_boot)",
+    "CREATE INDEX requests_by_time ON requests (clock, model, closed_ns, received_ns)",
+    *selection.INDEXES,
+    *tallies.SCHEMA,
+    "CREATE TABLE clocks (number INTEGER PRIMARY KEY, clock_id TEXT UNIQUE, boot_at REAL)",
     "CREATE TABLE pinned_runs (run_id TEXT PRIMARY KEY) WITHOUT ROWID",
     f"PRAGMA user_version = {VERSION}",
 )
@@ -72,27 +80,16 @@ class Details(msgspec.Struct, frozen=True, array_like=True):
     first: core.Usage
 
 
-class Selection(msgspec.Struct, frozen=True):
-    """Which requests; None: whatever it is."""
+class _Clock(NamedTuple):
+    """A boot of the machine, as the database knows it."""
 
-    model: str | None = None
-    outcome: str | None = None
-    run_id: str | None = None
-    client: str | None = None
-    client_request_id: str | None = None
-    since: float | None = None
-    """Wall clock."""
-
-    def condition(self) -> tuple[str, list[Any]]:
-        """In SQL, with its values."""
-        given = [(name, value) for name, value in msgspec.structs.asdict(self).items() if value is not None]
-        parts = ["finished_at >= ?" if name == "since" else f"{name} = ?" for name, _ in given]
-        return " AND ".join(["1", *parts]), [value for _, value in given]
+    number: int
+    boot_at: float
+    """When it was, by the wall clock as it was set last."""
 
 
 _packer: Final = msgspec.msgpack.Encoder()
 _unpacker: Final = msgspec.msgpack.Decoder(Details)
-_tallies: Final = msgspec.msgpack.Decoder(Tally)
 _gaps: Final = msgspec.msgpack.Decoder(dict[int, int])
 
 
@@ -108,6 +105,8 @@ class Database:
         self._keep_seconds = keep_seconds
         self._keep_bytes = keep_bytes
         self.path = path
+        self._clocks: dict[str, _Clock] = {}
+        """By their ids; other servers may add some, which are read when they are met."""
         self._connection = sqlite3.connect(
             ":memory:" if path is None else path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -156,22 +155,39 @@ class Database:
 
     def write(self, rows: Sequence[Finished]) -> None:
         """Commit these rows, together. Raises sqlite3.Error; then none is kept."""
-        counts = [counted(row) for row in rows]
-        values = [_values(row, count) for row, count in zip(rows, counts, strict=True)]
-        hours: defaultdict[tuple[int, str], Tally] = defaultdict(Tally)
-        for row, count in zip(rows, counts, strict=True):
-            hours[int(row.finished_at // HOUR_SECONDS), row.model].take(count)
+        self._meet({row.clock: row.finished_at - row.finished_boot for row in rows})
+        sums, values = Tallies(), list[tuple[Any, ...]]()
+        for row in rows:
+            count, clock = counted(row), self._clocks[row.clock].number
+            sums.take(row, clock, count)
+            values.append(_values(row, clock, count))
         with self._transaction():
             self._connection.executemany(_INSERT, values)
-            for (hour, model), tally in hours.items():
-                self._add(hour, model, tally)
+            sums.add_to(self._connection)
 
-    def _add(self, hour: int, model: str, tally: Tally) -> None:
-        """Add to what is kept of an hour, which other servers add to, too."""
-        query = "SELECT tally FROM hours WHERE hour = ? AND model = ?"
-        for (packed,) in self._connection.execute(query, (hour, model)).fetchall():
-            tally.join(_tallies.decode(packed))
-        self._connection.execute("REPLACE INTO hours VALUES (?, ?, ?)", (hour, model, _packer.encode(tally)))
+    def refuse(self, errors: Mapping[str, int], now: Moment) -> None:
+        """Count requests that were refused before they had a row, by their errors' codes. Raises sqlite3.Error."""
+        self._meet({now.clock: now.wall - now.boot})
+        sums = Tallies()
+        sums.refuse(errors, now.wall, Reading(self._clocks[now.clock].number, now.boot))
+        with self._transaction():
+            sums.add_to(self._connection)
+
+    def _meet(self, told: Mapping[str, float]) -> None:
+        """Keep clocks that are new, or whose boot was at another time by the wall clock as it is set now."""
+        for clock, boot_at in told.items():
+            known = self._clocks.get(clock)
+            if known is None or abs(known.boot_at - boot_at) > DRIFT_SECONDS:
+                self._connection.execute(
+                    "INSERT INTO clocks (clock_id, boot_at) VALUES (?1, ?2) "
+                    "ON CONFLICT (clock_id) DO UPDATE SET boot_at = ?2",
+                    (clock, boot_at),
+                )
+                self._clocks = self._all_clocks()
+
+    def _all_clocks(self) -> dict[str, _Clock]:
+        found = self._connection.execute("SELECT clock_id, number, boot_at FROM clocks")
+        return {clock: _Clock(number, boot_at) for clock, number, boot_at in found}
 
     def pin(self, run_id: str, pinned: bool) -> None:
         """Keep a run's rows whatever the limits, or no longer."""
@@ -187,18 +203,27 @@ class Database:
 
     def clear(self) -> int:
         """Delete all rows but those of pinned runs, and what longer windows are made of; how many rows."""
-        deleted = self._delete(f"WHERE {_UNPINNED}", ())
-        self._connection.execute("DELETE FROM hours")
+        with self._transaction():
+            run = self._connection.execute
+            (pinned,) = run(f"SELECT EXISTS (SELECT 1 FROM requests WHERE NOT {_UNPINNED})").fetchone()  # noqa: S608
+            # without a condition SQLite drops the pages as they are
+            deleted: int = run(f"DELETE FROM requests{f' WHERE {_UNPINNED}' if pinned else ''}").rowcount  # noqa: S608
+            for table in ("hours", "minutes"):
+                run(f"DELETE FROM {table}")  # noqa: S608
         self._give_back()
         return deleted
 
     # ---- limits ------------------------------------------------------------------------------------------------------
 
-    def trim(self, now: float) -> int:
-        """Delete what is older than is kept, then the oldest until the rest fits; how many. `now`: wall clock."""
-        deleted = self._delete(f"WHERE finished_at < ? AND {_UNPINNED}", (now - self._keep_seconds,))
-        self._connection.execute("DELETE FROM hours WHERE hour < ?", ((now - self._keep_seconds) // HOUR_SECONDS,))
-        while self.used_bytes > FULL * self._keep_bytes:
+    def trim(self, now: Moment) -> int:
+        """Delete what is older than is kept, then the oldest until the rest fits; how many rows."""
+        deleted = 0
+        for clock, boot in self._since(now, self._keep_seconds):
+            deleted += self._delete(f"WHERE clock = ? AND finished_boot < ? AND {_UNPINNED}", (clock, boot))
+        with self._transaction():
+            minutes = self._since(now, tallies.MINUTES_SECONDS)
+            tallies.forget(self._connection, now.wall - self._keep_seconds, minutes)
+        while self.full:
             some = self._delete(
                 f"WHERE seq IN (SELECT seq FROM requests WHERE {_UNPINNED} ORDER BY seq LIMIT {DELETED_AT_ONCE})",  # noqa: S608
                 (),
@@ -209,6 +234,13 @@ class Database:
         if deleted:
             self._give_back()
         return deleted
+
+    def _since(self, now: Moment, seconds: float) -> list[Reading]:
+        """Where each clock stood so long ago: this boot's by itself, others' by the wall clock."""
+        return [
+            Reading(clock.number, (now.boot if clock_id == now.clock else now.wall - clock.boot_at) - seconds)
+            for clock_id, clock in self._all_clocks().items()
+        ]
 
     @property
     def full(self) -> bool:
@@ -237,15 +269,37 @@ class Database:
 
     def select(self, chosen: Selection, *, before: int | None = None, limit: int = -1) -> list[tuple[int, Finished]]:
         """Rows with their place, newest first; `before`: only those before this place."""
-        where, values = chosen.condition()
+        where, values = self._condition(chosen)
         if before is not None:
             where, values = f"{where} AND seq < ?", [*values, before]
-        return self._rows(f"{where} ORDER BY seq DESC LIMIT ?", (*values, limit))
+        return list(self._rows(f"{where} ORDER BY seq DESC LIMIT ?", (*values, limit)))
 
     def select_from(self, chosen: Selection, after: int, last: int, limit: int) -> list[tuple[int, Finished]]:
         """Rows with their place, oldest first, behind a place and up to another."""
+        where, values = self._condition(chosen)
+        return list(self._rows(f"{where} AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?", (*values, after, last, limit)))
+
+    def _condition(self, chosen: Selection) -> tuple[str, list[Any]]:
         where, values = chosen.condition()
-        return self._rows(f"{where} AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?", (*values, after, last, limit))
+        if chosen.since is None:
+            return where, values
+        within, place = self._within(chosen.since)
+        if place is None:
+            return "0", []
+        recent = " OR ".join(["0", *("(+clock = ? AND +finished_boot >= ?)" for _ in within)])
+        return f"{where} AND seq >= ? AND ({recent})", [
+            *values,
+            place,
+            *(part for reading in within for part in reading),
+        ]
+
+    def _within(self, since: Since) -> tuple[list[Reading], int | None]:
+        """The clocks by which there are rows since then, and the place of the first of these rows."""
+        query = "SELECT min(seq) FROM requests WHERE clock = ? AND finished_boot >= ?"
+        readings = self._since(*since)
+        places = [self._connection.execute(query, reading).fetchone()[0] for reading in readings]
+        found = [(reading, place) for reading, place in zip(readings, places, strict=True) if place is not None]
+        return [reading for reading, _ in found], min((place for _, place in found), default=None)
 
     def last(self) -> int:
         """The place of the newest row; 0: there is none."""
@@ -258,35 +312,50 @@ class Database:
 
     def company(self, row: Finished, limit: int) -> list[Finished]:
         """Requests of the same model that were in its batch while it was."""
-        times = row.timeline
-        if times.admitted_ns is None or times.last_token_ns is None:
+        times, clock = row.timeline, self._all_clocks().get(row.clock)
+        if times.admitted_ns is None or times.last_token_ns is None or clock is None:
             return []
-        where = "clock_id = ? AND closed_ns BETWEEN ? AND ? AND received_ns < ? AND model = ? AND id != ?"
-        span = (times.admitted_ns, times.last_token_ns + int(LATEST_SECONDS * 1e9), times.last_token_ns)
-        found = self._rows(f"{where} ORDER BY closed_ns", (row.clock, *span, row.model, row.id))
-        beside = [other for _, other in found if _overlaps(row.timeline, other.timeline)]
-        return beside[:limit]
+        where = "clock = ? AND model = ? AND closed_ns BETWEEN ? AND ? AND received_ns < ? AND +id != ?"
+        latest = times.last_token_ns + int(LATEST_SECONDS * 1e9)
+        values = (clock.number, row.model, times.admitted_ns, latest, times.last_token_ns, row.id)
+        found = self._rows(f"{where} ORDER BY closed_ns", values)
+        beside = (other for _, other in found if _overlaps(row.timeline, other.timeline))
+        return list(itertools.islice(beside, limit))
 
-    def _rows(self, where: str, values: Iterable[Any]) -> list[tuple[int, Finished]]:
+    def _rows(self, where: str, values: Iterable[Any]) -> Iterator[tuple[int, Finished]]:
         """`where` is in our own words; what others say is a value."""
-        query = f"SELECT seq, {', '.join(_COLUMNS)} FROM requests WHERE {where}"  # noqa: S608
-        return [(row[0], _finished(row[1:])) for row in self._connection.execute(query, tuple(values))]
+        columns = f"(SELECT clock_id FROM clocks WHERE number = clock), {', '.join(_COLUMNS)}"  # noqa: S608
+        query = f"SELECT seq, {columns} FROM requests WHERE {where}"  # noqa: S608
+        for row in self._connection.execute(query, tuple(values)):
+            yield row[0], _finished(row[1], row[2:])
 
-    def counted(self, since: float, model: str | None) -> Iterator[tuple[str, Counted]]:
+    def more_than(self, rows: int, since: Since) -> bool:
+        """Whether there are more rows since then."""
+        query = "SELECT 1 FROM requests WHERE clock = ? AND finished_boot >= ? LIMIT ?"
+        for reading in self._since(*since):
+            rows -= len(self._connection.execute(query, (*reading, rows + 1)).fetchall())
+            if rows < 0:
+                return True
+        return False
+
+    def counted(self, since: Since, model: str | None) -> Iterator[tuple[str, Counted]]:
         """What a summary takes from each request since then, with its model."""
         columns = ("model", "outcome", "error", "gaps", *_USAGE, *_MEASURES)
-        where, values = Selection(model=model, since=since).condition()
+        where = "clock = ?1 AND finished_boot >= ?2 AND (?3 IS NULL OR +model = ?3)"
         query = f"SELECT {', '.join(columns)} FROM requests WHERE {where}"  # noqa: S608
         tokens = 4 + len(_USAGE)
-        for row in self._connection.execute(query, values):
-            usage, measures = core.Usage(*row[4:tokens]), Measures(*row[tokens:])
-            yield row[0], Counted(row[1], row[2], usage, measures, _gaps.decode(row[3]))
+        for reading in self._since(*since):
+            for row in self._connection.execute(query, (*reading, model)):
+                usage, measures = core.Usage(*row[4:tokens]), Measures(*row[tokens:])
+                yield row[0], Counted(row[1], row[2], usage, measures, _gaps.decode(row[3]))
 
-    def tallies(self, hour: int, model: str | None) -> Iterator[tuple[str, Tally]]:
-        """What is kept of each hour from this one on, with its model."""
-        query = "SELECT model, tally FROM hours WHERE hour >= ?1 AND (?2 IS NULL OR model = ?2)"
-        for name, packed in self._connection.execute(query, (hour, model)):
-            yield name, _tallies.decode(packed)
+    def hours(self, since: float, model: str | None) -> Iterator[tuple[str, Tally]]:
+        """What is kept of each hour since then, with its model. `since`: wall clock."""
+        return tallies.of_hours(self._connection, since, model)
+
+    def minutes(self, since: Since, model: str | None) -> Iterator[tuple[str, Tally]]:
+        """What is kept of each minute since then, with its model."""
+        return tallies.of_minutes(self._connection, self._since(*since), model)
 
 
 def counted(row: Finished) -> Counted:
@@ -302,13 +371,13 @@ def _overlaps(times: core.Timeline, others: core.Timeline) -> bool:
     return others_begin < end and begin < others_end
 
 
-def _values(row: Finished, count: Counted) -> tuple[Any, ...]:
+def _values(row: Finished, clock: int, count: Counted) -> tuple[Any, ...]:
     times, labels = row.timeline, row.labels
     details = zlib.compress(_packer.encode(Details(times, row.first)), 1)
     return (
         *(row.id, row.finished_at, row.model, row.provider, row.dialect, row.route, row.stream, row.outcome),
-        *(row.status, row.error, row.choices, labels.client, labels.client_request_id, labels.run_id, row.clock),
-        *(times.received_ns, times.closed_ns),
+        *(row.status, row.error, row.choices, labels.client, labels.client_request_id, labels.run_id, clock),
+        *(row.finished_boot, times.received_ns, times.closed_ns),
         *msgspec.structs.astuple(row.usage),
         *msgspec.structs.astuple(count.measures),
         _packer.encode(count.gaps),
@@ -316,7 +385,7 @@ def _values(row: Finished, count: Counted) -> tuple[Any, ...]:
     )
 
 
-def _finished(values: tuple[Any, ...]) -> Finished:
+def _finished(clock: str, values: tuple[Any, ...]) -> Finished:
     row = dict(zip(_COLUMNS, values, strict=True))
     details = _unpacker.decode(zlib.decompress(row["details"]))
     return Finished(
@@ -334,7 +403,8 @@ def _finished(values: tuple[Any, ...]) -> Finished:
         provider=row["provider"],
         stream=bool(row["stream"]),
         labels=Labels(row["client"], row["client_request_id"], row["run_id"]),
-        clock=row["clock_id"],
+        clock=clock,
+        finished_boot=row["finished_boot"],
     )
 
 

@@ -45,6 +45,12 @@ class Metrics:
             "heylook_tokens", "Tokens: prompt (cached ones among them), output.", ("gen_ai_request_model", "type"),
             registry=self._registry,
         )  # fmt: skip
+        self._refused = Counter(
+            "heylook_refused_requests",
+            "Requests that were refused before a model was asked.",
+            ("error_type",),
+            registry=self._registry,
+        )
         self._duration = self._histogram(
             "gen_ai_server_request_duration_seconds", "From reception to the last byte.", _DURATIONS
         )
@@ -83,6 +89,10 @@ class Metrics:
         ):
             if ns is not None:
                 histogram.labels(*names).observe(ns / 1e9)
+
+    def refuse(self, code: str) -> None:
+        """Count a request that was refused before it became one."""
+        self._refused.labels(code).inc()
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """All of it in the format that was asked for, and its media type."""

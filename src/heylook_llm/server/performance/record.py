@@ -1,17 +1,34 @@
 """What is kept of one finished request: who asked, how it ended, when each thing happened. Never its texts."""
 
+import time
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from heylook_llm import core
+from heylook_llm import core, hardware
 
 Outcome = Literal["done", "error", "cancelled", "disconnected"]
 Dialect = Literal["openai", "ollama"]
 
 MAX_LABEL_CHARACTERS: Final = 128
 _LABELS: Final = {b"x-client-tag": "client", b"x-client-request-id": "client_request_id", b"x-run-id": "run_id"}
+
+
+class Moment(NamedTuple):
+    """A point in time by two clocks: the wall's, which is set now and then, and the machine's, which only goes on."""
+
+    wall: float
+    """Seconds since 1970."""
+    boot: float
+    """Seconds since the machine booted."""
+    clock: str
+    """Of which boot that is (hardware.clock_id)."""
+
+
+def moment() -> Moment:
+    """Now."""
+    return Moment(time.time(), hardware.boot_seconds(), hardware.clock_id())
 
 
 class Labels(msgspec.Struct, frozen=True):
@@ -47,6 +64,8 @@ class Finished(msgspec.Struct, frozen=True):
     labels: Labels = Labels()
     clock: str = ""
     """Which monotonic clock its stamps are of (hardware.clock_id)."""
+    finished_boot: float = 0.0
+    """Seconds from that boot to its end: how old it is, whatever the wall clock was set to meanwhile."""
 
     @property
     def dialect(self) -> Dialect:

@@ -5,12 +5,13 @@ the same queue, so its answer knows all that was recorded before it, committed.
 """
 
 import asyncio
+import contextlib
 import logging
 import queue
 import sqlite3
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from heylook_llm.errors import EngineError, Overloaded
 from heylook_llm.server.performance.database import Database, is_damaged, opened
-from heylook_llm.server.performance.record import Finished
+from heylook_llm.server.performance.record import Finished, Moment, moment
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,10 @@ class _Question(NamedTuple):
     answer: "Future[Any]"
 
 
+class _Wake(NamedTuple):
+    """There are refusals to be written."""
+
+
 class Recorder:
     """Keeps finished requests. Its thread starts with the first of them, and ends with `close`."""
 
@@ -46,14 +51,20 @@ class Recorder:
         keep_seconds: float = 30 * DAY,
         keep_bytes: int = IN_MEMORY_BYTES,
         capacity: int = 20_000,
+        now: Callable[[], Moment] = moment,
     ) -> None:
         """`path` None: in memory, until the server ends. `capacity`: rows that may wait to be written."""
+        self.now = now
+        """The clocks by which requests are told and aged."""
         self._path = path
         self._keep_seconds = keep_seconds
         self._keep_bytes = keep_bytes
-        self._queue: queue.Queue[Finished | _Question | None] = queue.Queue(capacity)
+        self._queue: queue.Queue[Finished | _Question | _Wake | None] = queue.Queue(capacity)
         self._unwritten: deque[Finished] = deque(maxlen=capacity)
         """Rows that a full disk or a locked file has kept out so far."""
+        self._refusals: Counter[str] = Counter()
+        """Of refused requests by their errors' codes: not yet written. Both threads change it, under the lock."""
+        self._refusals_lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._trimmed = 0.0
@@ -74,6 +85,15 @@ class Recorder:
             self._put(finished)
         except queue.Full:
             self._refused += 1
+
+    def refuse(self, code: str) -> None:
+        """Count a request that was refused before it became one: only its error's code is kept. Never waits."""
+        with self._refusals_lock:
+            wakes = not self._refusals
+            self._refusals[code] += 1
+        if wakes:
+            with contextlib.suppress(queue.Full):  # whatever is in the queue wakes the thread, too
+                self._put(_Wake())
 
     async def ask(self, read: Callable[[Database], T]) -> T:
         """What `read` finds in the database, with all that was recorded before. Raises Overloaded, EngineError."""
@@ -98,7 +118,7 @@ class Recorder:
                 return
             self._thread.join(timeout_seconds)
 
-    def _put(self, item: Finished | _Question) -> None:
+    def _put(self, item: Finished | _Question | _Wake) -> None:
         if self._closed:
             raise queue.Full
         self._queue.put_nowait(item)
@@ -147,10 +167,11 @@ class Recorder:
                 item = self._queue.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 break
-            if not isinstance(item, Finished):
-                return rows, item, item is None
-            rows.append(item)
             deadline = deadline or time.monotonic() + BATCH_SECONDS
+            if isinstance(item, Finished):
+                rows.append(item)
+            elif not isinstance(item, _Wake):
+                return rows, item, item is None
         return rows, None, False
 
     def _written(self, database: Database) -> Database:
@@ -175,9 +196,22 @@ class Recorder:
             database.write(tuple(self._unwritten))
             self._unwritten.clear()
             self._failing = False
+        if self._refusals:
+            self._write_refusals(database)
         if database.full or time.monotonic() - self._trimmed > TRIM_SECONDS:
             self._trimmed = time.monotonic()
-            database.trim(time.time())
+            database.trim(self.now())
+
+    def _write_refusals(self, database: Database) -> None:
+        with self._refusals_lock:  # the next one wakes this thread again
+            taken, self._refusals = self._refusals, Counter()
+        try:
+            database.refuse(taken, self.now())
+        except sqlite3.Error:
+            with self._refusals_lock:
+                self._refusals.update(taken)
+            raise
+        self._failing = False
 
     def _complain(self, error: sqlite3.Error) -> None:
         if not self._failing:

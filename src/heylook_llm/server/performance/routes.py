@@ -3,7 +3,6 @@
 import csv
 import functools
 import io
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, get_args
 
@@ -13,8 +12,9 @@ from starlette.responses import Response, StreamingResponse
 from heylook_llm.errors import BadRequest, NotFound
 from heylook_llm.server.endpoint import Server, json_response, object_body
 from heylook_llm.server.performance import telling
-from heylook_llm.server.performance.database import Database, Selection
+from heylook_llm.server.performance.database import Database
 from heylook_llm.server.performance.record import MAX_LABEL_CHARACTERS, Finished, Outcome
+from heylook_llm.server.performance.selection import Selection, Since
 from heylook_llm.server.performance.verdict import usual, verdict
 from heylook_llm.server.performance.windows import SECONDS, WINDOWS, Window, summary
 from heylook_llm.server.wire import jsontext
@@ -31,7 +31,7 @@ NDJSON: Final = "application/x-ndjson"
 async def summarize_performance(server: Server, request: Request) -> Response:
     """Counts, tokens and percentiles per model, of a window: `1m`, `5m`, `1h`, `24h` or `7d`."""
     recorder = server.place.performance
-    found = await recorder.ask(summary(_window(request), time.time(), request.query_params.get("model")))
+    found = await recorder.ask(summary(_window(request), recorder.now(), request.query_params.get("model")))
     parallel = {status.spec.id: status.info.n_parallel for status in server.backend.models() if status.info}
     for model, told in found["models"].items():
         told["batch_occupancy"] = _occupancy(told["batch_size_mean"], parallel.get(model))
@@ -56,7 +56,7 @@ def _window(request: Request) -> Window:
 
 async def list_finished_requests(server: Server, request: Request) -> Response:
     """Finished requests, newest first, a page at a time; `format=ndjson` gives all, oldest first, with Timelines."""
-    chosen = _selection(request)
+    chosen = _selection(server, request)
     if _format(request, "json", ("json", "ndjson")) == "ndjson":
         return _export(server, chosen, "ndjson")
     limit = _number(request, "limit", 100, 1, MOST_ROWS)
@@ -96,7 +96,7 @@ def _explained(identity: str) -> Callable[[Database], dict[str, Any]]:
 
 async def export_finished_requests(server: Server, request: Request) -> Response:
     """Every kept request, oldest first: `format=json`, `ndjson` (both with Timelines) or `csv`."""
-    return _export(server, _selection(request), _format(request, "json", ("json", "ndjson", "csv")))
+    return _export(server, _selection(server, request), _format(request, "json", ("json", "ndjson", "csv")))
 
 
 async def clear_performance(server: Server, request: Request) -> Response:
@@ -119,7 +119,7 @@ async def pin_run(server: Server, request: Request) -> Response:
     return json_response({"id": run, "object": "performance.run", "pinned": pinned})
 
 
-def _selection(request: Request) -> Selection:
+def _selection(server: Server, request: Request) -> Selection:
     given = request.query_params
     outcome = given.get("outcome")
     if outcome is not None and outcome not in get_args(Outcome):
@@ -128,7 +128,7 @@ def _selection(request: Request) -> Selection:
         )
     since = None
     if "window" in given:
-        since = time.time() - SECONDS[_window(request)]
+        since = Since(server.place.performance.now(), SECONDS[_window(request)])
     return Selection(
         model=given.get("model"),
         outcome=outcome,

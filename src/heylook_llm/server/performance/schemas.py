@@ -111,6 +111,7 @@ SCHEMAS: Final[dict[str, Any]] = {
                 "type": "object",
                 "additionalProperties": {"$ref": "#/components/schemas/Performance.Model"},
             },
+            "refused": _object({"count": _COUNT, "errors": _COUNTS_BY_NAME}, additionalProperties=False),
             "dropped_requests": _COUNT,
         },
         additionalProperties=False,

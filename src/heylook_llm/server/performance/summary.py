@@ -52,7 +52,13 @@ class Tally(msgspec.Struct, array_like=True):
     histograms: dict[str, Histogram] = {}
 
     def take(self, one: Counted) -> None:
-        """Count a request."""
+        """Count a request, its measures in buckets."""
+        self.sum(one)
+        for name, value in _told_values(one.measures):
+            add(self.histograms.setdefault(name, {}), value)
+
+    def sum(self, one: Counted) -> None:
+        """Count a request; of its measures only the gaps between tokens, which are in buckets already."""
         self.count += 1
         _increase(self.outcomes, one.outcome)
         if one.error is not None:
@@ -62,8 +68,6 @@ class Tally(msgspec.Struct, array_like=True):
         if one.measures.batch_size is not None:
             self.batch_sum += one.measures.batch_size
             self.batch_count += 1
-        for name, value in _told_values(one.measures):
-            add(self.histograms.setdefault(name, {}), value)
         if one.gaps:
             merge(self.histograms.setdefault(ITL, {}), one.gaps)
 
@@ -91,7 +95,7 @@ def of_samples(rows: Iterable[Counted]) -> dict[str, Any]:
     """The summary of requests, percentiles from the samples themselves."""
     tally, samples = Tally(), {name: list[float]() for name in TOLD.values()}
     for row in rows:
-        tally.take(row)
+        tally.sum(row)
         for name, value in _told_values(row.measures):
             samples[name].append(value)
     exact = {name: _distribution(percentiles_of_samples(values), None) for name, values in samples.items()}
