@@ -18,7 +18,7 @@ INSTALL = @if [ -z "$(PYTHON)" ]; then \
 	exit 1; fi; $(PYTHON) tools/install.py --environment $(VENV) --accelerator $(ACCEL)
 
 .DEFAULT_GOAL := help
-.PHONY: help install mlx vlm dev serve test test_long test_faults test_changed coverage bench-peers check format lint build docs docs-serve docs-tables lock check-platforms clean distclean
+.PHONY: help install mlx vlm dev serve test test_long test_truth test_faults test_changed coverage bench-peers check format lint build docs docs-serve docs-tables lock check-platforms clean distclean
 
 help:  ## show this
 	@grep -E '^[a-z_-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -71,6 +71,10 @@ test_long: $(VENV)/installed-dev  ## the same with long state machines and soaks
 
 test_faults: $(VENV)/installed-dev  ## a hundred random faults of pulls, and what came of them (HEYLOOK_FAULT_SEED=7 chooses others)
 	@HEYLOOK_TEST_TIER=long $(BIN)/python -m pytest -s tests/catalog/test_hundred_faults.py $(ARGS)
+
+TRUTH := test_truth.py test_injected.py test_limits.py
+test_truth: $(VENV)/installed-dev  ## what the server measures of itself, against others' clocks (20 minutes of a quiet machine)
+	@HEYLOOK_TEST_TIER=long $(BIN)/python -m pytest -s $(addprefix tests/server/performance/,$(TRUTH)) tests/faults/test_recorder.py $(ARGS)
 
 test_changed: $(VENV)/installed-dev  ## only tests that name a module changed since the last commit (SINCE=main)
 	@$(BIN)/python tools/changed_tests.py --since $(or $(SINCE),HEAD) -- $(ARGS)
