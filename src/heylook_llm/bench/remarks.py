@@ -1,0 +1,156 @@
+"""What a reader must know before trusting a row's numbers, each with what to do about it. Pure."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from heylook_llm.bench.measures import input_tokens
+from heylook_llm.bench.sample import Sample
+from heylook_llm.bench.statistics import percentile
+
+if TYPE_CHECKING:
+    from heylook_llm.bench.metrics import Row
+
+LATE_MS: Final = 2.0
+"""Schedule lag, p99: beyond it the sender, not the server, decided when requests came."""
+SLOW_START: Final = 5.0
+"""The first measured answer took so many times the median: the warm-up was too short."""
+UNLIKE_REPEATS: Final = 0.2
+LEAST_CACHED: Final = 32
+"""Tokens: a chat template's first words are cached for everyone."""
+CACHED_SHARE: Final = 0.1
+
+
+class Remark(msgspec.Struct, frozen=True):
+    """A word for programs, a sentence for readers."""
+
+    code: str
+    text: str
+
+
+def remarks(row: "Row", measured: Sequence[Sample], mismatched: int, clocks: int, forced: bool) -> list[Remark]:
+    """All that there are of a row."""
+    found = [*_of_counts(row), *_of_tokens(row, forced), *_of_cache(row, measured), *_of_time(row, measured)]
+    if mismatched:
+        text = f"The server's times of {mismatched} requests belong to other requests; they were left out."
+        found.append(Remark("pairs-mismatched", text))
+    if clocks > 1:
+        text = "Samples of one cell have stamps of different clocks, as after a restart of the machine: no rates."
+        found.append(Remark("clocks", text))
+    return found
+
+
+def _of_counts(row: "Row") -> Iterator[Remark]:
+    counts = row.counts
+    if counts.missing:
+        yield Remark("missing", f"{counts.missing} of {counts.planned} planned requests were never sent.")
+    if counts.error or counts.timeout:
+        classes = ", ".join(f"{name} {count}" for name, count in sorted(row.errors.items(), key=lambda one: -one[1]))
+        yield Remark("errors", f"{counts.error + counts.timeout} of {counts.measured} requests failed: {classes}.")
+    if counts.cut:
+        yield Remark(
+            "cut",
+            f"{counts.cut} requests were still in flight at the end and are in no latency, though they were the "
+            "slowest; a longer drain_seconds lets them end.",
+        )
+    if counts.cancelled:
+        yield Remark("cancelled", f"{counts.cancelled} requests were cancelled with the run; they are in no latency.")
+    if counts.disordered:
+        yield Remark("disordered", f"{counts.disordered} requests have stamps that can't be; they are in no number.")
+    if counts.loading:
+        yield Remark(
+            "loading",
+            f"{counts.loading} requests waited for their model's load; they are in no latency of this warm row.",
+        )
+    if row.measures and (n := row.measures["e2e"].n if "e2e" in row.measures else 0) < 20:
+        yield Remark("few", f"{n} requests: p90 and p95 need 20, p99 needs 100.")
+
+
+def _of_tokens(row: "Row", forced: bool) -> Iterator[Remark]:
+    tokens = row.tokens
+    for names, count in tokens.disagree.items():
+        one, other = names.split("/")
+        yield Remark("tokens-disagree", f"{one} and {other} differ in {count} of {tokens.requests} requests.")
+    if tokens.unmapped:
+        yield Remark(
+            "unmapped",
+            f"Nobody says how many tokens the chunks of {tokens.unmapped} answers hold: they have no ITL.",
+        )
+    if tokens.short:
+        yield Remark("short", f"{tokens.short} of {tokens.requests} answers are shorter than asked.")
+    if forced and tokens.out_asked:
+        yield Remark(
+            "forced-length",
+            "Answers were held to their length (ignore_eos): what a model says beyond its own end tells little of "
+            "speculative decoding, and breaks formats that end by a token.",
+        )
+
+
+def _of_cache(row: "Row", measured: Sequence[Sample]) -> Iterator[Remark]:
+    cached = [
+        (sample.cached, tokens)
+        for sample in measured
+        if sample.cached is not None and (tokens := input_tokens(sample)) and sample.outcome == "ok"
+    ]
+    if not cached:
+        return
+    share = sum(found for found, _ in cached) / sum(tokens for _, tokens in cached)
+    planned = int(row.cache.removeprefix("prefix")) / 100 if row.cache.startswith("prefix") else 0.0
+    beyond = [found for found, tokens in cached if found - planned * tokens > max(LEAST_CACHED, CACHED_SHARE * tokens)]
+    if beyond:
+        yield Remark(
+            "cached",
+            f"{len(beyond)} of {len(cached)} prompts were cached beyond the {planned:.0%} that this row plans "
+            f"({share:.0%} of all their tokens): their prefill wasn't measured.",
+        )
+    elif planned and share < planned - CACHED_SHARE:
+        yield Remark("not-cached", f"{share:.0%} of the prompts' tokens were cached, not the {planned:.0%} planned.")
+
+
+def _of_time(row: "Row", measured: Sequence[Sample]) -> Iterator[Remark]:
+    lag = row.measures.get("lag")
+    if lag is not None and row.load != "closed":
+        worst = lag.p99 if lag.p99 is not None else lag.most
+        if worst is not None and worst > LATE_MS:
+            yield Remark(
+                "late",
+                f"Requests went out up to {worst:.1f} ms after they were due: the client couldn't keep this rate.",
+            )
+    opened = row.measures.get("connect")
+    if opened is not None:
+        yield Remark(
+            "connected",
+            f"{opened.n} measured requests opened their connection; that time is in E2E, never in TTFT.",
+        )
+    yield from _of_start(measured)
+    yield from _of_repeats(row)
+
+
+def _of_start(measured: Sequence[Sample]) -> Iterator[Remark]:
+    took = [
+        (sample.t_start, sample.t_first_token - sample.t_start)
+        for sample in measured
+        if sample.outcome == "ok" and sample.t_start is not None and sample.t_first_token is not None
+    ]
+    if len(took) < 10:
+        return
+    first = min(took)[1]
+    median = percentile(sorted(spent for _, spent in took), 0.5)
+    if first > SLOW_START * median and first - median > 10_000_000:
+        yield Remark(
+            "cold-start",
+            f"The first measured answer began after {first / 1e6:.0f} ms, the median after {median / 1e6:.0f} ms: more "
+            "warm-up (warmup_requests) is needed.",
+        )
+
+
+def _of_repeats(row: "Row") -> Iterator[Remark]:
+    for name in ("ttft", "tpot"):
+        medians = [repeat[name] for repeat in row.per_repeat if repeat.get(name)]
+        if len(medians) > 1 and max(medians) > (1 + UNLIKE_REPEATS) * min(medians):
+            yield Remark(
+                "unlike-repeats",
+                f"The median {name} of repeats lies between {min(medians):.1f} and {max(medians):.1f} ms: something "
+                "else than the server changed, as heat or other work.",
+            )
