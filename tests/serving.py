@@ -50,6 +50,7 @@ async def serve(path: Path, options: dict[str, Any]) -> None:
     router = ModelRouter(settings)
     recorder = recorder_of(options.get("recorder"), **options.get("keeping", {}))
     made = Options(
+        data_folder=Path(options["data_folder"]) if "data_folder" in options else None,
         api=options.get("api", "both"),
         guard=GuardOptions(**options.get("guard", {})),
         limits=settings.limits,

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from heylook_llm import cli, config, support
 from heylook_llm.server import refused
-from heylook_llm.server.wire import admin_body, anthropic, ollama, openai, table
+from heylook_llm.server.wire import admin_body, anthropic, llama_server, ollama, openai_tables, table
 from heylook_llm.worker.formats import families
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -394,7 +394,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "families": call_formats,
     "fake": lambda: keys(config.FakeConfig, *SHARED),
     "commands": commands,
-    "openai": lambda: routes(openai.BODIES),
+    "openai": lambda: routes(openai_tables.BODIES),
+    "llama-server": lambda: routes(llama_server.BODIES),
     "anthropic": lambda: routes(anthropic.BODIES),
     "ollama": lambda: routes(ollama.BODIES),
     "admin": lambda: routes(admin_body.BODIES),

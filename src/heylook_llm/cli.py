@@ -354,6 +354,7 @@ def _composed(
         await asyncio.to_thread(recorder.close)
 
     served = Options(
+        data_folder=_data_folder(),
         api=options.api,
         guard=guard_options(options, api_key, os.environ),
         limits=settings.limits,
@@ -364,6 +365,16 @@ def _composed(
         recorder=recorder,
     )
     return create_app(router, served, lifespan=lifespan)
+
+
+def _data_folder() -> Path | None:
+    """Where files and batches are kept; None, as where nothing can be written: only as long as the server runs."""
+    from heylook_llm.commands import state  # noqa: PLC0415
+
+    try:
+        return state.state_folder()
+    except OSError:
+        return None
 
 
 def _recorder(recording: "Recording", registry: Path) -> "Recorder":

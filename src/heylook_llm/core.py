@@ -124,7 +124,28 @@ class TokenPrompt(msgspec.Struct, frozen=True, array_like=True, tag="tokens"):
     tokens: tuple[int, ...]
 
 
-Prompt = ChatPrompt | TextPrompt | TokenPrompt
+class MixedPrompt(msgspec.Struct, frozen=True, array_like=True, tag="mixed"):
+    """Texts and token ids in a row. `add_special`: a text that stands first begins as texts do."""
+
+    pieces: tuple[str | int, ...]
+    add_special: bool = True
+    parse_special: bool = True
+
+
+class InfillPrompt(msgspec.Struct, frozen=True, array_like=True, tag="infill"):
+    """A place in a text: what stands before it and behind it, and how what belongs there begins.
+
+    What doesn't fit is left out: other files first, then what is farthest from the place.
+    """
+
+    prefix: str
+    suffix: str
+    start: str = ""
+    files: tuple[tuple[str, str], ...] = ()
+    """Names and texts of other files that may help, the most useful last."""
+
+
+Prompt = ChatPrompt | TextPrompt | TokenPrompt | MixedPrompt | InfillPrompt
 
 
 class Sampling(msgspec.Struct, frozen=True, array_like=True):
@@ -179,6 +200,10 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
     adaptive_target: float | None = None
     """Draws tokens whose probability is near this one; 0 is off."""
     adaptive_decay: float | None = None
+    time_limit_seconds: float | None = None
+    """Once it took so long since its first token, the answer ends where its line does. Raw prompts only."""
+    least_indent: int = 0
+    """The answer ends at a line, but its first, that begins with less white space. Raw prompts only."""
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):
@@ -474,6 +499,11 @@ class ModelInfo(msgspec.Struct, frozen=True, array_like=True):
     """The file's own metadata: plain values, long arrays left out."""
     pooling: Pooling = ""
     """How the model makes one vector, or a score, of a text's tokens; empty: it computes neither."""
+    bos_token: str = ""
+    """The text of the token that begins a text; empty: the vocabulary has none."""
+    eos_token: str = ""
+    defaults: Sampling = Sampling()
+    """What a request that says nothing is sampled with."""
 
 
 class SequenceStats(msgspec.Struct, frozen=True, array_like=True):
@@ -485,6 +515,9 @@ class SequenceStats(msgspec.Struct, frozen=True, array_like=True):
     prompt_tokens: int
     processed_tokens: int
     output_tokens: int
+    cached_tokens: int = 0
+    remaining_tokens: int | None = None
+    """How many more it may say by its limit; None: it has none."""
 
 
 class WorkerStats(msgspec.Struct, frozen=True, array_like=True):
@@ -627,6 +660,8 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     path: str
     options: dict[str, Any]
     limits: dict[str, int] = {}
+    vocabulary_only: bool = False
+    """Leave the weights on the disk: only Tokenize, Detokenize and Render will be asked."""
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):

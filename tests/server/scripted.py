@@ -150,6 +150,11 @@ class ScriptedBackend:
         self.loaded = True
         yield ScriptedLease(self, spec)
 
+    @asynccontextmanager
+    async def words(self, model: str) -> AsyncIterator[Lease]:
+        """Its words, which load nothing."""
+        yield ScriptedLease(self, self.resolve(model))
+
     def resolve(self, model: str) -> ModelSpec:
         """By id or alias."""
         if canonical(model) not in {canonical(name) for name in (self.spec.id, *self.spec.aliases)}:
@@ -189,6 +194,14 @@ class ScriptedBackend:
         """Nothing is kept."""
         self.resolve(model)
         return core.Flushed()
+
+    async def stats(self, model: str) -> core.WorkerStats | None:
+        """Each request that is being answered is one sequence."""
+        self.resolve(model)
+        if not self.loaded:
+            return None
+        live = tuple(core.SequenceStats(at, 0, "running", 7, 7, 2, 3, 5) for at in range(self.generating))
+        return core.WorkerStats(running=len(live), sequences=live)
 
     async def close(self, drain_seconds: float) -> None:
         """Nothing to end."""

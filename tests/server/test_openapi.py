@@ -64,6 +64,28 @@ class Checked:
         return reply.json
 
 
+FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="file"; filename="in.jsonl"\r\n\r\n{}\r\n--x--\r\n'
+)
+
+
+async def files_and_batches(checked: Checked) -> None:
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    file = await checked.holds("POST", "/v1/files", "/v1/files", FORM, **form)
+    await checked.holds("GET", f"/v1/files/{file['id']}", "/v1/files/{file_id}")
+    await checked.holds("GET", "/v1/files", "/v1/files")
+    body = {"input_file_id": file["id"], "endpoint": "/v1/embeddings", "metadata": {"a": "b"}}
+    batch = await checked.holds("POST", "/v1/batches", "/v1/batches", body)
+    while (told := await checked.holds("GET", f"/v1/batches/{batch['id']}", "/v1/batches/{batch_id}"))[
+        "errors"
+    ] is None:
+        continue
+    assert told["status"] == "failed"
+    await checked.holds("GET", "/v1/batches", "/v1/batches")
+    await checked.holds("DELETE", f"/v1/files/{file['id']}", "/v1/files/{file_id}")
+
+
 async def test_replies_are_what_the_document_says(tmp_path: Path) -> None:
     checked = Checked(tmp_path)
     for path in (
@@ -71,6 +93,9 @@ async def test_replies_are_what_the_document_says(tmp_path: Path) -> None:
         *("/api/version", "/api/tags", "/api/ps"),
     ):
         await checked.holds("GET", path, path)
+    for path in ("/props", "/slots"):
+        await checked.holds("GET", path, path)
+    await files_and_batches(checked)
     await checked.holds("GET", "/v1/models/scripted", "/v1/models/{model_id}")
     await checked.holds("GET", "/v1/models", "/v1/models", **{"anthropic-version": "2023-06-01"})
     await checked.holds("POST", "/api/show", "/api/show", {"model": "scripted", "verbose": True, "system": "x"})

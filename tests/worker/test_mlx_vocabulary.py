@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from heylook_llm.catalog.mlx_folder import Folder
 from heylook_llm.errors import LoadFailed
+from heylook_llm.worker.providers.base import InfillMarks
 from heylook_llm.worker.providers.mlx_vocabulary import Vocabulary
 from tests.worker import random_mlx
 
@@ -107,7 +108,7 @@ def test_a_beginning_is_added_and_an_end_is_not(tmp_path: Path) -> None:
     assert 2 not in vocabulary.encode("Hello", add_special=True, parse_special=True)
     assert (vocabulary.special("bos"), vocabulary.special("eos")) == ("<s>", "</s>")
     assert vocabulary.ends == {1, 2}, "what the files say, and the vocabulary's own"
-    assert vocabulary.infill("a", "b") is None
+    assert vocabulary.infill is None
 
 
 def test_the_end_of_a_message_is_none_of_an_answer_where_there_are_several(tmp_path: Path) -> None:
@@ -127,8 +128,12 @@ def test_infill(tmp_path: Path) -> None:
     tokenizer.add_special_tokens(marks)
     vocabulary = Vocabulary(folder_of(tmp_path, tokenizer), "m", frozenset())
     ids = [tokenizer.token_to_id(mark) for mark in marks]
-    hello = vocabulary.encode("Hello", add_special=False, parse_special=False)
-    assert vocabulary.infill("Hello", "") == [ids[0], *hello, ids[1], ids[2]]
+    begin = tuple(vocabulary.encode("", add_special=True, parse_special=True))
+    assert vocabulary.infill == InfillMarks(ids[0], ids[1], ids[2], begin=begin)
+    tokenizer.add_special_tokens(["<|repo_name|>", "<|file_sep|>"])
+    vocabulary = Vocabulary(folder_of(tmp_path / "more", tokenizer), "m", frozenset())
+    more = [tokenizer.token_to_id(mark) for mark in ("<|repo_name|>", "<|file_sep|>")]
+    assert vocabulary.infill == InfillMarks(ids[0], ids[1], ids[2], more[0], more[1], begin)
 
 
 def test_other_files_than_tokenizer_json(tmp_path: Path) -> None:

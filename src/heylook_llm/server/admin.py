@@ -10,10 +10,12 @@ from heylook_llm import __version__, support
 from heylook_llm.errors import BadRequest
 from heylook_llm.helper import pictures
 from heylook_llm.server.backend import ModelStatus
+from heylook_llm.server.batch_store import MAX_TOTAL_BYTES
 from heylook_llm.server.endpoint import Server, json_response, object_body
 from heylook_llm.server.media import MAX_BYTES
 from heylook_llm.server.reload import RegistryWatch
-from heylook_llm.server.wire import admin_body, anthropic, ollama, openai, table
+from heylook_llm.server.wire import admin_body, anthropic, llama_server, ollama, openai_batches, openai_tables, table
+from heylook_llm.server.wire.exchange import Bounds
 from heylook_llm.server.wire.openai_body import ChatBody
 
 _AILING: Final = ("stalled", "crashed")
@@ -151,9 +153,10 @@ async def capabilities(server: Server, request: Request) -> Response:
     limits = server.options.limits
     dialects = {
         "openai": {
-            **{route: _table(body) for route, body in openai.BODIES.items()},
+            **{route: _table(body) for route, body in openai_tables.BODIES.items()},
             "POST /v1/chat/completions/multipart": _table(ChatBody),
         },
+        "llama_server": {route: _table(body) for route, body in llama_server.BODIES.items()},
         "anthropic": {route: _table(body) for route, body in anthropic.BODIES.items()},
         "ollama": {
             **{route: _table(body) for route, body in ollama.BODIES.items()},
@@ -168,7 +171,7 @@ async def capabilities(server: Server, request: Request) -> Response:
             "object": "capabilities",
             "server": {"name": "heylookllm", "version": __version__, "time": int(time.time())},
             "apis": list(enabled),
-            "fields": {name: dialects[name] for name in (*enabled, "admin")},
+            "fields": {name: dialects[name] for name in _spoken(enabled)},
             "limits": {
                 "max_body_bytes": limits.max_body_bytes,
                 "max_queue": limits.max_queue,
@@ -179,6 +182,11 @@ async def capabilities(server: Server, request: Request) -> Response:
                 "max_images": limits.max_images,
                 "max_image_bytes": MAX_BYTES,
                 "max_image_pixels": limits.max_image_pixels,
+                "max_prompts": Bounds().max_prompts,
+                "max_stop_bytes": Bounds().max_stop_bytes,
+                "max_logit_bias": Bounds().max_logit_bias,
+                "max_batch_requests": openai_batches.MAX_LINES,
+                "max_files_bytes": MAX_TOTAL_BYTES,
             },
             "images": {
                 "formats": list(pictures.FORMATS),
@@ -190,6 +198,11 @@ async def capabilities(server: Server, request: Request) -> Response:
             "models": [_capable(status) for status in server.backend.models()],
         }
     )
+
+
+def _spoken(apis: tuple[str, ...]) -> tuple[str, ...]:
+    """The tables in force: llama-server's routes come with OpenAI's."""
+    return (*apis, *(("llama_server",) if "openai" in apis else ()), "admin")
 
 
 def _provider(name: str) -> dict[str, Any]:

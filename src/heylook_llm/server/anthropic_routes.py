@@ -27,20 +27,24 @@ async def create_message(server: Server, request: Request) -> Response:
 
 
 async def count_message_tokens(server: Server, request: Request) -> Response:
-    """How many tokens a conversation is to its model, its tools and images among them. The model must be loaded."""
+    """How many tokens a conversation is to its model, its tools and images among them.
+
+    A model that isn't loaded stays so: its vocabulary counts. Images are counted by a loaded one only.
+    """
     count = await understood(server, request, anthropic.parse_count)
-    _refuse_unloaded(server, count.asked.request.model)
     await refuse_blind(server, count)
+    if count.asked.pictures:
+        _refuse_unloaded(server, count.asked.request.model)
     response = respond(await while_connected(request.receive, _counted(server, count)))
     response.headers.update(dict(ignored_header(count.asked.ignored)))
     return response
 
 
 def _refuse_unloaded(server: Server, model: str) -> None:
-    """Counting is cheap, and must not put out a model that answers. Raises UnsupportedFeature."""
+    """Counting must not put out a model that answers. Raises UnsupportedFeature."""
     if server.backend.status(model).state not in _COUNTING:
         raise UnsupportedFeature(
-            f"The model '{model}' isn't loaded, and to count tokens none is loaded: send a message, or "
+            f"The model '{model}' isn't loaded, and only a loaded one counts images: send a message, or "
             f"POST /v1/models/{model}/load.",
             code="model_not_loaded",
             param="model",
@@ -48,8 +52,13 @@ def _refuse_unloaded(server: Server, model: str) -> None:
 
 
 async def _counted(server: Server, count: anthropic.Count) -> Reply:
-    count.asked = await server.place.images.read(count.asked)
-    async with server.backend.acquire(count.asked.request.model) as lease:
-        answer = await lease.call(count.operation(lease.info))
+    model = count.asked.request.model
+    if count.asked.pictures:
+        count.asked = await server.place.images.read(count.asked)
+        async with server.backend.acquire(model) as lease:
+            answer = await lease.call(count.operation(lease.info))
+    else:
+        async with server.backend.words(model) as words:
+            answer = await words.call(count.operation(words.info))
     assert isinstance(answer, core.Tokens)
     return count.reply(answer)

@@ -1,7 +1,8 @@
 """The HTTP program: the route table, and the one place where an error becomes a status."""
 
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, get_args
 
 from fastapi import APIRouter, FastAPI
@@ -15,7 +16,10 @@ from heylook_llm.errors import BadRequest, EngineError, HeylookError, MethodNotA
 from heylook_llm.server import (
     admin,
     anthropic_routes,
+    batch_routes,
+    group_routes,
     import_routes,
+    llama_routes,
     ollama_routes,
     openai_routes,
     openapi,
@@ -25,11 +29,13 @@ from heylook_llm.server import (
     token_routes,
 )
 from heylook_llm.server.backend import Backend
+from heylook_llm.server.batches import Batches
 from heylook_llm.server.cards import Cards
 from heylook_llm.server.endpoint import Endpoint, Options, Query, Server, respond
 from heylook_llm.server.generate import InFlight, Place
 from heylook_llm.server.guard import REQUEST_ID, Access, Guard
 from heylook_llm.server.images import Images
+from heylook_llm.server.inward import Inward
 from heylook_llm.server.media import Fetcher
 from heylook_llm.server.performance import routes as performance_routes
 from heylook_llm.server.performance.prometheus import Metrics
@@ -37,7 +43,7 @@ from heylook_llm.server.performance.record import Outcome
 from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.performance.windows import WINDOWS
 from heylook_llm.server.precompile import Precompile
-from heylook_llm.server.wire import anthropic, jsontext, ollama, openai_words
+from heylook_llm.server.wire import anthropic, jsontext, llama_server, ollama, openai_words
 from heylook_llm.server.wire.exchange import Reply
 
 log = logging.getLogger(__name__)
@@ -53,7 +59,13 @@ PAGES: Final = (
     Endpoint("GET", "/redoc", pages.read_docs, "page", "This API, to read", media_type="text/html"),
     Endpoint("GET", "/docs/assets/{name}", pages.docs_asset, "open", "A file of those pages", media_type="text/plain"),
     Endpoint(
-        "GET HEAD", "/health", admin.health, "open", "The server's and each model's state", response="Reply.Health"
+        "GET HEAD",
+        "/health",
+        admin.health,
+        "open",
+        "The server's and each model's state",
+        aliases=("/v1/health",),
+        response="Reply.Health",
     ),
 )
 OPENAI: Final = (
@@ -68,10 +80,19 @@ OPENAI: Final = (
             Query("after_id", "Those behind this one."),
             Query("before_id", "Those before this one."),
         ),
+        aliases=("/models",),
         response="Reply.Models",
     ),
     Endpoint(
         "GET", "/v1/models/{model_id:path}", openai_routes.retrieve_model, "use", "One model", response="Reply.Model"
+    ),
+    Endpoint(
+        "DELETE",
+        "/v1/models/{model_id:path}",
+        openai_routes.delete_model,
+        "admin",
+        "Delete a model",
+        response="Reply.Deleted",
     ),
     Endpoint(
         "POST",
@@ -81,6 +102,7 @@ OPENAI: Final = (
         "Answer a conversation",
         "OpenAI.ChatBody",
         _HELLO,
+        aliases=("/chat/completions",),
     ),
     Endpoint(
         "POST",
@@ -156,6 +178,17 @@ OPENAI: Final = (
         "OpenAI.ChatBody",
         _HELLO,
     ),
+    Endpoint(
+        "POST",
+        "/v1/batch/chat/completions",
+        group_routes.create_chat_completion_batch,
+        "use",
+        "Answer several conversations",
+        "OpenAI.ChatBatchBody",
+        {"requests": [_HELLO, _HELLO]},
+    ),
+    *batch_routes.ROUTES,
+    *llama_routes.ROUTES,
     *refused.OPENAI,
 )
 ANTHROPIC: Final = (
@@ -408,9 +441,14 @@ def create_app(
     in_flight = InFlight()
     metrics = Metrics(backend.models, lambda: len(in_flight.all()), lambda: recorder.dropped)
     place = Place(backend, in_flight, recorder, metrics, options.pace, Precompile(), images)
-    server = Server(backend, options, place, Cards(backend))
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan, redirect_slashes=True)
     table = endpoints(options.api)
+    inward = Inward(options.guard.api_key)
+    batches = Batches(inward, options.data_folder)
+    refused_paths = frozenset(endpoint.path for endpoint in table if endpoint.refused)
+    server = Server(backend, options, place, Cards(backend), inward, batches, refused_paths)
+    life = _living(batches, lifespan)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=life, redirect_slashes=True)
+    inward.app = app
     for endpoint in table:
         _mount(app, server, endpoint)
     for router in extra:
@@ -428,6 +466,19 @@ def create_app(
     app.state.server = server
     app.add_middleware(Guard, options=options.guard, access=_access(table), word=word)
     return app
+
+
+def _living(batches: Batches, lifespan: Callable[[FastAPI], Any] | None) -> Callable[[FastAPI], Any]:
+    """The composer's life of the app, within which batches go on."""
+
+    @contextlib.asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        async with contextlib.nullcontext() if lifespan is None else lifespan(app):
+            await batches.start()
+            yield
+            await batches.close()
+
+    return life
 
 
 def _mount(app: FastAPI, server: Server, endpoint: Endpoint) -> None:
@@ -492,7 +543,7 @@ def worded(api: str, error: HeylookError, scope: Scope) -> Reply:
     if _is_anthropics(scope):
         return anthropic.error(error, scope.get(REQUEST_ID, ""))
     if not ollamas:
-        return openai_words.error(error)
+        return llama_server.error(error) if path in llama_routes.PATHS else openai_words.error(error)
     if type(error) is NotFound and error.code == "unknown_url":
         return Reply(b"404 page not found", 404, "text/plain; charset=utf-8")
     if isinstance(error, MethodNotAllowed):

@@ -70,6 +70,19 @@ class Lease(Protocol):
         ...
 
 
+class Words(Protocol):
+    """A model's vocabulary and template, whether or not its weights are loaded."""
+
+    @property
+    def info(self) -> core.ModelInfo:
+        """What the engine, or the file, says of the model."""
+        ...
+
+    async def call(self, operation: core.Operation) -> core.Answer:
+        """Ask Tokenize, Detokenize or Render. Raises the tree's exceptions."""
+        ...
+
+
 class Backend(Protocol):
     """Where models can be used."""
 
@@ -87,6 +100,13 @@ class Backend(Protocol):
         n_ctx: the context asked for; beyond the loaded one it reloads, only when idle.
         Raises ModelNotFound, LoadFailed, InsufficientMemory, Overloaded, ShuttingDown. Leaving the wait (cancellation)
         frees its place; a load that nobody waits for any more is stopped.
+        """
+        ...
+
+    def words(self, model: str) -> AbstractAsyncContextManager[Words]:
+        """A model's words, by id or alias. One that isn't loaded stays so, and none is evicted for it.
+
+        Raises ModelNotFound, LoadFailed, Overloaded, ShuttingDown.
         """
         ...
 
@@ -116,6 +136,10 @@ class Backend(Protocol):
 
     async def flush(self, model: str) -> core.Flushed:
         """Drop the prefixes that a model keeps: of a loaded one in its pool and in memory, and of any on disk."""
+        ...
+
+    async def stats(self, model: str) -> core.WorkerStats | None:
+        """What a loaded model does now, with its sequences; None: it isn't loaded. No lease, so it stays as idle."""
         ...
 
     async def close(self, drain_seconds: float) -> None:

@@ -4,8 +4,10 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -13,10 +15,12 @@ from heylook_llm import config
 from heylook_llm.errors import BadRequest, Overloaded
 from heylook_llm.server import packed
 from heylook_llm.server.backend import Backend
+from heylook_llm.server.batches import Batches
 from heylook_llm.server.cards import Cards
 from heylook_llm.server.generate import Generation, Pace, Place
 from heylook_llm.server.guard import REQUEST_ID, Access, GuardOptions
 from heylook_llm.server.imports import Imports
+from heylook_llm.server.inward import BACKGROUND, LOWEST_PRIORITY, Inward
 from heylook_llm.server.media import MediaOptions
 from heylook_llm.server.offloop import off_loop
 from heylook_llm.server.performance.recorder import Recorder
@@ -45,6 +49,8 @@ class Options:
     """What fetches and deletes models; None: they neither come nor go."""
     imports: Imports | None = None
     """What finds the models of this machine; None: as above."""
+    data_folder: Path | None = None
+    """Where files and batches are kept; None: in a temporary folder, as long as the server runs."""
     recorder: Recorder | None = None
     """What keeps finished requests; None: memory does, as long as the server runs."""
 
@@ -57,6 +63,10 @@ class Server:
     options: Options
     place: Place
     cards: Cards
+    inward: Inward
+    batches: Batches
+    refused: frozenset[str] = frozenset()
+    """Paths that are only there to be refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +165,10 @@ async def understood(server: Server, request: Request, parse: Callable[[bytes, A
     known = arrival(server, request)
     body = await read_body(request, server.options.limits.max_body_bytes)
     question = await off_loop(len(body), parse, body, known)
+    if request.scope.get(BACKGROUND):
+        asked = question.asked
+        quiet = msgspec.structs.replace(asked.request, priority=LOWEST_PRIORITY)
+        question.asked = msgspec.structs.replace(asked, request=quiet)
     server.backend.resolve(question.asked.request.model)
     return question
 
@@ -163,7 +177,11 @@ async def generation(
     server: Server, request: Request, parse: Callable[[bytes, Arrival], Exchange], route: str
 ) -> Generation:
     """The response of a generating route."""
-    exchange = await understood(server, request, parse)
+    return await generating(server, await understood(server, request, parse), route)
+
+
+async def generating(server: Server, exchange: Exchange, route: str) -> Generation:
+    """The response to a body that is understood."""
     await refuse_blind(server, exchange)
     return Generation(exchange, route, server.place, ignored_header(exchange.asked.ignored))
 

@@ -557,6 +557,10 @@ def _prompt_bytes(prompt: core.Prompt) -> int:
             return len(prompt.text)
         case core.TokenPrompt():
             return len(prompt.tokens)
+        case core.MixedPrompt():
+            return sum(len(piece) for piece in prompt.pieces if isinstance(piece, str))
+        case core.InfillPrompt():
+            return 0  # what doesn't fit is left out
 
 
 def keep_alive_seconds(given: object) -> float | None:

@@ -9,14 +9,27 @@ from starlette.responses import Response
 from heylook_llm.server.anthropic_routes import is_client
 from heylook_llm.server.cards import Card
 from heylook_llm.server.computation import computation
-from heylook_llm.server.endpoint import Server, generation, json_response
-from heylook_llm.server.wire import anthropic, listing, openai, openai_embedding, openai_multipart, rerank
+from heylook_llm.server.endpoint import Server, generating, generation, json_response, understood
+from heylook_llm.server.group_routes import answered
+from heylook_llm.server.pull_routes import pulls_of
+from heylook_llm.server.wire import (
+    anthropic,
+    listing,
+    openai,
+    openai_embedding,
+    openai_groups,
+    openai_multipart,
+    rerank,
+)
 from heylook_llm.server.wire.exchange import Arrival
 
 
 async def create_chat_completion(server: Server, request: Request) -> Response:
-    """Answer a conversation."""
-    return await generation(server, request, openai.parse_chat, "/v1/chat/completions")
+    """Answer a conversation; with `processing_mode`, each turn of the user's for itself or in context."""
+    question = await understood(server, request, openai_groups.parse_chat)
+    if isinstance(question, openai_groups.Turns):
+        return await answered(server, request, question)
+    return await generating(server, question, "/v1/chat/completions")
 
 
 async def create_chat_completion_from_form(server: Server, request: Request) -> Response:
@@ -59,6 +72,13 @@ async def retrieve_model(server: Server, request: Request) -> Response:
     if not asked:
         return await list_models(server, request)
     return json_response(_model(request, await server.cards.one(asked), asked))
+
+
+async def delete_model(server: Server, request: Request) -> Response:
+    """Take a model out of the registry; its files go where a pull brought them, and stay where you put them."""
+    model: str = request.path_params["model_id"]
+    await pulls_of(server).delete(model)
+    return json_response({"id": model, "object": "model", "deleted": True})
 
 
 def _modalities(card: Card) -> list[str]:

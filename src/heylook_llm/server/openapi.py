@@ -9,7 +9,17 @@ from heylook_llm import __version__
 from heylook_llm.server import reply_schemas
 from heylook_llm.server.endpoint import Endpoint, Query
 from heylook_llm.server.performance import schemas as performance_schemas
-from heylook_llm.server.wire import admin_body, anthropic, ollama, ollama_body, openai, openai_multipart, table
+from heylook_llm.server.wire import (
+    admin_body,
+    anthropic,
+    llama_server,
+    ollama,
+    ollama_body,
+    openai_batches,
+    openai_multipart,
+    openai_tables,
+    table,
+)
 
 _PARAMETER: Final = re.compile(r"{(\w+)")
 _REF: Final = "#/components/schemas/"
@@ -35,6 +45,23 @@ _ERRORS: Final[dict[str, Any]] = {
         },
     },
     "OpenAI.ChatForm": openai_multipart.SCHEMA,
+    "OpenAI.FileForm": openai_batches.SCHEMA,
+    "Llama.Error": {
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["code", "message", "type"],
+                "properties": {
+                    "code": {"type": "integer", "description": "The status."},
+                    "message": {"type": "string"},
+                    "type": {"type": "string"},
+                    "param": {"type": ["string", "null"]},
+                },
+            }
+        },
+    },
     "Ollama.Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
     "Anthropic.Error": {
         "type": "object",
@@ -64,6 +91,7 @@ _ERRORS: Final[dict[str, Any]] = {
 
 _TAGS: Final = {
     "OpenAI": "What OpenAI's clients ask for",
+    "Llama": "What llama-server's clients ask for",
     "Anthropic": "What Anthropic's clients ask for",
     "Ollama": "What Ollama's clients ask for",
     "Admin": "The models and the requests of this server",
@@ -77,6 +105,8 @@ def tag_of(endpoint: Endpoint) -> str:
         return "Ollama"
     if endpoint.path.startswith("/v1/messages"):
         return "Anthropic"
+    if endpoint.body.startswith("Llama.") or endpoint.path in ("/props", "/slots"):
+        return "Llama"
     if endpoint.access == "admin" or endpoint.path == "/health":
         return "Admin"
     return "Pages" if endpoint.access in ("open", "page") else "OpenAI"
@@ -115,14 +145,15 @@ def _query(query: Query) -> dict[str, Any]:
 
 def _error(endpoint: Endpoint) -> dict[str, Any]:
     tag = tag_of(endpoint)
-    name = f"{tag}.Error" if tag in ("Ollama", "Anthropic") else "OpenAI.Error"
+    name = f"{tag}.Error" if tag in ("Llama", "Ollama", "Anthropic") else "OpenAI.Error"
     return {"description": "An error", "content": {"application/json": {"schema": {"$ref": _REF + name}}}}
 
 
 def components() -> dict[str, Any]:
     """The schemas of all bodies."""
     schemas: dict[str, Any] = _ERRORS | performance_schemas.SCHEMAS | reply_schemas.schemas()
-    schemas |= _schemas("OpenAI", list(openai.BODIES.values()))
+    schemas |= _schemas("OpenAI", list(openai_tables.BODIES.values()))
+    schemas |= _schemas("Llama", list(llama_server.BODIES.values()))
     schemas |= _schemas("Anthropic", list(anthropic.BODIES.values()))
     schemas |= _schemas("Ollama", [*ollama.BODIES.values(), ollama_body.Options])
     return schemas | _schemas("Admin", list(admin_body.BODIES.values()))

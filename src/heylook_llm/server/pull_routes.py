@@ -21,7 +21,7 @@ async def ollama_pull(server: Server, request: Request) -> Response:
     body = await read_body(request, server.options.limits.max_body_bytes)
     fields = await off_loop(len(body), ollama.parse_pull, body)
     headers = dict(ignored_header(table.told(fields)))
-    progress = _pulls(server).pull(fields.model or fields.name)
+    progress = pulls_of(server).pull(fields.model or fields.name)
     if not fields.stream:
         await while_connected(request.receive, final(progress))
         return Response(ollama.pull_line("success"), 200, headers, ollama.JSON)
@@ -59,11 +59,12 @@ async def ollama_delete(server: Server, request: Request) -> Response:
     """Take a model out of the registry; its files go where a pull brought them, and stay where you put them."""
     body = await read_body(request, server.options.limits.max_body_bytes)
     name = await off_loop(len(body), ollama.parse_delete, body)
-    await _pulls(server).delete(name)
+    await pulls_of(server).delete(name)
     return Response(b"", 200)
 
 
-def _pulls(server: Server) -> Pulls:
+def pulls_of(server: Server) -> Pulls:
+    """What fetches and deletes models. Raises UnsupportedFeature."""
     if server.options.pulls is None:
         raise UnsupportedFeature("This server follows no models.yaml: models neither come nor go while it runs.")
     return server.options.pulls

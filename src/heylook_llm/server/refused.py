@@ -26,6 +26,13 @@ def _refusing(operation: str, message: str, error: type[HeylookError]) -> Handle
     return refuse
 
 
+def _family(path: str, operation: str, message: str, methods: str = "POST GET DELETE") -> Endpoint:
+    """A whole API that isn't offered: its root, and everything below it."""
+    handler = _refusing(operation, message, UnsupportedFeature)
+    below = (f"{path}/{{rest:path}}",)
+    return Endpoint(methods, path, handler, "use", f"Refused: {message}", aliases=below, refused=True)
+
+
 class _NoBlob(NotFound):
     """No file of this digest was uploaded."""
 
@@ -39,6 +46,21 @@ OPENAI: Final = (
         "use",
         "The Responses API is not offered yet: use POST /v1/chat/completions.",
     ),
+    _family("/v1/audio", "audio", "Audio is not offered: no model here hears or speaks.", "POST GET"),
+    _family("/v1/images", "images", "Images are not made here: models see them (POST /v1/chat/completions).", "POST"),
+    _family("/v1/videos", "videos", "Videos are not made here."),
+    _family("/v1/fine_tuning", "fine_tuning", "Models are not trained here: serve an adapter (`lora` in models.yaml)."),
+    _family("/v1/moderations", "moderations", "Nothing is moderated here: ask a model that classifies.", "POST"),
+    _family("/v1/assistants", "assistants", "Assistants are not offered: use POST /v1/chat/completions."),
+    _family("/v1/threads", "threads", "Threads are not stored: send the messages to POST /v1/chat/completions."),
+    _family(
+        "/v1/vector_stores", "vector_stores", "Vectors are not stored: POST /v1/embeddings and /v1/rerank make them."
+    ),
+    _family("/v1/uploads", "uploads", "Files come whole: use POST /v1/files."),
+    _family("/v1/containers", "containers", "Code is not run here."),
+    _family("/v1/evals", "evals", "Evaluations are not offered."),
+    _family("/v1/realtime", "realtime", "The Realtime API is not offered: stream POST /v1/chat/completions."),
+    _family("/v1/organization", "organization", "There are no organizations here: see GET /v1/performance for usage."),
 )
 ANTHROPIC: Final = (
     _row(

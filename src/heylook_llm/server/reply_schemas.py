@@ -42,6 +42,31 @@ def _see(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/Reply.{name}"}
 
 
+def _page(items: Schema) -> Schema:
+    return _object(
+        {
+            "object": _is("list"),
+            "data": _list(items),
+            "has_more": FLAG,
+            "first_id": _or_null(TEXT),
+            "last_id": _or_null(TEXT),
+        }
+    )
+
+
+_FILE: Final = _object(
+    {
+        "id": TEXT,
+        "object": _is("file"),
+        "bytes": COUNT,
+        "created_at": COUNT,
+        "expires_at": _or_null(COUNT),
+        "filename": TEXT,
+        "purpose": TEXT,
+        "status": TEXT,
+        "status_details": _or_null(TEXT),
+    }
+)
 _OLLAMA_DETAILS: Final = _object(
     {
         "parent_model": TEXT,
@@ -91,15 +116,37 @@ REPLIES: Final[dict[str, Schema]] = {
             "meta": _object({name: _or_null(COUNT) for name in ("n_ctx_train", "n_params", "n_vocab", "size")}),
         }
     ),
-    "Models": _object(
+    "Models": _page(_see("Model")),
+    "Deleted": _object({"id": TEXT, "object": TEXT, "deleted": FLAG}),
+    "File": _FILE,
+    "Files": _page(_see("File")),
+    "Batch": _object(
         {
-            "object": _is("list"),
-            "data": _list(_see("Model")),
-            "has_more": FLAG,
-            "first_id": _or_null(TEXT),
-            "last_id": _or_null(TEXT),
+            "id": TEXT,
+            "object": _is("batch"),
+            "endpoint": TEXT,
+            "input_file_id": TEXT,
+            "completion_window": TEXT,
+            "status": TEXT,
+            "errors": {
+                "type": ["object", "null"],
+                "properties": {"object": TEXT, "data": _list({"type": "object"})},
+            },
+            "request_counts": _object({"total": COUNT, "completed": COUNT, "failed": COUNT}),
+            "metadata": {"type": ["object", "null"], "additionalProperties": TEXT},
+            "created_at": COUNT,
+            "expires_at": COUNT,
+            **dict.fromkeys(("output_file_id", "error_file_id"), _or_null(TEXT)),
+            **dict.fromkeys(
+                (
+                    *("in_progress_at", "finalizing_at", "completed_at", "failed_at"),
+                    *("expired_at", "cancelling_at", "cancelled_at"),
+                ),
+                _or_null(COUNT),
+            ),
         }
     ),
+    "Batches": _page(_see("Batch")),
     "Request": _object(
         {
             "id": TEXT,
@@ -196,6 +243,38 @@ REPLIES: Final[dict[str, Schema]] = {
                 )
             ),
         }
+    ),
+    "Props": _object(
+        {
+            "default_generation_settings": _object({"n_ctx": COUNT, "params": {"type": "object"}}),
+            "total_slots": COUNT,
+            "model_alias": TEXT,
+            "model_ftype": _or_null(TEXT),
+            "model_path": TEXT,
+            "modalities": _object({"vision": FLAG, "audio": FLAG, "video": FLAG}),
+            "endpoint_slots": FLAG,
+            "endpoint_props": FLAG,
+            "endpoint_metrics": FLAG,
+            "chat_template": TEXT,
+            "bos_token": TEXT,
+            "eos_token": TEXT,
+            "build_info": TEXT,
+            "is_sleeping": FLAG,
+        }
+    ),
+    "Slots": _list(
+        _object(
+            {"id": COUNT, "n_ctx": COUNT, "is_processing": FLAG},
+            {
+                "id_task": COUNT,
+                "n_prompt_tokens": COUNT,
+                "n_prompt_tokens_processed": {"type": "integer"},
+                "n_prompt_tokens_cache": COUNT,
+                "next_token": _list(
+                    _object({"has_next_token": FLAG, "n_remain": {"type": "integer"}, "n_decoded": COUNT})
+                ),
+            },
+        )
     ),
     "OllamaVersion": _object({"version": TEXT}),
     "OllamaTags": _object(

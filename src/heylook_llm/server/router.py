@@ -31,10 +31,11 @@ from heylook_llm.errors import (
 )
 from heylook_llm.server import measure
 from heylook_llm.server import plan as planning
-from heylook_llm.server.backend import Lease, ModelState, ModelStatus
+from heylook_llm.server.backend import Lease, ModelState, ModelStatus, Words
 from heylook_llm.server.fit import Bytes
 from heylook_llm.server.plan import Evict, Grant, Load, Measure, Refuse, State, StopLoad, Waiter
 from heylook_llm.server.process import WorkerProcess, remove_left_folders
+from heylook_llm.server.vocabularies import Vocabularies
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,7 @@ class ModelRouter:
         self._waiting: dict[int, asyncio.Future[_Worker | None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._released_at: deque[float] = deque(maxlen=256)
+        self._vocabularies = Vocabularies(self._new_process)
         self._timer: asyncio.TimerHandle | None = None
         self._settling = False
         self._closing = False
@@ -198,6 +200,18 @@ class ModelRouter:
             served = worker.process.state == "ready"
         finally:
             self._release(name, worker, served)
+
+    @asynccontextmanager
+    async def words(self, model: str) -> AsyncIterator[Words]:
+        """See backend.Backend."""
+        spec = self.resolve(model)
+        self._refuse_if_closing()
+        if self.status(model).state == "ready":
+            async with self.acquire(model) as lease:
+                yield lease
+        else:
+            async with self._vocabularies.of(spec) as words:
+                yield words
 
     def _admit(self, model: str) -> None:
         self._refuse_if_closing()
@@ -361,17 +375,18 @@ class ModelRouter:
             self._settle()
 
     def _begin_load(self, action: Load) -> None:
-        entry, limits = self._entries[action.model], self._settings.limits
+        entry = self._entries[action.model]
         self._state = planning.loading(self._state, action)
-        process = WorkerProcess(
-            entry.spec,
-            stall_seconds=limits.stall_seconds,
-            load_timeout_seconds=limits.load_timeout_seconds,
-            on_end=lambda process: self._worker_ended(action.model, worker),
-        )
+        process = self._new_process(entry.spec, lambda process: self._worker_ended(action.model, worker))
         worker = _Worker(process)
         entry.worker, entry.fault = worker, None
         worker.task = self._spawn(self._load(entry, worker, action))
+
+    def _new_process(self, spec: ModelSpec, on_end: Callable[[WorkerProcess], None]) -> WorkerProcess:
+        limits = self._settings.limits
+        return WorkerProcess(
+            spec, stall_seconds=limits.stall_seconds, load_timeout_seconds=limits.load_timeout_seconds, on_end=on_end
+        )
 
     async def _load(self, entry: _Entry, worker: _Worker, action: Load) -> None:
         model, start_ns = entry.spec.id, time.monotonic_ns()
@@ -599,6 +614,15 @@ class ModelRouter:
         assert isinstance(answer, core.Flushed), "the answer to FlushCache"
         return answer
 
+    async def stats(self, model: str) -> core.WorkerStats | None:
+        """See backend.Backend."""
+        worker = self._entries[self.resolve(model).id].worker
+        if worker is None or worker.process.state != "ready":
+            return None
+        answer = await worker.process.call(core.Stats())
+        assert isinstance(answer, core.Measured), "the answer to Stats"
+        return answer.stats
+
     def _refuse_if_closing(self) -> None:
         if self._closing:
             raise _shutting_down()
@@ -615,7 +639,7 @@ class ModelRouter:
         workers = [entry.worker for entry in self._entries.values() if entry.worker is not None]
         for worker in workers:
             worker.process.end_requests(_shutting_down())
-        await asyncio.gather(*(self._end(worker) for worker in workers))
+        await asyncio.gather(self._vocabularies.close(), *(self._end(worker) for worker in workers))
         while self._tasks:
             await asyncio.wait(self._tasks)
 

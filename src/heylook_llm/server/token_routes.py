@@ -51,8 +51,10 @@ def _piece(piece: bytes) -> str | list[int]:
 
 
 async def _prompt(server: Server, body: TokenizeBody, model: str) -> core.Prompt:
-    if body.content is not None:
+    if isinstance(body.content, str):
         return core.TextPrompt(body.content, add_special=bool(body.add_special), parse_special=body.parse_special)
+    if body.content is not None:
+        return core.MixedPrompt(tuple(body.content), bool(body.add_special), body.parse_special)
     if body.prompt is not None:
         special = True if body.add_special_tokens is None else body.add_special_tokens
         return core.TextPrompt(body.prompt, add_special=special, parse_special=body.parse_special)
@@ -105,7 +107,10 @@ async def apply_template(server: Server, request: Request) -> Response:
 
 
 async def count_input_tokens(server: Server, request: Request) -> Response:
-    """How many tokens the prompt of a chat completion is; the body is that of the completion."""
+    """How many tokens the prompt of a chat completion is; the body is that of the completion.
+
+    A model that isn't loaded stays so, but for images, which a loaded one counts.
+    """
     exchange = await understood(server, request, openai.parse_chat)
     await refuse_blind(server, exchange)
     asked = await server.place.images.read(exchange.asked)
@@ -134,12 +139,19 @@ def _named(server: Server, given: str) -> str:
 
 
 async def _ask(
-    server: Server, request: Request, model: str, operation: core.Operation
+    server: Server, request: Request, model: str, operation: core.Tokenize | core.Detokenize | core.Render
 ) -> tuple[core.Answer, core.ModelInfo]:
-    """A unary operation's answer; leaving cancels the wait."""
+    """The answer of a model's words, or of the whole model where it must look at images. Leaving cancels the wait."""
+    holding = server.backend.acquire(model) if _looks(operation) else server.backend.words(model)
 
     async def work() -> tuple[core.Answer, core.ModelInfo]:
-        async with server.backend.acquire(model) as lease:
-            return await lease.call(operation), lease.info
+        async with holding as held:
+            return await held.call(operation), held.info
 
     return await while_connected(request.receive, work())
+
+
+def _looks(operation: core.Tokenize | core.Detokenize | core.Render) -> bool:
+    if isinstance(operation, core.Detokenize) or not isinstance(operation.prompt, core.ChatPrompt):
+        return False
+    return any(isinstance(part, core.ImagePart) for message in operation.prompt.messages for part in message.parts)

@@ -30,6 +30,7 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Final, NoReturn, TypeVar, assert_never, cast
 
+import msgspec
 import psutil
 
 from heylook_llm import core, errors, pipe
@@ -38,6 +39,7 @@ from heylook_llm.errors import EngineError, HeylookError
 from heylook_llm.worker import embedding, embedding_texts, images
 from heylook_llm.worker.disk import Disk
 from heylook_llm.worker.keeper import Keeper
+from heylook_llm.worker.lines import Lines
 from heylook_llm.worker.prepare import Choice, Model
 from heylook_llm.worker.providers.base import OutOfCells, Provider
 from heylook_llm.worker.retention import Fixed, Retention, estimated_budget
@@ -52,6 +54,12 @@ PROVIDERS: Final = {
 }
 ENGINES: Final = {"fake": ["heylookllm"], "llama_cpp": ["llama-cpp-python"], "mlx": ["mlx", "mlx-lm"]}
 """The packages whose version decides what a provider computes."""
+VOCABULARIES: Final = {
+    "fake": "heylook_llm.worker.providers.fake",
+    "llama_cpp": "heylook_llm.worker.providers.llama_cpp_vocabulary",
+    "mlx": "heylook_llm.worker.providers.mlx_words",
+}
+"""What reads a vocabulary without its model's weights."""
 EYES: Final = {"fake": [], "llama_cpp": ["pillow"], "mlx": ["mlx-vlm", "pillow"]}
 """... of a model that sees."""
 READ_BYTES: Final = 1 << 16
@@ -305,7 +313,11 @@ class Engine:
             return
         if shown:
             request = sequence.request
-            for event in decoder.feed(token, logprob):
+            fed = decoder.feed(token, logprob)
+            if choice.lines is not None:
+                fed, complete = self._within_lines(choice, choice.lines, fed)
+                end = "length" if complete else end
+            for event in fed:
                 events.append((request, event))
         if not end and decoder.ended:
             self.scheduler.finish(sequence)
@@ -315,6 +327,19 @@ class Engine:
         if end:
             self._close(choice, end, events)
 
+    def _within_lines(self, choice: Choice, lines: Lines, fed: list[core.Event]) -> tuple[list[core.Event], bool]:
+        """What of these events belongs to an answer whose lines are watched, and whether it ends there."""
+        now_ns = time.monotonic_ns()
+        seconds = (now_ns - (choice.sequence.stamps.first_token_ns or now_ns)) / 1e9
+        for at, event in enumerate(fed):
+            kept = lines.end(event.text, seconds) if isinstance(event, core.Text) else None
+            if kept is not None:
+                assert isinstance(event, core.Text)
+                self.scheduler.finish(choice.sequence)
+                choice.decoder.cut()
+                return [*fed[:at], msgspec.structs.replace(event, text=event.text[:kept])], True
+        return fed, False
+
     def _refuse(self, number: int, error: HeylookError, events: list[tuple[int, core.Event]]) -> None:
         """End a request within a step: its error is the only one of its events there."""
         self._forget(number, keep=True)
@@ -323,7 +348,7 @@ class Engine:
 
     def _close(self, choice: Choice, end: str, events: list[tuple[int, core.Event]]) -> None:
         """The last events of a choice."""
-        sequence, decoder, prompt_tokens, prompt_text = choice
+        sequence, decoder, prompt_tokens, prompt_text, _ = choice
         request = sequence.request
         del self._open[sequence]
         events.extend((request, event) for event in decoder.flush())
@@ -393,6 +418,8 @@ class Worker:
         self._preparers = ThreadPoolExecutor(PREPARERS, thread_name_prefix="preparer")
         self._viewers = ThreadPoolExecutor(1, thread_name_prefix="viewer", initializer=_yield_to_others)
         self._engine: Engine | None = None
+        self._words: Model | None = None
+        """What answers where only the vocabulary is loaded."""
 
     def run(self) -> NoReturn:
         """Load, then serve until the parent goes."""
@@ -401,15 +428,28 @@ class Worker:
         try:
             if not isinstance(load, core.Load):
                 raise errors.ProtocolError("The first frame must be Load.")
-            self._engine = engine = self._load(load)
+            if load.vocabulary_only:
+                self._words = self._opened(load)
+            else:
+                self._engine = self._load(load)
         except HeylookError as error:
             self._refuse(error)
         except Exception:
             log.exception("Loading failed")
             self._refuse(errors.LoadFailed("The model can't be loaded; the log has the cause."))
         _settle()
-        self._outlet.send(core.Ready(engine.model.info))
-        self._loop(engine)
+        self._outlet.send(core.Ready(self._model().info))
+        if self._engine is None:
+            self._wait()
+        self._loop(self._engine)
+
+    def _wait(self) -> NoReturn:
+        """There is no engine: the preparers answer all that may be asked."""
+        while True:
+            if isinstance(message := self._inbox.get(), Prepared):
+                unable = EngineError("Only the vocabulary of this model is loaded.")
+                event = core.Failed(core.ErrorInfo.of(unable))
+                self._outlet.send(core.Step(((message.mark.number, event),)))
 
     def _refuse(self, error: HeylookError) -> NoReturn:
         self._outlet.send(core.Refused(core.ErrorInfo.of(error)))
@@ -417,7 +457,12 @@ class Worker:
         os._exit(1)
 
     def _load(self, load: core.Load) -> Engine:
-        module_name = PROVIDERS.get(load.provider)
+        model = self._opened(load)
+        return Engine(model, self._outlet, load.options, self._marks, _keeper(load, model.provider))
+
+    def _opened(self, load: core.Load) -> Model:
+        """The model, or its vocabulary alone. Raises LoadFailed."""
+        module_name = (VOCABULARIES if load.vocabulary_only else PROVIDERS).get(load.provider)
         if module_name is None:
             raise errors.LoadFailed(f"Model '{load.model}': this version has no provider '{load.provider}'.")
         try:
@@ -426,9 +471,11 @@ class Worker:
             raise errors.LoadFailed(
                 f"Model '{load.model}' needs the package '{error.name}', which isn't installed (see heylookllm doctor)."
             ) from error
-        provider = cast("Provider", module.open_model(load, _throttled(self._outlet)))
-        model = Model(load.model, provider, SystemRandom(), time.monotonic_ns)
-        return Engine(model, self._outlet, load.options, self._marks, _keeper(load, provider))
+        if load.vocabulary_only:
+            opened = module.open_vocabulary(load)  # has of a Provider what rendering and tokenizing ask for
+        else:
+            opened = module.open_model(load, _throttled(self._outlet))
+        return Model(load.model, cast("Provider", opened), SystemRandom(), time.monotonic_ns)
 
     # ---- the step loop -----------------------------------------------------------------------------------------------
 
@@ -583,6 +630,8 @@ class Worker:
                 assert_never(operation)
 
     def _model(self) -> Model:
+        if self._words is not None:
+            return self._words
         if self._engine is None:
             raise errors.ProtocolError("The model isn't loaded yet.")
         return self._engine.model

@@ -12,12 +12,13 @@ import msgspec
 
 from heylook_llm import core, support
 from heylook_llm.errors import BadRequest, Cancelled, ContextLengthExceeded, UnsupportedFeature
-from heylook_llm.worker import images
+from heylook_llm.worker import images, infill
 from heylook_llm.worker.constrain import Constraints
 from heylook_llm.worker.formats.formats import Format, Marked
 from heylook_llm.worker.formats.parser import Parser, ReasoningMode
 from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.images import Marks
+from heylook_llm.worker.lines import Lines, watched
 from heylook_llm.worker.prompt import CHATML, CHATML_TOKENS, ChatTemplate, Rendering, offered
 from heylook_llm.worker.providers.base import ImageReader, Provider
 from heylook_llm.worker.sequence import Sequence, Stamps, merged
@@ -42,6 +43,7 @@ class Choice(NamedTuple):
     prompt_tokens: tuple[int, ...]
     """The prompt, where the request asked to have it echoed: a context shift drops some of the sequence's own."""
     prompt_text: str
+    lines: Lines | None = None
 
 
 class _Tokenized(NamedTuple):
@@ -100,7 +102,13 @@ class Model:
         if found and self.provider.images is not None:
             found = (*found, "vision")
         info = self.provider.info
-        return msgspec.structs.replace(info, capabilities=tuple(dict.fromkeys((*info.capabilities, *found))))
+        return msgspec.structs.replace(
+            info,
+            capabilities=tuple(dict.fromkeys((*info.capabilities, *found))),
+            bos_token=self.provider.special("bos"),
+            eos_token=self.provider.special("eos"),
+            defaults=merged(self.provider.defaults, self.provider.engine_defaults),
+        )
 
     @property
     def limit_tokens(self) -> int:
@@ -145,7 +153,8 @@ class Model:
                     seen=seen,
                 )
                 decoder = self._decoder(sequence, prompt, tokenized.reasoning)
-                choices.append(Choice(sequence, decoder, echoed, echoed_text))
+                lines = watched(sampling.least_indent, sampling.time_limit_seconds) if raw else None
+                choices.append(Choice(sequence, decoder, echoed, echoed_text, lines))
         return choices
 
     def _encoded(self, seen: Seq[core.ImagePart], cancelled: Callable[[], bool]) -> tuple[object, ...]:
@@ -237,6 +246,10 @@ class Model:
                 return self._encode_text(prompt)
             case core.TokenPrompt():
                 return self._checked_tokens(prompt)
+            case core.MixedPrompt():
+                return self._encode_mixed(prompt)
+            case core.InfillPrompt():
+                return self._infilled(prompt).tokens
 
     def _tokenized(self, prompt: core.Prompt, request: core.Request) -> _Tokenized:
         limit = self._limit(request)
@@ -245,6 +258,10 @@ class Model:
         if isinstance(prompt, core.ChatPrompt):
             return self._tokenized_chat(prompt, request, limit)
         rendered_ns = self._now_ns()
+        if isinstance(prompt, core.InfillPrompt):
+            fitting = self._infilled(prompt, infill.room(limit, request.sampling.max_tokens))
+            whole = _Tokenized(fitting.tokens, len(fitting.tokens), "none", rendered_ns, fitting.dropped_tokens)
+            return self._shortened(whole, request, limit)
         return self._shortened(_Tokenized(*self._bounded(prompt, request, limit), "none", rendered_ns), request, limit)
 
     def _continued(self, prompt: core.Prompt, request: core.Request, limit: int) -> _Tokenized:
@@ -345,9 +362,23 @@ class Model:
     def _encode_text(self, prompt: core.TextPrompt) -> list[int]:
         if not prompt.suffix:
             return self.provider.encode(prompt.text, add_special=prompt.add_special, parse_special=prompt.parse_special)
-        tokens = self.provider.infill(prompt.text, prompt.suffix)
-        if tokens is None:
+        return self._infilled(core.InfillPrompt(prompt.text, prompt.suffix)).tokens
+
+    def _infilled(self, prompt: core.InfillPrompt, room_tokens: int | None = None) -> infill.Infill:
+        """The tokens that ask for the text at a place, in so much room; None: all of them."""
+        if self.provider.infill is None:
             raise UnsupportedFeature(f'"{self.name}" does not support insert', param="suffix")
+        encode = functools.partial(self.provider.encode, add_special=False, parse_special=False)
+        return infill.compose(self.provider.infill, encode, prompt, room_tokens)
+
+    def _encode_mixed(self, prompt: core.MixedPrompt) -> list[int]:
+        tokens: list[int] = []
+        for at, piece in enumerate(prompt.pieces):
+            if isinstance(piece, str):
+                special = prompt.add_special and not at
+                tokens += self.provider.encode(piece, add_special=special, parse_special=prompt.parse_special)
+            else:
+                tokens += self._checked_tokens(core.TokenPrompt((piece,)))
         return tokens
 
     def _encode_end(self, prompt: core.TextPrompt, characters: int) -> list[int]:

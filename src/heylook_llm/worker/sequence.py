@@ -224,8 +224,16 @@ class Sequence:
             state = "waiting"
         elif self.state is State.PREEMPTED:
             state = "preempted"
+        limit = self.sampling.max_tokens
         return core.SequenceStats(
-            self.request, self.choice, state, self.prompt_tokens, self.computed, self.output_tokens
+            self.request,
+            self.choice,
+            state,
+            self.prompt_tokens,
+            self.computed,
+            self.output_tokens,
+            self.cached_tokens,
+            None if limit is None else limit - self.output_tokens,
         )
 
 

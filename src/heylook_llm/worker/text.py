@@ -90,6 +90,7 @@ class Decoder:
         self._fed = 0
         self._pending: list[tuple[int, int, int, core.TokenLogprob | None]] = []
         self._plain = self._is_plain()
+        self._cut = False
 
     @property
     def stop(self) -> str | None:
@@ -139,9 +140,15 @@ class Decoder:
         self._concluding = len(tokens)
         return tokens
 
+    def cut(self) -> None:
+        """The text ends where the last event did: what is held back doesn't belong to it."""
+        self._cut = True
+
     def flush(self) -> list[core.Event]:
         """The last events. Every token fed is now in some event, but those of a stop string that was cut off."""
         self._plain = False
+        if self._cut:
+            return []
         items: list[Item] = []
         if not self.ended:
             rest = self._utf8.decode(b"", final=True)

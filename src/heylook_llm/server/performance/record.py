@@ -12,7 +12,7 @@ Outcome = Literal["done", "error", "cancelled", "disconnected"]
 Dialect = Literal["openai", "ollama"]
 
 MAX_LABEL_CHARACTERS: Final = 128
-_LABELS: Final = {b"x-client-tag": "client", b"x-client-request-id": "client_request_id", b"x-run-id": "run_id"}
+LABELS: Final = {b"x-client-tag": "client", b"x-client-request-id": "client_request_id", b"x-run-id": "run_id"}
 
 
 class Moment(NamedTuple):
@@ -76,9 +76,9 @@ class Finished(msgspec.Struct, frozen=True):
 def labels_of(headers: Iterable[tuple[bytes, bytes]]) -> Labels:
     """The labels among a request's headers; what can't be shown becomes a question mark, what is too long is cut."""
     found = {
-        _LABELS[name]: "".join(c if " " <= c <= "~" else "?" for c in value.decode("latin-1")[:MAX_LABEL_CHARACTERS])
+        LABELS[name]: "".join(c if " " <= c <= "~" else "?" for c in value.decode("latin-1")[:MAX_LABEL_CHARACTERS])
         for name, value in headers
-        if name in _LABELS and value
+        if name in LABELS and value
     }
     return Labels(**found) if found else _NONE
 

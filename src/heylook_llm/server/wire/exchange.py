@@ -161,10 +161,10 @@ def ignored_header(names: Iterable[str]) -> Headers:
 def retry_headers(error: HeylookError) -> Headers:
     """Retry-After in whole seconds where the error passes by itself; `x-should-retry: false` where it will repeat.
 
-    The official SDKs retry every status from 500 on, three attempts each, unless that header says no.
+    The official SDKs retry 408, 409 and every status from 500 on, three attempts each, unless that header says no.
     """
     if error.retry_after_seconds is not None:
         return (("retry-after", str(max(1, round(error.retry_after_seconds)))),)
     if error.status == 503:
         return (("retry-after", "1"),)
-    return (("x-should-retry", "false"),) if error.status >= 500 else ()
+    return (("x-should-retry", "false"),) if error.status >= 500 or error.status in (408, 409) else ()

@@ -24,6 +24,7 @@ class Part(msgspec.Struct, frozen=True):
 
     name: str
     data: bytes
+    filename: str = ""
 
     @property
     def text(self) -> str:
@@ -53,7 +54,8 @@ def parts(body: bytes, content_type: str) -> list[Part]:
         end = body.find(b"\r\n" + delimiter, start + 4)
         if end < 0:
             _refuse("a part has no end")
-        found.append(Part(_name(body[at + 2 : start]), body[start + 4 : end]))
+        name, filename = _names(body[at + 2 : start])
+        found.append(Part(name, body[start + 4 : end], filename))
         at = end + 2 + len(delimiter)
     return found
 
@@ -72,20 +74,21 @@ def _parameters(value: str) -> dict[str, str]:
     return {found[1].lower(): found[2].strip('"') for found in _PARAMETER.finditer(value)}
 
 
-def _name(head: bytes) -> str:
-    """The name of a part by its head."""
+def _names(head: bytes) -> tuple[str, str]:
+    """The name of a part by its head, and that of its file."""
     try:
         lines = head.decode("utf-8").split("\r\n")
     except UnicodeDecodeError:
         _refuse("a part's head is not UTF-8")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     disposition = headers.get("content-disposition", "")
-    name = _parameters(disposition).get("name", "")
+    parameters = _parameters(disposition)
+    name = parameters.get("name", "")
     if disposition.partition(";")[0].strip().lower() != "form-data" or not name:
         _refuse("a part has no name")
     if headers.get("content-transfer-encoding", "").lower() not in _PLAIN:
         _refuse(f"the part '{name[:64]}' is not sent as it is")
-    return name
+    return name, parameters.get("filename", "")
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -64,14 +64,16 @@ def parse_chat(body: bytes, arrival: Arrival) -> "Chat":
 def chat_of(fields: ChatBody, arrival: Arrival) -> "Chat":
     """A chat body's fields as an exchange. Raises BadRequest."""
     model = named(fields.model, arrival)
+    if fields.processing_mode != "conversation":
+        raise UnsupportedFeature("Only POST /v1/chat/completions takes it, as JSON.", param="processing_mode")
     album: list[Picture] = []
     prompt = openai_prompt.chat(fields, model, arrival.bounds, album)
     sampling = msgspec.structs.replace(
-        _sampling(fields, arrival, _first(fields.max_completion_tokens, fields.max_tokens)),
+        sampling_of(fields, arrival, _first(fields.max_completion_tokens, fields.max_tokens)),
         logprobs=_chat_logprobs(fields),
     )
     form = constrained(fields)
-    asked = _asked(fields, arrival, model, (prompt,), sampling)
+    asked = asked_of(fields, arrival, model, (prompt,), sampling)
     request = msgspec.structs.replace(
         asked.request, constraint=form.constraint, prediction=openai_prompt.prediction(fields.prediction)
     )
@@ -94,9 +96,9 @@ def parse_completion(body: bytes, arrival: Arrival) -> "Completion":
     _check_best_of(fields)
     prompts = openai_prompt.completion(fields, arrival.bounds)
     sampling = msgspec.structs.replace(
-        _sampling(fields, arrival, _first(fields.max_tokens, fields.max_completion_tokens)), logprobs=fields.logprobs
+        sampling_of(fields, arrival, _first(fields.max_tokens, fields.max_completion_tokens)), logprobs=fields.logprobs
     )
-    asked = _asked(fields, arrival, model, prompts, sampling)
+    asked = asked_of(fields, arrival, model, prompts, sampling)
     form = constrained(fields)
     request = msgspec.structs.replace(
         asked.request,
@@ -108,9 +110,10 @@ def parse_completion(body: bytes, arrival: Arrival) -> "Completion":
     return Completion(msgspec.structs.replace(asked, request=request, needs=needs), fields, arrival, form)
 
 
-def _asked(
+def asked_of(
     fields: SamplingFields, arrival: Arrival, model: str, prompts: tuple[core.Prompt, ...], sampling: core.Sampling
 ) -> Asked:
+    """What a body asks of its model. Raises BadRequest."""
     if fields.n > arrival.bounds.max_n:
         raise BadRequest(f"n is {fields.n}, but this server answers at most {arrival.bounds.max_n} at once.", param="n")
     request = core.Request(
@@ -144,7 +147,8 @@ def _first(*values: int | None) -> int | None:
     return next((value for value in values if value is not None), None)
 
 
-def _sampling(fields: SamplingFields, arrival: Arrival, max_tokens: int | None) -> core.Sampling:
+def sampling_of(fields: SamplingFields, arrival: Arrival, max_tokens: int | None) -> core.Sampling:
+    """How a body wants its tokens chosen. Raises BadRequest."""
     if max_tokens is None and fields.n_predict is not None and fields.n_predict >= 0:
         max_tokens = fields.n_predict
     return core.Sampling(
@@ -186,7 +190,7 @@ def _logit_bias(given: dict[str, float] | None, arrival: Arrival) -> dict[int, f
     return bias
 
 
-def _refuse_foreign_tokens(request: core.Request, info: core.ModelInfo) -> None:
+def refuse_foreign_tokens(request: core.Request, info: core.ModelInfo) -> None:
     """Raises BadRequest for a biased token that the model's vocabulary lacks."""
     largest = max(request.sampling.logit_bias, default=0)
     if info.n_vocab is not None and largest >= info.n_vocab:
@@ -223,7 +227,7 @@ class _Exchange:
         """The Request for this model."""
         if info.capabilities:
             lacking(self.asked.request.model, self.asked.needs, info)
-        _refuse_foreign_tokens(self.asked.request, info)
+        refuse_foreign_tokens(self.asked.request, info)
         self._fingerprint = fingerprint(info)
         return self.asked.request
 

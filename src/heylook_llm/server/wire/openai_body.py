@@ -215,6 +215,12 @@ class ChatBody(SamplingFields):
         Honoured("text and image_url parts; images in messages of the user and of tools, for models that see"),
         Field(min_length=1, max_length=10_000),
     ]
+    processing_mode: Annotated[
+        Literal["conversation", "sequential", "sequential_with_context", "parallel"],
+        Honoured("other than conversation: each turn of the user's is answered for itself, or in context; no stream"),
+    ] = "conversation"
+    return_individual: Annotated[Flag, Honoured("false: the choices of such answers in one list")] = True
+    include_timing: Annotated[Flag, Honoured("adds `timing` to such answers")] = False
     resize_max: Annotated[Side, Honoured("images are made smaller, so that no side has more pixels")] = None
     resize_width: Annotated[Side, Honoured("images get this width; alone: in proportion")] = None
     resize_height: Annotated[Side, Honoured("images get this height; alone: in proportion")] = None
@@ -339,7 +345,10 @@ class TokenizeBody(Body):
     """POST /tokenize: llama.cpp's form (`content`), or vLLM's (`prompt` or `messages`)."""
 
     model: Annotated[Text, Honoured("absent: the server's default model")] = ""
-    content: Annotated[Text | None, Honoured("llama.cpp's form")] = None
+    content: Annotated[
+        Text | list[Text | Annotated[Integer, Field(ge=0, le=2**31 - 1)]] | None,
+        Honoured("llama.cpp's form: a text, or texts and token ids mixed"),
+    ] = None
     prompt: Annotated[Text | None, Honoured("vLLM's form")] = None
     messages: Annotated[list[Message] | None, Honoured("vLLM's form; rendered by the model's template")] = None
     tools: Annotated[list[ToolSpec] | None, Honoured()] = None

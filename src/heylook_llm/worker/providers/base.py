@@ -72,6 +72,20 @@ class Wanted(NamedTuple):
     most: int
 
 
+class InfillMarks(NamedTuple):
+    """The tokens between the parts of a prompt that asks for what stands between a prefix and a suffix."""
+
+    prefix: int
+    suffix: int
+    middle: int
+    repository: int | None = None
+    """Before the name of a project."""
+    file: int | None = None
+    """Before the name and the text of each of its files."""
+    begin: tuple[int, ...] = ()
+    """What begins any text."""
+
+
 class Drafter(Protocol):
     """A smaller model with the same vocabulary, which guesses what a provider's sequences say next."""
 
@@ -159,8 +173,9 @@ class Provider(Protocol):
         """Whether the token ends generation."""
         ...
 
-    def infill(self, prefix: str, suffix: str) -> list[int] | None:
-        """The prompt that asks for the text between; None: this model can't fill in."""
+    @property
+    def infill(self) -> InfillMarks | None:
+        """The tokens that ask for the text between others; None: this model can't fill in."""
         ...
 
     def special(self, name: str) -> str:

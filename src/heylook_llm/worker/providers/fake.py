@@ -40,6 +40,7 @@ from heylook_llm.worker.providers.base import (
     Feed,
     Floats,
     ImageReader,
+    InfillMarks,
     OutOfCells,
     Sharing,
     State,
@@ -127,6 +128,11 @@ def open_model(load: core.Load, progress: Callable[[float], None]) -> "Fake":
     return model
 
 
+def open_vocabulary(load: core.Load) -> "Fake":
+    """The same: it has no weights, and only those are slow to load."""
+    return Fake(load.options)
+
+
 def _reader(options: dict[str, Any]) -> FakeReader | None:
     tokens = int(options.get("image_tokens") or 0)
     seconds = float(options.get("image_seconds") or 0)
@@ -159,6 +165,7 @@ class Fake:
     max_drafts = 64
     drafts_alone = False
     drafter: Drafter | None = None
+    infill = InfillMarks(fake_script.FIM_PREFIX, fake_script.FIM_SUFFIX, fake_script.FIM_MIDDLE)
 
     def __init__(self, options: dict[str, Any], log: Log | None = None) -> None:
         self._log = log or Log(None)
@@ -219,11 +226,6 @@ class Fake:
     def is_end(self, token: int) -> bool:
         """Whether the token ends generation."""
         return token in (IM_END, END_OF_TEXT)
-
-    def infill(self, prefix: str, suffix: str) -> list[int] | None:
-        """The prompt for the text between."""
-        before, after = prefix.encode("utf-8", "replace"), suffix.encode("utf-8", "replace")
-        return [fake_script.FIM_PREFIX, *before, fake_script.FIM_SUFFIX, *after, fake_script.FIM_MIDDLE]
 
     def special(self, name: str) -> str:
         """The text of a special token."""

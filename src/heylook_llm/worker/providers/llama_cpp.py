@@ -11,13 +11,11 @@ import importlib
 import math
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from heylook_llm import core
-from heylook_llm.catalog.gguf_header import pooling_of
 from heylook_llm.errors import EngineError, LoadFailed
 from heylook_llm.worker.drafting import draft_failures
 from heylook_llm.worker.guide import Guide
@@ -39,30 +37,16 @@ from heylook_llm.worker.providers.llama_cpp_draft import DraftModel
 from heylook_llm.worker.providers.llama_cpp_embedding import Embeddings, Pairs
 from heylook_llm.worker.providers.llama_cpp_load import Opening, start_backend
 from heylook_llm.worker.providers.llama_cpp_looking import Looking, seeing
-from heylook_llm.worker.providers.llama_cpp_native import Batch, Log, Logits, metadata_of
+from heylook_llm.worker.providers.llama_cpp_native import Batch, Log, Logits
 from heylook_llm.worker.providers.llama_cpp_places import Places
 from heylook_llm.worker.providers.llama_cpp_sampling import Samplers, Slot
 from heylook_llm.worker.providers.llama_cpp_vision import Eyes
+from heylook_llm.worker.providers.llama_cpp_vocabulary import NO_TOKEN, Vocabulary
 from heylook_llm.worker.providers.masks import Guided, Masks, MaskThread
 
-NO_TOKEN: Final = -1
 DRAFTS: Final = 16
 """Guesses of one step beyond one for each sequence: their logits take memory, a vocabulary's worth each."""
 LEAST_LOGPROB: Final = -9999.0
-
-_FILE_KEYS: Final = {
-    "general.sampling.temp": "temperature",
-    "general.sampling.top_k": "top_k",
-    "general.sampling.top_p": "top_p",
-    "general.sampling.min_p": "min_p",
-    "general.sampling.xtc_probability": "xtc_probability",
-    "general.sampling.xtc_threshold": "xtc_threshold",
-    "general.sampling.penalty_repeat": "repeat_penalty",
-    "general.sampling.penalty_last_n": "repeat_last_tokens",
-    "general.sampling.mirostat": "mirostat",
-    "general.sampling.mirostat_tau": "mirostat_tau",
-    "general.sampling.mirostat_eta": "mirostat_eta",
-}
 
 _BYTES: Final = ctypes.POINTER(ctypes.c_uint8)
 
@@ -73,15 +57,13 @@ def open_model(load: core.Load, progress: Callable[[float], None]) -> "LlamaCpp"
     return LlamaCpp(native, load, progress)
 
 
-class LlamaCpp:
+class LlamaCpp(Vocabulary):
     """See the module's docstring."""
 
     engine_defaults = defaults.ENGINE_DEFAULTS
     drafts_alone = False
 
     def __init__(self, native: Any, load: core.Load, progress: Callable[[float], None]) -> None:
-        self._native = native
-        self._model: Any = None
         self._context: Any = None
         self._slots: dict[int, Slot] = {}
         self._mask_thread = MaskThread()
@@ -89,12 +71,9 @@ class LlamaCpp:
         options = load.options
         start_backend(native, options)
         opening = Opening(native, load, self._log)
-        self._model = opening.model(progress)
-        self._vocab = native.llama_model_get_vocab(self._model)
-        self._n_vocab = int(native.llama_vocab_n_tokens(self._vocab))
-        self._metadata = dict(metadata_of(native, self._model))
+        super().__init__(native, opening.model(progress))
         self._n_parallel = opening.n_parallel
-        self.pooling = self._pooling(options)
+        self.pooling = self.configured_pooling(options)
         self._recurrent = bool(
             native.llama_model_is_recurrent(self._model) or native.llama_model_is_hybrid(self._model)
         )
@@ -119,10 +98,8 @@ class LlamaCpp:
         self._embeddings = Embeddings(opening, self._model, self._metadata, self._n_ctx, self.pooling)
         self.embedding: EmbeddingBounds | None = self._embeddings.bounds
         self._pairs = Pairs(native, self._model, self.encode)
-        self._ends = frozenset(t for t in range(self._n_vocab) if native.llama_vocab_is_eog(self._vocab, t))
         self._samplers = Samplers(native, self._vocab, self._n_ctx, self._ends)
-        in_file = {field: self._metadata[key] for key, field in _FILE_KEYS.items() if key in self._metadata}
-        self.defaults = defaults.of_model(options, in_file)
+        self.defaults = self.configured_defaults(options)
         self.info = self._describe(options)
         self._draft = self._draft_model(load)
         self.drafter: Drafter | None = self._draft.drafts if self._draft is not None else None
@@ -141,13 +118,6 @@ class LlamaCpp:
         if self.pooling:
             raise LoadFailed(f"Model '{load.model}' only embeds texts, so `mmproj_path` has no use for it.")
         return Eyes(self._native, self._model, load, self._log, on_gpu=bool(self._log.layers_gpu))
-
-    def _pooling(self, options: dict[str, Any]) -> core.Pooling:
-        """How it makes a vector or a score of a text, by its configuration or its file; empty: it generates."""
-        architecture = str(self._metadata.get("general.architecture", ""))
-        kind, causal = (self._metadata.get(f"{architecture}.{key}") for key in ("pooling_type", "attention.causal"))
-        configured: core.Pooling = options.get("pooling") or pooling_of(architecture, kind, causal)
-        return configured
 
     def _prepare_to_answer(self, opening: Opening) -> int:
         """The context with its pool of cells; returns the tokens that one sequence may have."""
@@ -187,76 +157,11 @@ class LlamaCpp:
             weights_bytes=int(native.llama_model_size(model)) + projected,
             kv_bytes=int(self._log.mebibytes("KV") * (1 << 20)) or None,
             gpu_bytes=int(self._log.mebibytes(gpu=True) * (1 << 20)) + projected if on_gpu else 0,
-            chat_template="" if self.pooling else self._chat_template(options),
-            capabilities=self._capabilities(),
+            chat_template="" if self.pooling else self.chat_template(options),
+            capabilities=self.abilities(self.pooling),
             metadata=metadata,
             pooling=self.pooling,
         )
-
-    def _capabilities(self) -> tuple[str, ...]:
-        if self.pooling:
-            return ("rerank",) if self.pooling == "rank" else ("embedding",)
-        return ("completion", "insert") if self.infill("", "") is not None else ("completion",)
-
-    def _chat_template(self, options: dict[str, Any]) -> str:
-        if text := options.get("chat_template"):
-            return str(text)
-        if path := options.get("chat_format_template"):
-            return Path(path).read_text(encoding="utf-8")
-        template = self._native.llama_model_chat_template(self._model, None)
-        return template.decode("utf-8", "replace") if template else ""
-
-    # ---- vocabulary --------------------------------------------------------------------------------------------------
-
-    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        """Text to token ids; callable from any thread."""
-        data = text.encode("utf-8", "replace")
-        size = len(data) + 8
-        tokens = (ctypes.c_int32 * size)()
-        count = self._native.llama_tokenize(self._vocab, data, len(data), tokens, size, add_special, parse_special)
-        if count < 0:
-            raise EngineError("The prompt can't be tokenized.")
-        return tokens[:count]
-
-    def piece(self, token: int) -> bytes:
-        """The bytes of a token; empty for control tokens."""
-        if not 0 <= token < self._n_vocab:
-            return b""
-        native = self._native
-        buffer = ctypes.create_string_buffer(512)
-        size = native.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
-        if size < 0:
-            buffer = ctypes.create_string_buffer(-size)
-            size = native.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
-        return buffer.raw[:size]
-
-    def control(self, token: int) -> str:
-        """The text of a control token; empty: it is none."""
-        known = 0 <= token < self._n_vocab and self._native.llama_vocab_is_control(self._vocab, token)
-        return self._token_text(token) if known else ""
-
-    def is_end(self, token: int) -> bool:
-        """Whether the token ends generation."""
-        return token in self._ends
-
-    def infill(self, prefix: str, suffix: str) -> list[int] | None:
-        """Prefix, suffix, middle: the order that code models are trained on. None without the tokens for it."""
-        native, vocab = self._native, self._vocab
-        marks = [f(vocab) for f in (native.llama_vocab_fim_pre, native.llama_vocab_fim_suf, native.llama_vocab_fim_mid)]
-        if NO_TOKEN in marks:
-            return None
-        before = self.encode(prefix, add_special=False, parse_special=False)
-        after = self.encode(suffix, add_special=False, parse_special=False)
-        return [marks[0], *before, marks[1], *after, marks[2]]
-
-    def special(self, name: str) -> str:
-        """The text of the vocabulary's "bos", "eos" or "eot" token."""
-        token = getattr(self._native, f"llama_vocab_{name}")(self._vocab)
-        return self._token_text(token) if token != NO_TOKEN else ""
-
-    def _token_text(self, token: int) -> str:
-        text = self._native.llama_vocab_get_text(self._vocab, token)
-        return text.decode("utf-8", "replace") if text else ""
 
     # ---- slots -------------------------------------------------------------------------------------------------------
 

@@ -151,17 +151,26 @@ class Opening:
 
     def _peek(self) -> tuple[int, float]:
         """(layers, bytes of one KV cell) from the file's header alone."""
+        model = self.vocabulary()
+        metadata = dict(metadata_of(self.native, model))
+        self.native.llama_model_free(model)
+        architecture = str(metadata.get("general.architecture", ""))
+        return int(metadata.get(f"{architecture}.block_count", 1)), cell_bytes_of(metadata, self.options)
+
+    def vocabulary(self) -> Any:
+        """The model without its weights. Raises LoadFailed."""
         native, load = self.native, self._load
         params = native.llama_model_default_params()
         params.vocab_only = True
         params.n_gpu_layers = 0
+        if values := load.options.get("override_kv"):
+            params.kv_overrides = self._metadata_overrides(values)
+        if not os.path.isfile(load.path):
+            raise LoadFailed(f"Model '{load.model}' can't be loaded: its file is missing.")
         model = native.llama_model_load_from_file(os.fsencode(load.path), params)
         if not model:
             raise LoadFailed(f"Model '{load.model}' can't be loaded: {self._reason(load.path)}")
-        metadata = dict(metadata_of(native, model))
-        native.llama_model_free(model)
-        architecture = str(metadata.get("general.architecture", ""))
-        return int(metadata.get(f"{architecture}.block_count", 1)), cell_bytes_of(metadata, load.options)
+        return model
 
     # ---- the context -------------------------------------------------------------------------------------------------
 

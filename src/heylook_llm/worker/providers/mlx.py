@@ -43,6 +43,7 @@ from heylook_llm.worker.providers.base import (
     Feed,
     Floats,
     ImageReader,
+    InfillMarks,
     OutOfCells,
     State,
     shown,
@@ -212,7 +213,7 @@ class Mlx:
     def _capabilities(self) -> tuple[str, ...]:
         if self._pooling:
             return ("embedding",)
-        return ("completion", "insert") if self._vocabulary.infill("", "") is not None else ("completion",)
+        return ("completion", "insert") if self.infill is not None else ("completion",)
 
     # ---- vocabulary --------------------------------------------------------------------------------------------------
 
@@ -232,9 +233,10 @@ class Mlx:
         """Whether the token ends generation."""
         return token in self._vocabulary.ends
 
-    def infill(self, prefix: str, suffix: str) -> list[int] | None:
-        """The prompt for the text between; None: this model can't fill in."""
-        return self._vocabulary.infill(prefix, suffix)
+    @property
+    def infill(self) -> InfillMarks | None:
+        """The tokens that ask for the text between others; None: this model can't fill in."""
+        return self._vocabulary.infill
 
     def special(self, name: str) -> str:
         """The text of the "bos", "eos" or "eot" token."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from heylook_llm.catalog.mlx_folder import Folder
 from heylook_llm.errors import EngineError, LoadFailed
+from heylook_llm.worker.providers.base import InfillMarks
 
 _BYTE_TOKEN: Final = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _SPACE: Final = "\u2581"
@@ -24,6 +25,8 @@ _INFILL: Final = (
     ("\u2581<PRE>", "\u2581<SUF>", "\u2581<MID>"),
 )
 """Tokens before the prefix, the suffix and the answer: Qwen and CodeGemma, StarCoder, DeepSeek, CodeLlama."""
+_REPOSITORY: Final = ("<|repo_name|>", "<|reponame|>", "<repo_name>", "<reponame>")
+_FILE: Final = ("<|file_sep|>", "<|file_separator|>", "<file_sep>", "<filename>")
 _END_NAMES: Final = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "</s>")
 """Ends of text or of a turn wherever a vocabulary has them as special tokens; llama.cpp knows the same."""
 
@@ -49,7 +52,7 @@ class Vocabulary:
         if {"<|return|>", "<|call|>"} <= ids.keys():  # gpt-oss: one message ends, of several in an answer
             named.discard(ids.get("<|end|>", -1))
         self.ends = ends | named
-        self._infill = next((tuple(ids[name] for name in names) for names in _INFILL if set(names) <= ids.keys()), None)
+        self.infill = _infill_marks(ids, tuple(self._begin))
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Text to token ids; `add_special` puts before them what the model expects at the start of a text."""
@@ -68,14 +71,6 @@ class Vocabulary:
         """The text of a control token; empty: it is none."""
         return self._controls.get(token, "")
 
-    def infill(self, prefix: str, suffix: str) -> list[int] | None:
-        """Prefix, suffix, middle: the order that code models are trained on. None without the tokens for it."""
-        if self._infill is None:
-            return None
-        before = self.encode(prefix, add_special=False, parse_special=False)
-        after = self.encode(suffix, add_special=False, parse_special=False)
-        return [self._infill[0], *before, self._infill[1], *after, self._infill[2]]
-
     def special(self, name: str) -> str:
         """The text of the "bos", "eos" or "eot" token; empty: it has none."""
         return self._specials.get("eos" if name == "eot" else name, "")
@@ -88,6 +83,15 @@ class Vocabulary:
             if whole[at : at + len(plain)] == plain:
                 return list(whole[:at])
         return []
+
+
+def _infill_marks(ids: dict[str, int], begin: tuple[int, ...]) -> InfillMarks | None:
+    """What a vocabulary has of them."""
+    names = next((names for names in _INFILL if set(names) <= ids.keys()), None)
+    if names is None:
+        return None
+    repository, file = (next((ids[name] for name in known if name in ids), None) for known in (_REPOSITORY, _FILE))
+    return InfillMarks(ids[names[0]], ids[names[1]], ids[names[2]], repository, file, begin)
 
 
 def _sound(text: str) -> str:
