@@ -18,7 +18,7 @@ INSTALL = @if [ -z "$(PYTHON)" ]; then \
 	exit 1; fi; $(PYTHON) tools/install.py --environment $(VENV) --accelerator $(ACCEL)
 
 .DEFAULT_GOAL := help
-.PHONY: help install mlx vlm dev serve test test_long test_truth test_faults test_changed coverage bench-peers check format lint build docs docs-serve docs-tables lock check-platforms clean distclean
+.PHONY: help install mlx vlm dev serve test test_long conformance lock-conformance test_truth test_faults test_changed coverage bench-peers check format lint build docs docs-serve docs-tables lock check-platforms clean distclean
 
 help:  ## show this
 	@grep -E '^[a-z_-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -78,6 +78,16 @@ test_truth: $(VENV)/installed-dev  ## what the server measures of itself, agains
 
 test_changed: $(VENV)/installed-dev  ## only tests that name a module changed since the last commit (SINCE=main)
 	@$(BIN)/python tools/changed_tests.py --since $(or $(SINCE),HEAD) -- $(ARGS)
+
+build/conformance/installed: tests/conformance/requirements.txt tests/conformance/package.json $(VENV)/installed-dev
+	@$(BIN)/python -m venv build/conformance/python
+	@build/conformance/python/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@mkdir -p build/conformance/node && cp tests/conformance/package.json build/conformance/node
+	@npm install --prefix build/conformance/node --no-audit --no-fund --no-package-lock --loglevel error
+	@touch $@
+
+conformance: build/conformance/installed  ## every client's SDK against the server; writes docs/conformance.md (needs Node; 15 minutes)
+	@$(BIN)/python -m tests.conformance $(ARGS)
 
 coverage: $(VENV)/installed-dev  ## the tests with a report of the lines they don't reach
 	@HEYLOOK_TEST_TIER=commit $(BIN)/python -m pytest --cov --cov-report=term --cov-report=html $(ARGS)
@@ -143,6 +153,9 @@ lock: $(if $(shell command -v uv),,build/uv/bin/uv)  ## resolve the dependencies
 	@$(COMPILE) --constraint build/all.txt pyproject.toml --extra dev -o requirements/dev.txt
 	@$(COMPILE) --constraint build/all.txt pyproject.toml --extra docs -o requirements/docs.txt
 	@wc -l requirements/*.txt
+
+lock-conformance: $(if $(shell command -v uv),,build/uv/bin/uv)  ## resolve what `make conformance` installs anew
+	@$(COMPILE) tests/conformance/requirements.in -o tests/conformance/requirements.txt
 
 check-platforms: $(if $(shell command -v uv),,build/uv/bin/uv)  ## whether every dependency has a wheel for each platform we name
 	@PATH="$$PWD/build/uv/bin:$$PATH" $(PYTHON) tools/check_platforms.py

@@ -169,7 +169,12 @@ def _schemas(prefix: str, bodies: list[type[table.Body]]) -> dict[str, Any]:
         for row in table.rows(body):
             described_field = schemas[body.__name__]["properties"][row.name]
             described_field["description"] = f"{row.treatment.capitalize()}. {row.note}".strip()
-    return {f"{prefix}.{name}": _without_null(schema) for name, schema in schemas.items()}
+    return {f"{prefix}.{name}": _without_null(schema) | _title(prefix, name) for name, schema in schemas.items()}
+
+
+def _title(prefix: str, name: str) -> dict[str, str]:
+    """A title of its own: generators of clients call a model by it, and every dialect has a Message."""
+    return {"title": prefix + name}
 
 
 def _without_null(schema: Any) -> Any:
