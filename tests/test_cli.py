@@ -18,7 +18,7 @@ from heylook_llm.commands import chat, models, service, state
 from heylook_llm.errors import ConfigError
 from tests.commands_at_work import MODELS, Home
 
-COMMANDS = ["serve", "import", "pull", "run", "list", "ps", "stop", "show", "rm", "logs", "service", "doctor"]
+COMMANDS = ["serve", "import", "pull", "run", "list", "ps", "stop", "show", "rm", "logs", "service", "doctor", "bench"]
 DEFAULTS: dict[str, Any] = {
     "api": "both",
     "host": None,
@@ -67,7 +67,7 @@ def test_version_and_help_name_every_command_and_serve_option(home: Home) -> Non
     assert all(f"\n  {name} " in shown for name in COMMANDS)
     for option in ("--api", "--host", "--port", "--log-level", "--model-id", "--ollama-port", "--config"):
         assert option in shown
-    for name in ("bench", "agent", "hub"):
+    for name in ("agent", "hub"):
         assert f"\n  {name} " not in shown
 
 

@@ -646,6 +646,148 @@ def import_models(**given: Any) -> None:
     (importing.watch if given["watch"] else importing.run)(order)
 
 
+# ---- bench -----------------------------------------------------------------------------------------------------------
+
+
+@heylookllm.group(invoke_without_command=True)
+@click.pass_context
+def bench(context: click.Context) -> None:
+    """Measure a server. Without a command: a local one with the model that it has loaded, for a minute."""
+    if context.invoked_subcommand is None:
+        context.invoke(bench_run)
+
+
+@bench.command("run")
+@click.option(
+    "--spec",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A run spec in YAML or JSON; options stand above it.",
+)
+@click.option("--target", "targets", multiple=True, metavar="URL", help="A server to measure.  [default: a local one]")
+@click.option(
+    "--kind", type=click.Choice(["openai", "ollama", "anthropic"]), help="Which API to speak.  [default: found out]"
+)
+@click.option("--key", metavar="NAME", help="Where the API key is: env:NAME, file:PATH or keyring:NAME.")
+@click.option(
+    "--model", "models", multiple=True, metavar="MODEL", help="A model to ask.  [default: the one that is loaded]"
+)
+@click.option("--task", type=click.Choice(["chat", "completion"]), help="What to ask for.  [default: chat]")
+@click.option(
+    "--scenario",
+    "scenarios",
+    multiple=True,
+    metavar="TRAFFIC",
+    help="Tokens in and out: D(100,100), N(480,240)/(300,150), U(50,100)/(20,40).  [default: D(100,100)]",
+)
+@click.option("--concurrency", metavar="N,N...", help="Clients of a closed loop, each number a cell.")
+@click.option("--rate", metavar="N,N...", help="Requests per second, planned beforehand, each number a cell.")
+@click.option(
+    "--arrival",
+    type=click.Choice(["poisson", "constant", "gamma", "max"]),
+    default="poisson",
+    show_default=True,
+    help="How the requests of --rate arrive.",
+)
+@click.option("--requests", type=click.IntRange(min=1), metavar="N", help="Measured requests of each cell.")
+@click.option(
+    "--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="How long each cell sends."
+)
+@click.option(
+    "--warmup",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Requests before the measured ones.  [default: one for each client]",
+)
+@click.option("--repeats", type=click.IntRange(1, 100), metavar="N", help="How often each cell runs.  [default: 1]")
+@click.option(
+    "--cache",
+    multiple=True,
+    metavar="STATE",
+    help="cold, warm, or prefix and the per cent that prompts share.  [default: warm]",
+)
+@click.option(
+    "--slo", multiple=True, metavar="MEASURE=MS", help="What a good request keeps: ttft=200, tpot=50, e2e=3000."
+)
+@click.option("--seed", type=int, help="Of lengths, texts and arrivals.  [default: 1]")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="After which a request is given up.  [default: 300]",
+)
+@click.option("--name", help="What to call the run.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent.")
+@click.option("--json", "as_json", is_flag=True, help="Tell the result as JSON.")
+@click.pass_context
+def bench_run(context: click.Context, /, **given: Any) -> None:
+    """Measure one server or several: every combination of models, traffic and load is a cell.
+
+    Exit status: 0 good, 2 the command line or the spec is wrong, 3 the numbers can't be trusted, 4 the target
+    failed, 130 stopped. Ctrl-C lets what is in flight end; a second one doesn't.
+    """
+    from heylook_llm.commands import bench as benches  # noqa: PLC0415
+
+    context.exit(benches.begin_run(benches.Order(**given)))
+
+
+@bench.command("list")
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def bench_list(limit: int, as_json: bool) -> None:
+    """List the runs, newest first: @1 is the last."""
+    from heylook_llm.commands import bench as benches  # noqa: PLC0415
+
+    benches.listed(limit, as_json)
+
+
+@bench.command("show")
+@click.argument("run", default="last")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def bench_show(run: str, as_json: bool) -> None:
+    """Show a run: last, @2, its name or the end of its id."""
+    from heylook_llm.commands import bench as benches  # noqa: PLC0415
+
+    benches.show(run, as_json)
+
+
+@bench.command("resume")
+@click.argument("run", default="last")
+@click.option("--json", "as_json", is_flag=True, help="Tell the result as JSON.")
+@click.pass_context
+def bench_resume(context: click.Context, run: str, as_json: bool) -> None:
+    """Go on with a run that was stopped or killed: what it kept isn't sent again."""
+    from heylook_llm.commands import bench as benches  # noqa: PLC0415
+
+    context.exit(benches.resume(run, as_json))
+
+
+@bench.command("cancel")
+@click.argument("run", default="last")
+def bench_cancel(run: str) -> None:
+    """End a run that goes on; what it has is kept."""
+    from heylook_llm.commands import bench as benches  # noqa: PLC0415
+
+    benches.cancel(run)
+
+
+@bench.command("delete")
+@click.argument("run", nargs=-1, required=True)
+def bench_delete(run: tuple[str, ...]) -> None:
+    """Forget runs."""
+    from heylook_llm.commands import bench as benches  # noqa: PLC0415
+
+    benches.delete(run)
+
+
+@bench.command("schema")
+def bench_schema() -> None:
+    """Print the JSON schema of run specs."""
+    from heylook_llm.commands import bench as benches  # noqa: PLC0415
+
+    benches.schema()
+
+
 # ---- this machine ----------------------------------------------------------------------------------------------------
 
 

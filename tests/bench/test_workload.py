@@ -31,8 +31,8 @@ def lettered() -> Vocabulary:
 
 def test_a_vocabulary_is_what_a_tokenizer_says(lettered: Vocabulary) -> None:
     assert lettered.exact
-    assert dict(lettered.openers)["the"] == 1
-    assert dict(lettered.words)["information"] == 3
+    assert all(cost == -(-len(word) // 4) for word, cost in lettered.openers)
+    assert all(cost == -(-(len(word) + 1) // 4) for word, cost in lettered.words)
 
 
 @settings(max_examples=40)
@@ -48,8 +48,17 @@ vocabulary_of_letters = vocabulary(by_letters)
 def test_where_words_do_not_add_up_or_nobody_counts_lengths_are_not_called_exact() -> None:
     assert vocabulary(merging) is ASSUMED
     assert vocabulary(lambda text: None) is ASSUMED
-    assert vocabulary(lambda text: 2 * len(text.split(" "))) is ASSUMED  # no word fills one token
+    assert vocabulary(lambda text: 2 * len(text.split(" "))) is ASSUMED  # no odd length could be made
+    assert vocabulary(lambda text: 0) is ASSUMED
     assert not ASSUMED.exact
+
+
+def test_bytes_are_tokens_too() -> None:
+    """A space costs one of its own, so one token more is never filled by a word."""
+    bytewise = vocabulary(lambda text: len(text.encode()))
+    assert bytewise.exact
+    for tokens in range(12, 60):
+        assert len(compose(bytewise, tokens, random.Random(tokens))) == tokens
 
 
 def test_what_is_shorter_than_any_word_is_refused() -> None:

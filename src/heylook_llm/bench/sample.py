@@ -128,7 +128,7 @@ class Sample(msgspec.Struct, frozen=True):
     t_tcp: int | None = None
     t_tls: int | None = None
     t_sent: int | None = None
-    """Its last byte was handed to the kernel."""
+    """Its last bytes were handed to the connection."""
     t_headers: int | None = None
     """The answer's first byte came."""
     t_first_event: int | None = None

@@ -132,21 +132,21 @@ def lengths(scenario: Scenario, random: random.Random) -> tuple[int, int]:
             assert_never(scenario)
 
 
-def longest(scenario: Scenario) -> int:
-    """Tokens that a request and its answer may come to; what is drawn from a bell curve, to three deviations."""
+def longest(scenario: Scenario) -> tuple[int, int]:
+    """Tokens that a prompt and its answer may come to; what is drawn from a bell curve, to three deviations."""
     match scenario:
         case Exact(tokens, output):
-            return tokens + output
+            return tokens, output
         case Normal(mean, deviation, output_mean, output_deviation):
-            return mean + 3 * deviation + output_mean + 3 * output_deviation
+            return mean + 3 * deviation, output_mean + 3 * output_deviation
         case Uniform(_, most, _, output_most):
-            return most + output_most
+            return most, output_most
         case Embedding(tokens):
-            return tokens
+            return tokens, 0
         case Rerank(document, query):
-            return document + query
+            return document + query, 0
         case Image() | Dataset():
-            return 0
+            return 0, 0
         case _:
             assert_never(scenario)
 

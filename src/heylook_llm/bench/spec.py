@@ -162,7 +162,7 @@ def checked(given: Any, source: str = "the spec") -> RunSpec:
             f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg'].removeprefix('Value error, ')}"
             for one in error.errors(include_url=False, include_input=False)
         ]
-        raise ConfigError(f"{source} is wrong: {'; '.join(mistakes)}.") from error
+        raise ConfigError(f"{source} is wrong: {'; '.join(mistakes).removesuffix('.')}.") from error
 
 
 def as_json(spec: RunSpec) -> str:

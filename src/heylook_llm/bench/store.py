@@ -160,6 +160,22 @@ class Store:
         query = "SELECT ordinal, max(attempt) + 1 FROM sample WHERE cell_id = ? GROUP BY ordinal"
         return dict(self._connection.execute(query, (cell_id,)).fetchall())
 
+    def sample_count(self, run_id: str) -> int:
+        """How many samples a run has."""
+        (count,) = self._connection.execute("SELECT count(*) FROM sample WHERE run_id = ?", (run_id,)).fetchone()
+        return int(count)
+
+    def outcomes(self, run_id: str) -> dict[str, dict[str, int]]:
+        """Cell -> outcome -> how many of its measured requests ended so, each counted by its last attempt."""
+        query = (
+            "SELECT cell_id, outcome, count(*) FROM (SELECT cell_id, outcome, max(attempt) FROM sample "
+            "WHERE run_id = ? AND phase = 'measure' GROUP BY cell_id, ordinal) GROUP BY cell_id, outcome"
+        )
+        found: dict[str, dict[str, int]] = {}
+        for cell_id, outcome, count in self._connection.execute(query, (run_id,)):
+            found.setdefault(cell_id, {})[outcome] = count
+        return found
+
     def baseline(self, name: str) -> Run:
         """The run that a baseline names. Raises NotFound."""
         found = self._select(Run, "run", "id = (SELECT run_id FROM baseline WHERE name = ?)", (name,))

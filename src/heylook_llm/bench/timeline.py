@@ -181,7 +181,7 @@ def measure(exchange: Exchange, reader: Reader) -> Measured:
     """What the bytes of an exchange say."""
     response = Response(exchange.tape)
     story = _Story(reader)
-    if response.status is not None and response.status < 400:
+    if response.status == 200:
         story.tell((sse if reader.framing == "sse" else ndjson)(response.pieces))
     outcome, error_class = _verdict(exchange, response, story)
     return story.measured(exchange, response, outcome, error_class)
@@ -193,7 +193,7 @@ def _verdict(  # noqa: PLR0911 (a table)
     """How it ended: what we did to it comes first, then what the target says, then what it left out."""
     if exchange.outcome in ("timeout", "cancelled", "cut"):
         return exchange.outcome, exchange.error_class
-    if response.status is not None and response.status >= 400:
+    if response.status is not None and response.status != 200:
         return "error", f"http_{response.status}"
     if story.error is not None:
         return "error", "in_stream"
@@ -305,7 +305,7 @@ def _extra(timings: dict[str, Any] | None, error: str | None) -> str | None:
 
 def _refusal(response: Response) -> str | None:
     """The message of an answer that is an error."""
-    if response.status is None or response.status < 400:
+    if response.status in (None, 200):
         return None
     body = b"".join(data for _, data in response.pieces).decode("utf-8", "replace")
     return error_text(body) or body.strip() or None

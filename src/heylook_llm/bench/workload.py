@@ -5,7 +5,9 @@ its length is known without asking the tokenizer again. Every prompt begins with
 beginning of another, of its cell or any other, unless a prefix is shared on purpose.
 """
 
+import functools
 import hashlib
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ _COMMON: Final = """
     draw choose a i"""
 CANDIDATES: Final = tuple(_COMMON.split())
 """Common words: one token each in most vocabularies."""
+_MEASURED: Final = CANDIDATES[1::4]
+"""Those that a tokenizer is asked about: each costs two questions."""
 FEWEST: Final = 16
 """Words that a vocabulary must have, so that beginnings differ."""
 
@@ -45,6 +49,18 @@ class Vocabulary:
     words: tuple[tuple[str, int], ...]
     exact: bool
     """Whether a tokenizer said so; else each word is supposed to cost one token."""
+
+    def fills(self, tokens: int) -> bool:
+        """Whether some words cost exactly so much together."""
+        return tokens == 0 or (tokens > 0 and _fills(frozenset(cost for _, cost in self.words), tokens))
+
+
+@functools.cache
+def _fills(costs: frozenset[int], tokens: int) -> bool:
+    """From the product of the smallest and the largest cost on, everything that their common divisor allows."""
+    if tokens > min(costs) * max(costs):
+        return tokens % math.gcd(*costs) == 0
+    return any(cost == tokens or (cost < tokens and _fills(costs, tokens - cost)) for cost in costs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,49 +80,53 @@ ASSUMED: Final = Vocabulary(
 def vocabulary(count: Callable[[str], int | None]) -> Vocabulary:
     """The words of a target's tokenizer; `count` gives a text's tokens without special ones, None: it has none to ask.
 
-    It asks some hundred times. Where words don't add up, or no word costs one token, lengths stay inexact.
+    It asks some hundred times. Where words don't add up, or leave lengths out, lengths stay inexact.
     """
-    if count("the") is None:
+    if count(_MEASURED[0]) is None:
         return ASSUMED
-    openers = tuple((word, cost) for word in CANDIDATES if (cost := count(word)))
-    first, base = min(openers, key=lambda pair: pair[1])
-    words = tuple((word, cost - base) for word in CANDIDATES if (cost := count(f"{first} {word}")) and cost > base)
+    openers = tuple((word, cost) for word in _MEASURED if (cost := count(word)))
+    if len(openers) < FEWEST:
+        return ASSUMED
+    first, base = openers[0]
+    words = tuple((word, cost - base) for word in _MEASURED if (cost := count(f"{first} {word}")) and cost > base)
     found = Vocabulary(openers, words, exact=True)
     return found if _adds_up(found, count) else ASSUMED
 
 
 def _adds_up(found: Vocabulary, count: Callable[[str], int | None]) -> bool:
-    """Whether some texts cost what their words say, and any length can be reached."""
-    if min(len(found.openers), len(found.words)) < FEWEST or not any(cost == 1 for _, cost in found.words):
+    """Whether some texts cost what their words say, and any length beyond a few tokens can be reached."""
+    if len(found.words) < FEWEST or math.gcd(*(cost for _, cost in found.words)) != 1:
         return False
-    tries = [(seed, 1 + 7 * seed * seed) for seed in range(2, 10)]
+    tries = [(seed, 20 + 7 * seed * seed) for seed in range(8)]
     return all(count(compose(found, tokens, random.Random(seed))) == tokens for seed, tokens in tries)  # noqa: S311
 
 
 def compose(words: Vocabulary, tokens: int, random: random.Random) -> str:
-    """A text of exactly so many tokens by this vocabulary's costs.
+    """A text of exactly so many tokens by this vocabulary's costs. Raises ConfigError where none has so few."""
+    opener, cost = _drawn(words, words.openers, tokens, random)
+    return " ".join([opener, *_following(words, tokens - cost, random)])
 
-    Raises ConfigError where it must be shorter than any word.
-    """
-    opener, cost = _drawn(words.openers, tokens, random)
-    parts, left = [opener], tokens - cost
-    while left:
-        word, cost = _drawn(words.words, left, random)
+
+def _following(words: Vocabulary, tokens: int, random: random.Random) -> list[str]:
+    """Words after others, of exactly so many tokens."""
+    parts = []
+    while tokens:
+        word, cost = _drawn(words, words.words, tokens, random)
         parts.append(word)
-        left -= cost
-    return " ".join(parts)
+        tokens -= cost
+    return parts
 
 
-def _drawn(words: Sequence[tuple[str, int]], most: int, random: random.Random) -> tuple[str, int]:
-    """One of those that cost no more than that."""
+def _drawn(words: Vocabulary, among: Sequence[tuple[str, int]], tokens: int, random: random.Random) -> tuple[str, int]:
+    """One of those after which the rest can be filled exactly."""
     for _ in range(8):  # nearly always the first
-        drawn = random.choice(words)
-        if drawn[1] <= most:
+        drawn = random.choice(among)
+        if words.fills(tokens - drawn[1]):
             return drawn
-    small = [word for word in words if word[1] <= most]
-    if not small:
-        raise ConfigError(f"No prompt of {most} tokens can be made of this model's words: ask for longer ones.")
-    return random.choice(small)
+    possible = [word for word in among if words.fills(tokens - word[1])]
+    if not possible:
+        raise ConfigError(f"No text of {tokens} tokens can be made of this model's words: ask for longer ones.")
+    return random.choice(possible)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,22 +148,13 @@ class Workload:
         own = self._random(f"text/{ordinal}")
         if not shared:
             return Prompt(compose(self.words, tokens, own), tokens, output)
-        if shared == tokens:
-            return Prompt(self._prefix(tokens), tokens, output)
-        parts = (self._prefix(shared), self._tail(tokens - shared, own))
-        return Prompt(" ".join(parts), tokens, output)
+        while shared and not self.words.fills(tokens - shared):
+            shared -= 1  # the rest is of no length that words have
+        return Prompt(" ".join([self._prefix(shared), *_following(self.words, tokens - shared, own)]), tokens, output)
 
     def _prefix(self, tokens: int) -> str:
         """The beginning that prompts of one length share; of different lengths, nearly all of the shorter one."""
         return compose(self.words, tokens, self._random("prefix"))
-
-    def _tail(self, tokens: int, own: random.Random) -> str:
-        parts: list[str] = []
-        while tokens:
-            word, cost = _drawn(self.words.words, tokens, own)
-            parts.append(word)
-            tokens -= cost
-        return " ".join(parts)
 
     def _random(self, purpose: str) -> random.Random:
         digest = hashlib.sha256(f"{self.seed}/{purpose}".encode()).digest()

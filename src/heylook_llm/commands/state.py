@@ -46,6 +46,11 @@ def performance_file() -> Path:
     return Path(platformdirs.user_state_dir(APPLICATION, appauthor=False)) / "performance.sqlite3"
 
 
+def bench_file() -> Path:
+    """Where runs of the bench are kept. Raises OSError where nothing can be written."""
+    return state_folder() / "bench.sqlite3"
+
+
 def log_folder() -> Path:
     """Where servers log. Raises OSError where nothing can be written."""
     folder = Path(platformdirs.user_log_dir(APPLICATION, appauthor=False))

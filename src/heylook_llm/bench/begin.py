@@ -1,0 +1,155 @@
+"""How a run begins: its targets are identified, its cells made, and everything is kept before anything is sent."""
+
+import hashlib
+import json
+import platform
+import time
+from typing import Any
+
+import msgspec
+
+from heylook_llm import hardware
+from heylook_llm.bench import spec as specs
+from heylook_llm.bench.keys import key_of
+from heylook_llm.bench.probe import Found, Probe, probing
+from heylook_llm.bench.sample import Cell, Machine, Origin, Run, Target, new_id
+from heylook_llm.bench.scenario import longest, parse
+from heylook_llm.bench.spec import RunSpec, TargetSpec
+from heylook_llm.bench.store import Store
+from heylook_llm.bench.targets import dialect_of
+from heylook_llm.errors import TargetFailed
+
+
+class Party(msgspec.Struct, frozen=True):
+    """A target of a run: what it is, what answers there, which models are asked, and its key."""
+
+    target: Target
+    found: Found
+    models: tuple[str, ...]
+    key: str | None
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"Party({self.target.name})"
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """What a run will send, before it does; None: its time decides."""
+
+    cells: int
+    requests: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+    at_most_seconds: float | None
+    cost: float | None
+
+
+async def parties(spec: RunSpec) -> dict[TargetSpec, Party]:
+    """Identify every target. Raises TargetFailed, ConfigError."""
+    return {given: await identified(given) for given in spec.targets}
+
+
+async def identified(given: TargetSpec) -> Party:
+    """Identify one target. Raises TargetFailed, ConfigError."""
+    key = key_of(given.key)
+    headers = dialect_of(given.kind or "openai").headers(key)
+    async with probing() as http:
+        found = await Probe(http, given.url, headers).identify(given.kind)
+    return Party(specs.target_of(given, found.kind), found, _models(given, found), key)
+
+
+def _models(given: TargetSpec, found: Found) -> tuple[str, ...]:
+    """Those that were named, else the one that is loaded, else the only one."""
+    if given.models:
+        return given.models
+    candidates = found.loaded or found.models
+    if len(candidates) == 1 or found.loaded:
+        return candidates[:1]
+    known = ", ".join(found.models[:20]) or "none that it names"
+    raise TargetFailed(f"{given.url} has no model loaded; say which with --model. There are: {known}.")
+
+
+def created(
+    store: Store,
+    spec: RunSpec,
+    found: dict[TargetSpec, Party],
+    *,
+    version: str,
+    origin: Origin = "cli",
+    parent: str | None = None,
+) -> Run:
+    """Keep a new run with its cells. `version` is ours."""
+    wall = time.time()
+    machine = this_machine()
+    run = Run(
+        id=new_id(wall),
+        spec_json=specs.as_json(spec),
+        spec_hash=specs.hash_of(spec),
+        state="pending",
+        created=wall,
+        origin=origin,
+        name=spec.name,
+        machine_id=machine.id,
+        parent_id=parent,
+        manifest_json=json.dumps(_manifest(found, version)),
+    )
+    store.create(run, machine, [party.target for party in found.values()], _cells(spec, run.id, wall, found))
+    return run
+
+
+def _cells(spec: RunSpec, run_id: str, wall: float, found: dict[TargetSpec, Party]) -> list[Cell]:
+    return specs.cells_of(spec, run_id, wall, {given: (party.target, party.models) for given, party in found.items()})
+
+
+def estimated(spec: RunSpec, found: dict[TargetSpec, Party]) -> Estimate:
+    """What a run will send. Lengths that are drawn count with the longest."""
+    cells = _cells(spec, "", 0.0, found)
+    seconds = None if spec.duration_seconds is None else spec.duration_seconds * len(cells)
+    if spec.requests is None:
+        return Estimate(len(cells), None, None, None, seconds, None)
+    prompts = {text: longest(parse(text)) for text in spec.scenarios}
+    prices = {party.target.id: party.target for party in found.values()}
+    inputs = outputs = 0
+    cost: float | None = 0.0
+    for cell in cells:
+        tokens, made = prompts[cell.scenario]
+        inputs, outputs = inputs + tokens * spec.requests, outputs + made * spec.requests
+        target = prices[cell.target_id]
+        if cost is None or target.price_in is None or target.price_out is None:
+            cost = None
+        else:
+            cost += spec.requests * (tokens * target.price_in + made * target.price_out) / 1e6
+    return Estimate(len(cells), spec.requests * len(cells), inputs, outputs, seconds, cost)
+
+
+def this_machine() -> Machine:
+    """Where the bench runs."""
+    cpu, memory = hardware.cpu(), hardware.memory()
+    told = {
+        "cpu": cpu.name,
+        "physical_cores": cpu.physical_cores,
+        "available_cores": cpu.available_cores,
+        "memory_bytes": memory.total_bytes,
+        "gpus": [gpu.name for gpu in hardware.gpus()],
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }
+    label = platform.node()
+    identity = hashlib.sha256(json.dumps([label, told["cpu"], told["gpus"]]).encode()).hexdigest()[:26]
+    return Machine(identity, label, hardware.clock_id(), json.dumps(told))
+
+
+def _manifest(found: dict[TargetSpec, Party], version: str) -> dict[str, Any]:
+    """What must be known to do it again."""
+    return {
+        "heylookllm": version,
+        "python": platform.python_version(),
+        "clock_id": hardware.clock_id(),
+        "targets": {
+            party.target.id: {
+                "flavor": party.found.flavor,
+                "version": party.found.version,
+                "kind": party.found.kind,
+            }
+            for party in found.values()
+        },
+    }

@@ -1,0 +1,191 @@
+"""HTTP that takes stamps: aiohttp with a protocol and a connector of our own.
+
+A stamp of what was received is taken in `data_received`, before a byte is parsed and before any task wakes up. aiohttp
+tells of no TLS handshake and of nothing while a stream goes on, so the phases of connecting are stamped in the
+connector, and what was sent is stamped once the transport has it. This overrides members that aiohttp doesn't promise
+to keep; pyproject.toml names the versions that have them.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import functools
+import ssl
+import time
+from collections.abc import Iterable
+from typing import Any, Final, cast
+
+import aiohappyeyeballs
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
+
+from heylook_llm.bench.sample import Outcome
+
+MOST_BYTES: Final = 256 << 20
+"""Of one answer; a target that sends more is cut off. aiohttp reads on until then, though nobody takes what it parsed:
+we take all from the tape, at the end."""
+
+
+class Stamps:
+    """What becomes known of one request while it goes on."""
+
+    __slots__ = ("dns", "flooded", "received", "sent", "tape", "tcp", "tls")
+
+    def __init__(self) -> None:
+        self.dns: int | None = None
+        self.tcp: int | None = None
+        self.tls: int | None = None
+        self.sent: int | None = None
+        self.tape: list[tuple[int, bytes]] = []
+        self.received = 0
+        self.flooded = False
+
+
+_current: contextvars.ContextVar[Stamps] = contextvars.ContextVar("stamps")
+
+
+class _Transport:
+    """A transport that notes when it is given something to send: before, so the other side can't have it earlier."""
+
+    __slots__ = ("_protocol", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, protocol: "StampingProtocol") -> None:
+        self._transport = transport
+        self._protocol = protocol
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """As a transport's."""
+        self._stamp()
+        self._transport.write(data)
+
+    def writelines(self, data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """As a transport's."""
+        self._stamp()
+        self._transport.writelines(data)
+
+    def _stamp(self) -> None:
+        if self._protocol.stamps is not None:
+            self._protocol.stamps.sent = time.monotonic_ns()
+
+
+class StampingProtocol(ResponseHandler):
+    """One connection; `stamps` are those of the request that has it now."""
+
+    stamps: Stamps | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As a protocol's."""
+        super().connection_made(transport)
+        self.transport = cast(asyncio.Transport, _Transport(cast(asyncio.Transport, transport), self))
+
+    def data_received(self, data: bytes) -> None:
+        """As a protocol's."""
+        now = time.monotonic_ns()
+        stamps = self.stamps
+        if stamps is not None and data:
+            stamps.tape.append((now, bytes(data)))
+            stamps.received += len(data)
+            if stamps.received > MOST_BYTES:
+                stamps.flooded = True
+                self.abort()
+                return
+        super().data_received(data)
+
+
+class StampingConnector(aiohttp.TCPConnector):
+    """Opens connections in phases that are stamped, and gives each to one request at a time."""
+
+    def __init__(self) -> None:
+        super().__init__(limit=0, ttl_dns_cache=None)
+        self._factory = cast(Any, functools.partial(StampingProtocol, loop=self._loop))
+
+    async def connect(self, req: ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout) -> Connection:  # noqa: ASYNC109 (its)
+        """As a connector's."""
+        connection = await super().connect(req, traces, timeout)
+        cast(StampingProtocol, connection.protocol).stamps = _current.get()
+        return connection
+
+    async def _resolve_host(self, host: str, port: int, traces: Any = None) -> Any:
+        found = await super()._resolve_host(host, port, traces)
+        _current.get().dns = time.monotonic_ns()
+        return found
+
+    async def _wrap_create_connection(
+        self,
+        *args: Any,
+        addr_infos: Any,
+        req: ClientRequest,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 (its)
+        client_error: type[Exception] = aiohttp.ClientConnectorError,
+        **kwargs: Any,
+    ) -> Any:
+        stamps = _current.get()
+        try:
+            sock = await aiohappyeyeballs.start_connection(addr_infos=addr_infos, loop=self._loop)
+            stamps.tcp = time.monotonic_ns()
+            made = await self._loop.create_connection(*args, **kwargs, sock=sock)
+        except OSError as error:
+            raise client_error(req.connection_key, error) from error
+        if kwargs.get("ssl"):
+            stamps.tls = time.monotonic_ns()
+        return made
+
+
+def session() -> aiohttp.ClientSession:
+    """A session over such connections. It follows no redirect: a key goes nowhere else."""
+    return aiohttp.ClientSession(
+        connector=StampingConnector(),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=MOST_BYTES,
+        timeout=aiohttp.ClientTimeout(),
+        skip_auto_headers=("User-Agent", "Accept-Encoding"),
+        max_line_size=1 << 16,
+        max_field_size=1 << 16,
+    )
+
+
+async def post(
+    http: aiohttp.ClientSession, url: str, headers: dict[str, str], body: bytes, stamps: Stamps
+) -> tuple[Outcome, str | None]:
+    """Send one request and wait until its answer has ended; how the transport did, and what went wrong.
+
+    Nothing is sent a second time. Cancelling it drops the connection.
+    """
+    mark = _current.set(stamps)
+    try:
+        async with http.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            if (problem := response.content.exception()) is not None:
+                raise problem
+            await response.content.wait_eof()
+    except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
+        return "error", "flood" if stamps.flooded else _named(error)
+    finally:
+        _current.reset(mark)
+    return "ok", None
+
+
+def _named(error: BaseException) -> str:
+    """What went wrong, in one word."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return "dns"
+        case aiohttp.ClientConnectorError():
+            return "tls" if isinstance(error.os_error, ssl.SSLError) else "connect"
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
+            return "disconnected"
+        case ConnectionResetError() | BrokenPipeError() | aiohttp.ClientOSError():
+            return "reset"
+        case _:
+            return "protocol"
+
+
+async def close(http: aiohttp.ClientSession) -> None:
+    """Close a session, whatever its connections are at."""
+    with contextlib.suppress(aiohttp.ClientError, OSError):
+        await http.close()

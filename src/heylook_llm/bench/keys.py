@@ -1,0 +1,49 @@
+"""Keys of targets: named in a spec, looked up when a run begins, held in memory and given to the sender by its pipe."""
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from heylook_llm.errors import ConfigError
+
+
+def key_of(reference: str | None, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The key that a reference names. Raises ConfigError, which never holds a key."""
+    if reference is None:
+        return None
+    kind, _, name = reference.partition(":")
+    key = {"env": _of_environment, "file": _of_file, "keyring": _of_keyring}[kind](name, environment)
+    if not key or any(not " " < character <= "~" for character in key):
+        raise ConfigError(f"What {reference} names is no key: it is empty, or holds other than printable characters.")
+    return key
+
+
+def _of_environment(name: str, environment: Mapping[str, str]) -> str:
+    if name not in environment:
+        raise ConfigError(f"The variable {name} isn't set; the spec's target takes its key from there.")
+    return environment[name].strip()
+
+
+def _of_file(name: str, _: Mapping[str, str]) -> str:
+    path = Path(name).expanduser()
+    try:
+        if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise ConfigError(f"Others can read the key in {path}: chmod 600 {path}")
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The key file {path} can't be read: {error}") from error
+
+
+def _of_keyring(name: str, _: Mapping[str, str]) -> str:
+    try:
+        import keyring  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415 (optional, loads slowly)
+    except ImportError:
+        raise ConfigError("keyring isn't installed (pip install keyring); use env:NAME or file:PATH.") from None
+    try:
+        key = keyring.get_password("heylookllm", name)
+    except keyring.errors.KeyringError as error:
+        raise ConfigError(f"The keyring can't be opened ({error}); use env:NAME or file:PATH.") from error
+    if key is None:
+        raise ConfigError(f"The keyring holds no '{name}': keyring set heylookllm {name}")
+    return str(key)

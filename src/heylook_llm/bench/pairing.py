@@ -1,0 +1,61 @@
+"""What a server measured, joined to what the bench saw: pure. A request that can't be matched stays alone."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from heylook_llm.bench.sample import Pair, PairSource, Sample
+
+
+def heylook_pairs(samples: Iterable[Sample], rows: Iterable[dict[str, Any]]) -> list[Pair]:
+    """Our server's rows by the id that the bench gave each request.
+
+    An id that several rows or samples have pairs none of them: whose it is can't be known.
+    """
+    by_id: dict[str, dict[str, Any] | None] = {}
+    for row in rows:
+        identity = row.get("client_request_id")
+        if identity is not None:
+            by_id[identity] = None if identity in by_id else row
+    known = [sample for sample in samples if sample.client_request_id is not None]
+    counts: dict[str, int] = {}
+    for sample in known:
+        counts[sample.client_request_id or ""] = counts.get(sample.client_request_id or "", 0) + 1
+    pairs = []
+    for sample in known:
+        found = by_id.get(sample.client_request_id or "")
+        if found is not None and counts[sample.client_request_id or ""] == 1:
+            pairs.append(Pair(sample.id, "heylook", json.dumps(found), residual_ns(sample, found)))
+    return pairs
+
+
+def residual_ns(sample: Sample, row: dict[str, Any]) -> int | None:
+    """What neither side accounts for: on the way to the server, and on the way back until the first bytes arrived.
+
+    None where stamps are of different clocks, or one is missing.
+    """
+    times = row.get("timeline") or {}
+    stamps = (sample.t_sent, times.get("received_ns"), times.get("first_byte_ns"), _first_byte(sample))
+    if row.get("clock_id") != sample.clock_id or None in stamps:
+        return None
+    sent, received, flushed, arrived = (int(stamp) for stamp in stamps if stamp is not None)
+    return (received - sent) + (arrived - flushed)
+
+
+def _first_byte(sample: Sample) -> int | None:
+    """A stream's head goes out with its first event."""
+    return sample.t_headers
+
+
+def told_pairs(samples: Iterable[Sample]) -> list[Pair]:
+    """What targets said of their own times in the answers themselves: durations only, without a residual."""
+    pairs = []
+    for sample in samples:
+        timings = json.loads(sample.extra_json or "{}").get("timings")
+        if timings:
+            pairs.append(Pair(sample.id, _source_of(timings), json.dumps(timings)))
+    return pairs
+
+
+def _source_of(timings: dict[str, Any]) -> PairSource:
+    return "llama-server" if "predicted_n" in timings or "prompt_ms" in timings else "ollama"

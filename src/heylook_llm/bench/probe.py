@@ -1,0 +1,146 @@
+"""What a target is, and what it can be told to do: identified by what it answers, never by its name.
+
+These calls are made between measurements, never during one.
+"""
+
+import json
+from typing import Any, Final, Literal
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+
+from heylook_llm.bench.sample import Kind
+from heylook_llm.bench.timeline import error_text
+from heylook_llm.errors import TargetFailed
+
+Flavor = Literal["heylook", "llama-server", "vllm", "ollama", "other"]
+SECONDS: Final = 10.0
+LOAD_SECONDS: Final = 600.0
+FORCING: Final[frozenset[Flavor]] = frozenset({"heylook", "llama-server", "vllm"})
+"""Those that take ignore_eos."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A target that answers."""
+
+    kind: Kind
+    flavor: Flavor
+    version: str | None = None
+    models: tuple[str, ...] = ()
+    loaded: tuple[str, ...] = ()
+
+
+def probing() -> aiohttp.ClientSession:
+    """A session for such calls."""
+    return aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+
+
+class Probe:
+    """Asks one target."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, headers: dict[str, str]) -> None:
+        self._http = http
+        self._url = url
+        self._headers = headers
+
+    async def identify(self, kind: Kind | None, name: str = "") -> Found:
+        """What answers there. Raises TargetFailed."""
+        version = await self.get("/api/version")
+        if (await self.get("/v1/capabilities")) is not None:
+            health = await self.get("/health") or {}
+            return await self._found(kind or "openai", "heylook", health.get("version"))
+        if version is not None and "version" in version:
+            return await self._found(kind or "ollama", "ollama", version["version"])
+        if "default_generation_settings" in (await self.get("/props") or {}):
+            return await self._found(kind or "openai", "llama-server", None)
+        if (served := await self.get("/version")) is not None and "version" in served:
+            return await self._found(kind or "openai", "vllm", served["version"])
+        if kind == "anthropic" or (await self.get("/v1/models")) is not None:
+            return await self._found(kind or "openai", "other", None)
+        raise TargetFailed(f"Nothing at {self._url} speaks the API of OpenAI, Ollama or Anthropic. {name}".rstrip())
+
+    async def _found(self, kind: Kind, flavor: Flavor, version: str | None) -> Found:
+        listed = await self.get("/v1/models") or {}
+        names = tuple(str(model["id"]) for model in listed.get("data") or ())
+        loaded: tuple[str, ...] = names
+        if flavor in ("heylook", "ollama"):
+            running = await self.get("/api/ps") or {}
+            loaded = tuple(str(model["name"]) for model in running.get("models") or ())
+        return Found(kind, flavor, version, names, loaded)
+
+    async def count(self, flavor: Flavor, model: str, text: str) -> int | None:
+        """A text's tokens without special ones; None: the target doesn't tell."""
+        if flavor in ("heylook", "llama-server"):
+            told = await self._ask("POST", "/tokenize", {"model": model, "content": text, "add_special": False})
+        elif flavor == "vllm":
+            body = {"model": model, "prompt": text, "add_special_tokens": False}
+            told = await self._ask("POST", "/tokenize", body)
+        else:
+            return None
+        tokens = (told or {}).get("tokens")
+        return len(tokens) if isinstance(tokens, list) else None
+
+    async def make_cold(self, flavor: Flavor, model: str) -> bool:
+        """Have the model unloaded; whether the target does that."""
+        if flavor == "heylook":
+            await self.must("POST", f"/v1/models/{quote(model, safe='')}/unload", {})
+        elif flavor == "ollama":
+            await self.must("POST", "/api/generate", {"model": model, "keep_alive": 0})
+        else:
+            return False
+        return True
+
+    async def make_warm(self, flavor: Flavor, model: str) -> None:
+        """Have the model loaded and its kept prefixes dropped, where the target does that."""
+        if flavor == "heylook":
+            await self.must("POST", f"/v1/models/{quote(model, safe='')}/load", {})
+            await self.must("DELETE", f"/v1/models/{quote(model, safe='')}/cache", None)
+        elif flavor == "ollama":
+            await self.must("POST", "/api/generate", {"model": model})
+
+    async def rows(self, run_id: str) -> list[dict[str, Any]]:
+        """What our server measured of a run's requests; it keeps them from now on."""
+        await self.must("POST", f"/v1/performance/runs/{run_id}/pin", {"pinned": True})
+        path = f"/v1/performance/requests?format=ndjson&run_id={run_id}"
+        return [json.loads(line) for line in (await self._text("GET", path, None, LOAD_SECONDS)).splitlines()]
+
+    async def get(self, path: str) -> dict[str, Any] | None:
+        """An object; None: there is none. Raises TargetFailed where nothing answers."""
+        return await self._ask("GET", path, None)
+
+    async def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any] | None:
+        try:
+            told = json.loads(await self._text(method, path, body, SECONDS))
+        except (_Refused, ValueError):
+            return None
+        return told if isinstance(told, dict) else None
+
+    async def must(self, method: str, path: str, body: dict[str, Any] | None) -> None:
+        """Have something done. Raises TargetFailed with what the target says."""
+        try:
+            await self._text(method, path, body, LOAD_SECONDS)
+        except _Refused as error:
+            raise TargetFailed(f"{self._url} refuses {method} {path}: {error}") from error
+
+    async def _text(self, method: str, path: str, body: dict[str, Any] | None, seconds: float) -> str:
+        limit = aiohttp.ClientTimeout(total=seconds)
+        address = self._url + path
+        try:
+            async with self._http.request(
+                method, address, json=body, headers=self._headers, timeout=limit, allow_redirects=False
+            ) as response:
+                text = await response.text(errors="replace")
+                if response.status >= 300:
+                    raise _Refused(error_text(text) or f"status {response.status}")
+                return text
+        except TimeoutError as error:
+            raise TargetFailed(f"{self._url} didn't answer within {seconds:g} s.") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise TargetFailed(
+                f"Nothing answers at {self._url} ({error}); start the server, or name another."
+            ) from error
+
+
+class _Refused(Exception):
+    """An answer that says no."""

@@ -1,0 +1,383 @@
+"""The recorder: feeds a sender, commits what it reports, and only then shows it.
+
+It can be killed at any moment: what was committed stays, and `resume` sends the rest, with the same prompts.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import psutil
+
+from heylook_llm import hardware
+from heylook_llm.bench import frames, pairing
+from heylook_llm.bench.frames import Ended, Items, More, News, Pulse, Report, Stop, Window
+from heylook_llm.bench.probe import Found, Probe, probing
+from heylook_llm.bench.requests import CellRequests
+from heylook_llm.bench.sample import Cell, CellState, Point, Run, RunState, Sample, Target
+from heylook_llm.bench.scenario import parse
+from heylook_llm.bench.spec import RunSpec, checked, seed_of
+from heylook_llm.bench.store import Store
+from heylook_llm.bench.targets import dialect_of
+from heylook_llm.bench.workload import Vocabulary, Workload, vocabulary
+from heylook_llm.errors import HeylookError
+
+BEAT_SECONDS: Final = 1.0
+COMMIT_SECONDS: Final = 0.1
+SHOW_SECONDS: Final = 0.25
+SATURATED: Final = 0.9
+"""Of a core: a sender that computes so much can't be trusted with its stamps."""
+SATURATED_SHARE: Final = 0.1
+"""Of a cell's pulses, from which on it counts."""
+LOST_AFTER: Final = 20
+"""Failures to connect in a row, after which a cell is given up."""
+NOT_REACHED: Final = frozenset({"connect", "dns", "tls"})
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a run is: what was committed, never more."""
+
+    cell: Cell
+    cells: int
+    done: int
+    failed: int
+    in_cell: int
+    seconds: float
+
+
+Show = Callable[[Progress], None]
+
+
+class Recorder:
+    """Executes one run, or the rest of one."""
+
+    def __init__(
+        self, store: Store, run: Run, found: dict[str, Found], keys: dict[str, str | None], show: Show
+    ) -> None:
+        """`found` and `keys` by the id of the target; a key is held here and nowhere else."""
+        self._store = store
+        self._run = run
+        self._spec: RunSpec = checked(json.loads(run.spec_json))
+        self._targets = store.targets(run.id)
+        self._found = found
+        self._keys = keys
+        self._show = show
+        self._cells = store.cells(run.id)
+        self._words: dict[tuple[str, str], Vocabulary] = {}
+        self._stage = 0
+        self._cancelled = False
+        self._active: _CellRun | None = None
+        self._flags: set[str] = set(json.loads(run.flags_json))
+
+    def stop(self) -> None:
+        """First: send no more, and let what is in flight end. Then: cut it off."""
+        self._stage += 1
+        if self._active is not None:
+            self._active.order(Stop(now=self._stage > 1))
+
+    def cancel(self) -> None:
+        """End at once; what is in flight is kept as cancelled."""
+        self._stage = max(self._stage, 2)
+        self._cancelled = True
+        if self._active is not None:
+            self._active.order(Stop(now=True, cancelled=True))
+
+    async def execute(self) -> RunState:
+        """Run all cells that aren't done; the state in which it ended. Raises TargetFailed."""
+        me = psutil.Process()
+        run_id = self._run.id
+        started = self._run.started or time.time()
+        self._store.set_run(
+            run_id, time.time(), "running", started=started, pid=me.pid, pid_started=me.create_time(), ended=None,
+            cancel_requested=False,
+        )  # fmt: skip
+        beating = asyncio.create_task(self._beat())
+        state: RunState = "failed"
+        try:
+            async with _Sender() as sender:
+                state = await self._through(sender)
+        except asyncio.CancelledError:
+            state = "interrupted"
+            raise
+        finally:
+            beating.cancel()
+            flags = json.dumps(sorted(self._flags))
+            self._store.set_run(run_id, time.time(), state, ended=time.time(), flags_json=flags)
+        return state
+
+    async def _beat(self) -> None:
+        """Say that it lives, listen whether it is to end, and note what the machine does."""
+        psutil.cpu_percent(percpu=True)
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            if self._store.beat(self._run.id, time.time()):
+                self.cancel()
+            now = time.monotonic_ns()
+            cores = psutil.cpu_percent(percpu=True)
+            points = [Point(now, "host", f"cpu{core}_share", share / 100) for core, share in enumerate(cores)]
+            available = Point(now, "host", "available_bytes", float(hardware.memory().available_bytes))
+            self._store.add_series(self._run.id, [*points, available])
+
+    async def _through(self, sender: "_Sender") -> RunState:
+        failed = 0
+        for cell in self._cells:
+            if cell.state == "done" or self._stage:
+                continue
+            state = await self._one(sender, cell)
+            failed += state == "failed"
+            if not sender.alive:
+                self._warn("the sender's process ended")
+                return "interrupted"
+        if self._stage:
+            return "cancelled"
+        return "failed" if failed else "done"
+
+    async def _one(self, sender: "_Sender", cell: Cell) -> CellState:
+        """One cell, from its preparation to its state."""
+        target = self._targets[cell.target_id]
+        async with probing() as http:
+            probe = Probe(http, target.base_url, dialect_of(target.kind).headers(self._keys[target.id]))
+            try:
+                plan = await self._plan(probe, cell, target)
+                flags = await self._prepared(probe, cell)  # last: whoever is asked for tokens loads the model
+            except HeylookError as error:
+                self._warn(f"cell {cell.ordinal}: {error.message}")
+                self._store.set_cell(cell, time.time(), "failed")
+                return "failed"
+            if flags is None:
+                self._store.set_cell(cell, time.time(), "skipped", flags=(*cell.flags, "cold-not-offered"))
+                return "skipped"
+            active = self._active = _CellRun(self._store, sender, plan, self._progress, stage=self._stage)
+            self._store.set_cell(cell, time.time(), "running")
+            await active.execute()
+            self._active = None
+            state = self._judged(active, plan)
+            self._flags |= {flag for flag in active.flags if flag == "client-limited"}
+            kept = tuple(dict.fromkeys((*cell.flags, *flags, *plan.flags, *active.flags)))
+            window = {"window_start": active.start, "window_end": active.end}
+            self._store.set_cell(cell, time.time(), state, flags=kept, **window)
+            await self._pair(probe, cell)
+        return state
+
+    def _judged(self, active: "_CellRun", plan: "CellRequests") -> CellState:
+        if self._stage or not active.ended:
+            return "cancelled"
+        return "failed" if active.lost or (active.failed and not active.good) else "done"
+
+    async def _prepared(self, probe: Probe, cell: Cell) -> tuple[str, ...] | None:
+        """The model as the cell wants it; None: the target can't be brought there."""
+        flavor = self._found[cell.target_id].flavor
+        if cell.cache == "cold":
+            return ("cold",) if await probe.make_cold(flavor, cell.model) else None
+        await probe.make_warm(flavor, cell.model)
+        return ()
+
+    async def _plan(self, probe: Probe, cell: Cell, target: Target) -> "CellRequests":
+        found, scenario = self._found[cell.target_id], parse(cell.scenario)
+        words = self._words.get((target.id, cell.model))
+        if words is None:
+            words = await _vocabulary(probe, found, cell.model)
+            self._words[target.id, cell.model] = words
+        share = int(cell.cache.removeprefix("prefix")) / 100 if cell.cache.startswith("prefix") else 0.0
+        workload = Workload(scenario, words, seed_of(self._spec, cell), share)
+        plan = CellRequests(self._spec, cell, target, workload, found=found, key=self._keys[target.id])
+        plan.settle(self._store)
+        return plan
+
+    async def _pair(self, probe: Probe, cell: Cell) -> None:
+        """Add what the target measured. What can't be had is a warning: the samples stand without it."""
+        samples = self._store.samples(self._run.id, cell.id)
+        pairs = pairing.told_pairs(samples)
+        if self._found[cell.target_id].flavor == "heylook":
+            try:
+                pairs += pairing.heylook_pairs(samples, await probe.rows(self._run.id))
+            except (HeylookError, ValueError) as error:
+                self._warn(f"cell {cell.ordinal}: the server's own times can't be had: {error}")
+        self._store.add_pairs(pairs)
+
+    def _progress(self, active: "_CellRun") -> None:
+        seconds = time.monotonic() - active.begun
+        cell = active.plan.cell
+        progress = Progress(cell, len(self._cells), active.good, active.failed, active.plan.expected, seconds)
+        self._show(progress)
+
+    def _warn(self, text: str) -> None:
+        self._store.add_event(self._run.id, time.time(), "warning", {"text": text})
+
+
+async def _vocabulary(probe: Probe, found: Found, model: str) -> Vocabulary:
+    """The words of a model, by its target's tokenizer. It is asked from a thread, one text after the other."""
+    loop = asyncio.get_running_loop()
+
+    def count(text: str) -> int | None:
+        return asyncio.run_coroutine_threadsafe(probe.count(found.flavor, model, text), loop).result()
+
+    return await asyncio.to_thread(vocabulary, count)
+
+
+class _CellRun:
+    """One cell while it is sent."""
+
+    def __init__(
+        self, store: Store, sender: "_Sender", plan: CellRequests, show: "Callable[[_CellRun], None]", stage: int
+    ) -> None:
+        self.plan = plan
+        self.good = 0
+        self.failed = 0
+        self.lost = False
+        self.ended = False
+        self.start: int | None = None
+        self.end: int | None = None
+        self.flags: tuple[str, ...] = ()
+        self.begun = time.monotonic()
+        self._store = store
+        self._sender = sender
+        self._show = show
+        self._stage = stage
+        self._items = plan.items()
+        self._pending: list[Sample] = []
+        self._points: list[Point] = []
+        self._pulses: list[Pulse] = []
+        self._missed = 0
+        self._shown = 0.0
+
+    def order(self, stop: Stop) -> None:
+        """Pass an order on."""
+        self._sender.send(stop)
+
+    async def execute(self) -> None:
+        """Send everything and commit every answer."""
+        self._sender.send(self.plan.begin())
+        committing = asyncio.create_task(self._commit_now_and_then())
+        try:
+            while not self.ended and (news := await self._sender.news()) is not None:
+                self._hear(news)
+        finally:
+            committing.cancel()
+            self.commit()
+        self.flags = ("client-limited",) if self._saturated() else ()
+
+    def _hear(self, news: News) -> None:
+        match news:
+            case More(count):
+                self._feed(count)
+            case Report(exchange):
+                self._take(self.plan.sample(exchange))
+            case Window(start):
+                self.start = start
+            case Pulse(at, share, lag):
+                self._pulses.append(news)
+                self._points += [
+                    Point(at, "sender", "cpu_share", share),
+                    Point(at, "sender", "loop_lag_seconds", lag / 1e9),
+                ]
+            case Ended(_, end):
+                self.end, self.ended = end, True
+
+    def _feed(self, count: int) -> None:
+        some = []
+        for item in self._items:
+            some.append(item)
+            if len(some) == count:
+                break
+        self._sender.send(Items(tuple(some), last=len(some) < count))
+
+    def _take(self, sample: Sample) -> None:
+        self._pending.append(sample)
+        self._missed = self._missed + 1 if sample.error_class in NOT_REACHED else 0
+        if self._missed == LOST_AFTER + (self.plan.load.clients or 0):
+            self.lost = True
+            self.order(Stop(now=False))
+
+    async def _commit_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(COMMIT_SECONDS)
+            self.commit()
+
+    def commit(self) -> None:
+        """Keep what came, then show it."""
+        pending, self._pending = self._pending, []
+        points, self._points = self._points, []
+        if points:
+            self._store.add_series(self.plan.cell.run_id, points)
+        if pending:
+            self._store.add_samples(pending)
+            measured = [one for one in pending if one.phase == "measure"]
+            self.good += sum(one.outcome == "ok" for one in measured)
+            self.failed += sum(one.outcome != "ok" for one in measured)
+        if time.monotonic() - self._shown >= SHOW_SECONDS or self.ended:
+            self._shown = time.monotonic()
+            self._show(self)
+
+    def _saturated(self) -> bool:
+        full = sum(pulse.cpu_share >= SATURATED for pulse in self._pulses)
+        return full > max(1, SATURATED_SHARE * len(self._pulses))
+
+
+class _Sender:
+    """The process that sends."""
+
+    def __init__(self) -> None:
+        self.alive = False
+
+    async def __aenter__(self) -> "_Sender":
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "heylook_llm.bench.sender"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=1 << 26,
+            start_new_session=True,  # Ctrl-C is ours: the sender hears it from us
+        )
+        self.alive = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), 10)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    def send(self, frame: frames.Order) -> None:
+        """Give an order."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(ConnectionError):  # that it is gone, `news` tells
+            self._process.stdin.write(frames.packed(frame))
+
+    async def news(self) -> News | None:
+        """The next; None: the process has ended."""
+        assert self._process.stdout is not None
+        body = await frames.read(self._process.stdout)
+        if body is None:
+            self.alive = False
+            return None
+        told: News = frames.news.decode(body)
+        return told
+
+
+def alive(run: Run) -> bool:
+    """Whether the process that executes a run is there: its number and when it began must both agree."""
+    if run.pid is None or run.pid_started is None:
+        return False
+    try:
+        return abs(psutil.Process(run.pid).create_time() - run.pid_started) < 1
+    except psutil.Error:
+        return False
+
+
+async def execute(recorder: Recorder) -> RunState:
+    """Execute a run under the terminal's signals: once to drain, twice to stop."""
+    loop = asyncio.get_running_loop()
+    if os.name == "posix":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, recorder.stop)
+    return await recorder.execute()

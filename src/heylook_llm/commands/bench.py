@@ -1,0 +1,359 @@
+"""The bench on the command line: runs are begun, listed, shown, resumed, cancelled and deleted here."""
+
+import asyncio
+import datetime
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+
+from heylook_llm import __version__
+from heylook_llm.bench import begin, run
+from heylook_llm.bench import spec as specs
+from heylook_llm.bench.begin import Estimate, Party
+from heylook_llm.bench.run import Progress, Recorder
+from heylook_llm.bench.sample import ENDED, Run, RunState
+from heylook_llm.bench.spec import RunSpec, TargetSpec
+from heylook_llm.bench.store import Store
+from heylook_llm.commands import state
+from heylook_llm.errors import ConfigError, Conflict, TargetFailed
+
+GOOD, USAGE, UNTRUSTWORTHY, TARGET, CANCELLED = 0, 2, 3, 4, 130
+"""Exit statuses of a run."""
+LOCAL: Final = (
+    "http://127.0.0.1:8080",
+    "http://127.0.0.1:11434",
+    "http://127.0.0.1:8000",
+    "http://127.0.0.1:1234",
+    "http://127.0.0.1:8081",
+    "http://127.0.0.1:30000",
+)
+"""Where servers listen: ours and llama-server's, Ollama's, vLLM's, LM Studio's, mlx-lm's beside another, SGLang's."""
+BARE_SECONDS: Final = 60.0
+BARE_LEVELS: Final = (1.0, 4.0, 16.0)
+UNTRUSTED: Final = frozenset({"client-limited"})
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The options of `bench run`, as they were given."""
+
+    spec: Path | None
+    targets: tuple[str, ...]
+    kind: str | None
+    key: str | None
+    models: tuple[str, ...]
+    task: str | None
+    scenarios: tuple[str, ...]
+    concurrency: str | None
+    rate: str | None
+    arrival: str
+    requests: int | None
+    duration: float | None
+    warmup: int | None
+    repeats: int | None
+    cache: tuple[str, ...]
+    slo: tuple[str, ...]
+    seed: int | None
+    timeout: float | None
+    name: str | None
+    dry_run: bool
+    as_json: bool
+
+
+# ---- beginning -------------------------------------------------------------------------------------------------------
+
+
+def begin_run(order: Order) -> int:
+    """Do what was ordered; the exit status."""
+    try:
+        spec, found = asyncio.run(_resolved(order))
+    except TargetFailed as error:
+        click.echo(f"Error: {error.message}", err=True)
+        return TARGET
+    if order.dry_run:
+        _show_estimate(spec, begin.estimated(spec, found), order.as_json)
+        return GOOD
+    with Store(state.bench_file()) as store:
+        made = begin.created(store, spec, found, version=__version__)
+        parties = {party.target.id: party for party in found.values()}
+        return _execute(store, made, parties, order.as_json)
+
+
+async def _resolved(order: Order) -> tuple[RunSpec, dict[TargetSpec, Party]]:
+    spec = spec_of(order, await _default_target(order))
+    return spec, await begin.parties(spec)
+
+
+async def _default_target(order: Order) -> str | None:
+    """Where to measure when nobody said: the first local server that answers. Raises TargetFailed."""
+    if order.targets or order.spec is not None:
+        return None
+    noted = state.running_server()
+    first = (noted.url,) if noted is not None and noted.url.startswith("http") else ()
+    candidates: dict[str, None] = dict.fromkeys([*first, *LOCAL])
+    for url in candidates:
+        try:
+            party = await begin.identified(TargetSpec(url=url))
+        except TargetFailed:
+            continue
+        click.echo(f"Found {party.found.flavor} at {url}.", err=True)
+        return url
+    ports = ", ".join(url.rpartition(":")[2] for url in LOCAL)
+    raise TargetFailed(f"No server answers on the ports {ports}; start one with `heylookllm`, or name it: --target URL")
+
+
+def spec_of(order: Order, default_target: str | None) -> RunSpec:
+    """The spec that was ordered: a file's, with the options above it. Raises ConfigError."""
+    given: dict[str, Any] = {}
+    if order.spec is not None:
+        given = specs.read(order.spec).model_dump(mode="json", exclude_unset=True)
+    urls = order.targets or ((default_target,) if default_target else ())
+    if urls:
+        given["targets"] = [{"url": url} for url in urls]
+    for target in given.get("targets", ()):
+        above = {"kind": order.kind, "key": order.key, "models": list(order.models) or None}
+        target.update({name: value for name, value in above.items() if value is not None})
+    if loads := _loads(order):
+        given["loads"] = loads
+    plain = {
+        **{"name": order.name, "seed": order.seed, "task": order.task, "requests": order.requests},
+        **{"duration_seconds": order.duration, "warmup_requests": order.warmup, "repeats": order.repeats},
+        **{"timeout_seconds": order.timeout, "scenarios": order.scenarios or None, "cache": order.cache or None},
+        "slo": _slo(order.slo) or None,
+    }
+    given |= {name: value for name, value in plain.items() if value is not None}
+    if given.get("requests") is None and given.get("duration_seconds") is None:
+        given.setdefault("loads", [{"kind": "closed", "levels": BARE_LEVELS}])
+        levels = sum(len(load.get("levels", (1,))) for load in given["loads"])
+        given["duration_seconds"] = round(BARE_SECONDS / levels, 3)
+    return specs.checked(given, "The run" if order.spec is None else str(order.spec))
+
+
+def _loads(order: Order) -> list[dict[str, Any]]:
+    loads = []
+    if order.concurrency is not None:
+        loads.append({"kind": "closed", "levels": _numbers("--concurrency", order.concurrency)})
+    if order.rate is not None:
+        loads.append({"kind": order.arrival, "levels": _numbers("--rate", order.rate)})
+    return loads
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"{option} {text}: must be numbers with commas between them, as 1,4,16") from None
+
+
+def _slo(given: tuple[str, ...]) -> dict[str, float]:
+    limits = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        try:
+            limits[name.strip()] = float(value.strip().removesuffix("ms"))
+        except ValueError:
+            raise ConfigError(f"--slo {text}: must be a measure and milliseconds, as ttft=200") from None
+    return limits
+
+
+def _show_estimate(spec: RunSpec, estimate: Estimate, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"spec": spec.model_dump(mode="json"), "estimate": msgspec.structs.asdict(estimate)}))
+        return
+    parts = [
+        f"{estimate.cells} cells",
+        "requests as time allows" if estimate.requests is None else f"{estimate.requests} requests",
+        None if estimate.input_tokens is None else f"at most {estimate.input_tokens} + {estimate.output_tokens} tokens",
+        None if estimate.at_most_seconds is None else f"at most {estimate.at_most_seconds / 60:.1f} minutes of sending",
+        None if estimate.cost is None else f"at most {estimate.cost:.2f} in your prices",
+    ]
+    click.echo(" · ".join(part for part in parts if part is not None))
+
+
+# ---- executing -------------------------------------------------------------------------------------------------------
+
+
+def _execute(store: Store, made: Run, parties: dict[str, Party], as_json: bool) -> int:
+    found = {identity: party.found for identity, party in parties.items()}
+    keys = {identity: party.key for identity, party in parties.items()}
+    line = _Line()
+    recorder = Recorder(store, made, found, keys, line.show)
+    ended = asyncio.run(run.execute(recorder))
+    line.end()
+    made = store.run(made.id)
+    _tell(store, made, as_json)
+    return _status(made, ended)
+
+
+def _status(made: Run, ended: RunState) -> int:
+    if ended in ("cancelled", "interrupted"):
+        click.echo(f"Go on with: heylookllm bench resume {made.id[-8:]}", err=True)
+        return CANCELLED
+    if ended == "failed":
+        return TARGET
+    return UNTRUSTWORTHY if UNTRUSTED & set(json.loads(made.flags_json)) else GOOD
+
+
+class _Line:
+    """Progress on one line of a terminal; nothing where nobody looks."""
+
+    def __init__(self) -> None:
+        self._wide = 0
+
+    def show(self, progress: Progress) -> None:
+        """Write it over the last."""
+        if not sys.stderr.isatty():
+            return
+        cell = progress.cell
+        of = f"/{progress.in_cell}" if progress.in_cell else ""
+        failed = f", {progress.failed} failed" if progress.failed else ""
+        text = (
+            f"cell {cell.ordinal + 1}/{progress.cells} · {cell.model} {cell.scenario} {cell.load} {cell.level:g} · "
+            f"{progress.done}{of} done{failed} · {progress.seconds:.0f} s"
+        )
+        click.echo(f"\r{text.ljust(self._wide)}", nl=False, err=True)
+        self._wide = len(text)
+
+    def end(self) -> None:
+        """Leave the line empty."""
+        if self._wide:
+            click.echo(f"\r{' ' * self._wide}\r", nl=False, err=True)
+
+
+def resume(name: str, as_json: bool) -> int:
+    """Send what a run hasn't committed; the exit status."""
+    with Store(state.bench_file()) as store:
+        made = _current(store, store.run(name))
+        if made.state not in ENDED and made.state != "pending":
+            raise Conflict(f"The run {made.id[-8:]} goes on, in process {made.pid}.")
+        spec = specs.checked(json.loads(made.spec_json))
+        try:
+            again = asyncio.run(begin.parties(spec))
+        except TargetFailed as error:
+            click.echo(f"Error: {error.message}", err=True)
+            return TARGET
+        parties = {party.target.id: party for party in again.values()}
+        changed = [target.name for identity, target in store.targets(made.id).items() if identity not in parties]
+        if changed:
+            click.echo(f"Error: {', '.join(changed)} speaks another API than when the run began.", err=True)
+            return TARGET
+        return _execute(store, made, parties, as_json)
+
+
+# ---- looking ---------------------------------------------------------------------------------------------------------
+
+
+def _current(store: Store, made: Run) -> Run:
+    return store.interrupt_if_dead(made, run.alive(made), time.time())
+
+
+def listed(limit: int, as_json: bool) -> None:
+    """The runs, newest first."""
+    with Store(state.bench_file()) as store:
+        runs = [_current(store, made) for made in store.runs(limit)]
+        if as_json:
+            click.echo(json.dumps([_brief(store, made) for made in runs]))
+            return
+        if not runs:
+            click.echo("There are no runs yet; `heylookllm bench` makes one.")
+        for place, made in enumerate(runs, 1):
+            brief = _brief(store, made)
+            when = datetime.datetime.fromtimestamp(made.created).strftime("%Y-%m-%d %H:%M")
+            name = f"  {made.name}" if made.name else ""
+            targets = ", ".join(brief["targets"])
+            click.echo(
+                f"@{place:<3} {made.id[-8:]}  {when}  {made.state:<11} {brief['cells']:>3} cells "
+                f"{brief['samples']:>6} samples  {targets}{name}"
+            )
+
+
+def show(name: str, as_json: bool) -> None:
+    """One run."""
+    with Store(state.bench_file()) as store:
+        _tell(store, _current(store, store.run(name)), as_json)
+
+
+def _tell(store: Store, made: Run, as_json: bool) -> None:
+    told = {**_brief(store, made), "cells": list(_counts(store, made)), "warnings": _warnings(store, made)}
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    click.echo(f"Run {made.id[-8:]}{f' ({made.name})' if made.name else ''}: {made.state}")
+    for cell in told["cells"]:
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in cell["outcomes"].items()) or "nothing sent"
+        flags = f"  [{', '.join(cell['flags'])}]" if cell["flags"] else ""
+        click.echo(
+            f"  {cell['target']}  {cell['model']}  {cell['scenario']}  {cell['load']} {cell['level']:g}  "
+            f"{cell['cache']}  {outcomes}{flags}"
+        )
+    for text in (*told["flags"], *told["warnings"]):
+        click.echo(f"Warning: {text}", err=True)
+
+
+def _brief(store: Store, made: Run) -> dict[str, Any]:
+    return {
+        "id": made.id,
+        "name": made.name,
+        "state": made.state,
+        "created": made.created,
+        "started": made.started,
+        "ended": made.ended,
+        "spec_hash": made.spec_hash,
+        "flags": json.loads(made.flags_json),
+        "targets": sorted(target.name for target in store.targets(made.id).values()),
+        "cells": len(store.cells(made.id)),
+        "samples": store.sample_count(made.id),
+    }
+
+
+def _counts(store: Store, made: Run) -> Iterator[dict[str, Any]]:
+    """What became of the measured requests of each cell."""
+    targets = store.targets(made.id)
+    outcomes = store.outcomes(made.id)
+    for cell in store.cells(made.id):
+        yield {
+            "id": cell.id,
+            "target": targets[cell.target_id].name,
+            **{name: getattr(cell, name) for name in ("model", "task", "scenario", "load", "level", "repeat", "cache")},
+            **{name: getattr(cell, name) for name in ("state", "planned", "flags")},
+            "outcomes": outcomes.get(cell.id, {}),
+        }
+
+
+def _warnings(store: Store, made: Run) -> list[str]:
+    return [json.loads(event.data_json)["text"] for event in store.events(made.id) if event.type == "warning"]
+
+
+# ---- ending ----------------------------------------------------------------------------------------------------------
+
+
+def cancel(name: str) -> None:
+    """Ask a run that goes on to end; what it has is kept."""
+    with Store(state.bench_file()) as store:
+        made = _current(store, store.run(name))
+        if made.state in ENDED:
+            raise Conflict(f"The run {made.id[-8:]} has ended: {made.state}.")
+        store.request_cancel(made.id)
+    click.echo(f"Asked the run {made.id[-8:]} to end; what it has is kept.")
+
+
+def delete(names: tuple[str, ...]) -> None:
+    """Forget runs."""
+    with Store(state.bench_file()) as store:
+        for made in [_current(store, store.run(name)) for name in names]:
+            if made.state not in ENDED and made.state != "pending":
+                raise Conflict(f"The run {made.id[-8:]} goes on; first: heylookllm bench cancel {made.id[-8:]}")
+            store.delete(made.id)
+            click.echo(f"Deleted the run {made.id[-8:]}.")
+
+
+def schema() -> None:
+    """The JSON schema of specs."""
+    click.echo(json.dumps(RunSpec.model_json_schema(), indent=2))
