@@ -717,6 +717,12 @@ def bench(context: click.Context) -> None:
     help="After which a request is given up.  [default: 300]",
 )
 @click.option("--name", help="What to call the run.")
+@click.option(
+    "--calibrate/--no-calibrate",
+    "calibrated",
+    default=True,
+    help="Whether the bench first measures itself, once a day.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be sent.")
 @click.option("--json", "as_json", is_flag=True, help="Tell the result as JSON.")
 @click.pass_context
@@ -729,6 +735,15 @@ def bench_run(context: click.Context, /, **given: Any) -> None:
     from heylook_llm.commands import bench as benches  # noqa: PLC0415
 
     context.exit(benches.begin_run(benches.Order(**given)))
+
+
+@bench.command("calibrate")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def bench_calibrate(as_json: bool) -> None:
+    """Hold the bench's own stamps to what a null target on this machine wrote when; runs do it once a day."""
+    from heylook_llm.commands import bench as benches  # noqa: PLC0415
+
+    benches.calibrate(as_json)
 
 
 @bench.command("list")

@@ -43,7 +43,8 @@ def store_of(home: Home) -> Store:
 
 def bench(home: Home, *arguments: str, status: int = 0, **more: str) -> Any:
     """The JSON that a command tells."""
-    done = home.run("bench", *arguments, "--json", **more)
+    plain = ("--no-calibrate",) if arguments[0] == "run" else ()
+    done = home.run("bench", *arguments, *plain, "--json", **more)
     assert done.returncode == status, done.stderr
     return json.loads(done.stdout)
 
@@ -133,7 +134,7 @@ def test_what_would_be_sent_is_said_without_sending(home: Home, null: Null) -> N
 @contextlib.contextmanager
 def going_on(home: Home, url: str, *options: str, samples: int) -> Iterator["subprocess.Popen[bytes]"]:
     """A run that has at least so many samples, and goes on."""
-    command = [*COMMAND, "bench", "run", "--target", url, "--scenario", "D(5,8)", *options]
+    command = [*COMMAND, "bench", "run", "--no-calibrate", "--target", url, "--scenario", "D(5,8)", *options]
     process = subprocess.Popen(
         command, env=home.environment(), cwd=home.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )

@@ -10,6 +10,7 @@ import msgspec
 
 from heylook_llm import hardware
 from heylook_llm.bench import spec as specs
+from heylook_llm.bench.calibrate import Calibration
 from heylook_llm.bench.keys import key_of
 from heylook_llm.bench.probe import Found, Probe, probing
 from heylook_llm.bench.sample import Cell, Machine, Origin, Run, Target, new_id
@@ -77,6 +78,7 @@ def created(
     version: str,
     origin: Origin = "cli",
     parent: str | None = None,
+    calibration: Calibration | None = None,
 ) -> Run:
     """Keep a new run with its cells. `version` is ours."""
     wall = time.time()
@@ -91,7 +93,7 @@ def created(
         name=spec.name,
         machine_id=machine.id,
         parent_id=parent,
-        manifest_json=json.dumps(_manifest(found, version)),
+        manifest_json=json.dumps(_manifest(found, version, calibration)),
     )
     store.create(run, machine, [party.target for party in found.values()], _cells(spec, run.id, wall, found))
     return run
@@ -138,12 +140,13 @@ def this_machine() -> Machine:
     return Machine(identity, label, hardware.clock_id(), json.dumps(told))
 
 
-def _manifest(found: dict[TargetSpec, Party], version: str) -> dict[str, Any]:
+def _manifest(found: dict[TargetSpec, Party], version: str, calibration: Calibration | None) -> dict[str, Any]:
     """What must be known to do it again."""
     return {
         "heylookllm": version,
         "python": platform.python_version(),
         "clock_id": hardware.clock_id(),
+        "calibration": None if calibration is None else msgspec.structs.asdict(calibration),
         "targets": {
             party.target.id: {
                 "flavor": party.found.flavor,

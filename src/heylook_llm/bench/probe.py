@@ -66,7 +66,7 @@ class Probe:
         loaded: tuple[str, ...] = names
         if flavor in ("heylook", "ollama"):
             running = await self.get("/api/ps") or {}
-            loaded = tuple(str(model["name"]) for model in running.get("models") or ())
+            loaded = tuple(_listed(str(model["name"]), names) for model in running.get("models") or ())
         return Found(kind, flavor, version, names, loaded)
 
     async def count(self, flavor: Flavor, model: str, text: str) -> int | None:
@@ -102,8 +102,14 @@ class Probe:
     async def rows(self, run_id: str) -> list[dict[str, Any]]:
         """What our server measured of a run's requests; it keeps them from now on."""
         await self.must("POST", f"/v1/performance/runs/{run_id}/pin", {"pinned": True})
-        path = f"/v1/performance/requests?format=ndjson&run_id={run_id}"
-        return [json.loads(line) for line in (await self._text("GET", path, None, LOAD_SECONDS)).splitlines()]
+        return await self.lines(f"/v1/performance/requests?format=ndjson&run_id={run_id}")
+
+    async def lines(self, path: str) -> list[dict[str, Any]]:
+        """The objects of an answer, a line each. Raises TargetFailed."""
+        try:
+            return [json.loads(line) for line in (await self._text("GET", path, None, LOAD_SECONDS)).splitlines()]
+        except (_Refused, ValueError) as error:
+            raise TargetFailed(f"{self._url} refuses GET {path}: {error}") from error
 
     async def get(self, path: str) -> dict[str, Any] | None:
         """An object; None: there is none. Raises TargetFailed where nothing answers."""
@@ -140,6 +146,12 @@ class Probe:
             raise TargetFailed(
                 f"Nothing answers at {self._url} ({error}); start the server, or name another."
             ) from error
+
+
+def _listed(name: str, names: tuple[str, ...]) -> str:
+    """A loaded model by the name that the list of models has for it, which may lack Ollama's tag."""
+    plain = name.removesuffix(":latest")
+    return plain if plain in names else name
 
 
 class _Refused(Exception):

@@ -4,11 +4,9 @@ It can be killed at any moment: what was committed stays, and `resume` sends the
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from typing import Final
@@ -17,12 +15,13 @@ import msgspec
 import psutil
 
 from heylook_llm import hardware
-from heylook_llm.bench import frames, pairing
+from heylook_llm.bench import pairing
 from heylook_llm.bench.frames import Ended, Items, More, News, Pulse, Report, Stop, Window
 from heylook_llm.bench.probe import Found, Probe, probing
 from heylook_llm.bench.requests import CellRequests
 from heylook_llm.bench.sample import Cell, CellState, Point, Run, RunState, Sample, Target
 from heylook_llm.bench.scenario import parse
+from heylook_llm.bench.sending import SenderProcess
 from heylook_llm.bench.spec import RunSpec, checked, seed_of
 from heylook_llm.bench.store import Store
 from heylook_llm.bench.targets import dialect_of
@@ -101,7 +100,7 @@ class Recorder:
         beating = asyncio.create_task(self._beat())
         state: RunState = "failed"
         try:
-            async with _Sender() as sender:
+            async with SenderProcess() as sender:
                 state = await self._through(sender)
         except asyncio.CancelledError:
             state = "interrupted"
@@ -125,7 +124,7 @@ class Recorder:
             available = Point(now, "host", "available_bytes", float(hardware.memory().available_bytes))
             self._store.add_series(self._run.id, [*points, available])
 
-    async def _through(self, sender: "_Sender") -> RunState:
+    async def _through(self, sender: SenderProcess) -> RunState:
         failed = 0
         for cell in self._cells:
             if cell.state == "done" or self._stage:
@@ -139,7 +138,7 @@ class Recorder:
             return "cancelled"
         return "failed" if failed else "done"
 
-    async def _one(self, sender: "_Sender", cell: Cell) -> CellState:
+    async def _one(self, sender: SenderProcess, cell: Cell) -> CellState:
         """One cell, from its preparation to its state."""
         target = self._targets[cell.target_id]
         async with probing() as http:
@@ -226,7 +225,7 @@ class _CellRun:
     """One cell while it is sent."""
 
     def __init__(
-        self, store: Store, sender: "_Sender", plan: CellRequests, show: "Callable[[_CellRun], None]", stage: int
+        self, store: Store, sender: SenderProcess, plan: CellRequests, show: "Callable[[_CellRun], None]", stage: int
     ) -> None:
         self.plan = plan
         self.good = 0
@@ -319,49 +318,6 @@ class _CellRun:
     def _saturated(self) -> bool:
         full = sum(pulse.cpu_share >= SATURATED for pulse in self._pulses)
         return full > max(1, SATURATED_SHARE * len(self._pulses))
-
-
-class _Sender:
-    """The process that sends."""
-
-    def __init__(self) -> None:
-        self.alive = False
-
-    async def __aenter__(self) -> "_Sender":
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "heylook_llm.bench.sender"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=1 << 26,
-            start_new_session=True,  # Ctrl-C is ours: the sender hears it from us
-        )
-        self.alive = True
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            await asyncio.wait_for(self._process.wait(), 10)
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
-
-    def send(self, frame: frames.Order) -> None:
-        """Give an order."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(ConnectionError):  # that it is gone, `news` tells
-            self._process.stdin.write(frames.packed(frame))
-
-    async def news(self) -> News | None:
-        """The next; None: the process has ended."""
-        assert self._process.stdout is not None
-        body = await frames.read(self._process.stdout)
-        if body is None:
-            self.alive = False
-            return None
-        told: News = frames.news.decode(body)
-        return told
 
 
 def alive(run: Run) -> bool:

@@ -15,8 +15,10 @@ import msgspec
 
 from heylook_llm import __version__
 from heylook_llm.bench import begin, run
+from heylook_llm.bench import calibrate as calibration
 from heylook_llm.bench import spec as specs
 from heylook_llm.bench.begin import Estimate, Party
+from heylook_llm.bench.calibrate import Calibration
 from heylook_llm.bench.run import Progress, Recorder
 from heylook_llm.bench.sample import ENDED, Run, RunState
 from heylook_llm.bench.spec import RunSpec, TargetSpec
@@ -37,6 +39,7 @@ LOCAL: Final = (
 """Where servers listen: ours and llama-server's, Ollama's, vLLM's, LM Studio's, mlx-lm's beside another, SGLang's."""
 BARE_SECONDS: Final = 60.0
 BARE_LEVELS: Final = (1.0, 4.0, 16.0)
+DAY_SECONDS: Final = 86_400
 UNTRUSTED: Final = frozenset({"client-limited"})
 
 
@@ -64,6 +67,7 @@ class Order:
     timeout: float | None
     name: str | None
     dry_run: bool
+    calibrated: bool
     as_json: bool
 
 
@@ -80,8 +84,9 @@ def begin_run(order: Order) -> int:
     if order.dry_run:
         _show_estimate(spec, begin.estimated(spec, found), order.as_json)
         return GOOD
+    known = _calibration() if order.calibrated else None
     with Store(state.bench_file()) as store:
-        made = begin.created(store, spec, found, version=__version__)
+        made = begin.created(store, spec, found, version=__version__, calibration=known)
         parties = {party.target.id: party for party in found.values()}
         return _execute(store, made, parties, order.as_json)
 
@@ -175,6 +180,47 @@ def _show_estimate(spec: RunSpec, estimate: Estimate, as_json: bool) -> None:
         None if estimate.cost is None else f"at most {estimate.cost:.2f} in your prices",
     ]
     click.echo(" · ".join(part for part in parts if part is not None))
+
+
+# ---- calibration -----------------------------------------------------------------------------------------------------
+
+
+def calibrate(as_json: bool) -> None:
+    """Measure the bench itself, and keep that for a day."""
+    made = _calibrated()
+    if as_json:
+        click.echo(json.dumps(msgspec.structs.asdict(made)))
+        return
+    click.echo(
+        f"{made.chunks} chunks were stamped later than the null target wrote them by {made.error_p50_ms} ms (median), "
+        f"{made.error_p99_ms} ms (p99), {made.worst_ms} ms at most."
+    )
+
+
+def _calibration() -> Calibration | None:
+    """Today's, of this machine and version; else it is made now. None where it can't be: a run goes on without."""
+    try:
+        found = msgspec.json.decode(state.calibration_file().read_bytes(), type=Calibration)
+    except (OSError, msgspec.DecodeError):
+        found = None
+    machine = begin.this_machine().id
+    ours = found is not None and (found.version, found.machine) == (__version__, machine)
+    if found is not None and ours and 0 <= time.time() - found.wall < DAY_SECONDS:
+        return found
+    try:
+        return _calibrated()
+    except TargetFailed as error:
+        click.echo(f"Warning: {error.message}", err=True)
+        return None
+
+
+def _calibrated() -> Calibration:
+    made = asyncio.run(calibration.calibrate(__version__, begin.this_machine().id))
+    path = state.calibration_file()
+    draft = path.with_suffix(".draft")
+    draft.write_bytes(msgspec.json.encode(made))
+    draft.replace(path)
+    return made
 
 
 # ---- executing -------------------------------------------------------------------------------------------------------

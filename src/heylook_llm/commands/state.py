@@ -51,6 +51,11 @@ def bench_file() -> Path:
     return state_folder() / "bench.sqlite3"
 
 
+def calibration_file() -> Path:
+    """What the bench last found of its own stamps. Raises OSError where nothing can be written."""
+    return state_folder() / "bench-calibration.json"
+
+
 def log_folder() -> Path:
     """Where servers log. Raises OSError where nothing can be written."""
     folder = Path(platformdirs.user_log_dir(APPLICATION, appauthor=False))
