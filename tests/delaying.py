@@ -1,4 +1,4 @@
-"""An ASGI layer around a test's server that holds up what a request asks it to, and notes for how long."""
+"""An ASGI layer around a test's server: it notes when a reply's last bytes go, and holds up what it is asked to."""
 
 import asyncio
 import time
@@ -9,7 +9,10 @@ from heylook_llm.worker.providers.fake_log import Log
 
 
 class Delaying:
-    """Headers: `x-delay-body: SECONDS` before the body comes, `x-delay-chunk: SECONDS TEXT` before a chunk goes."""
+    """Headers: `x-delay-body: SECONDS` before the body comes, `x-delay-chunk: SECONDS TEXT` before a chunk goes.
+
+    `x-delay-witness: NAME` only names the request in what is noted.
+    """
 
     def __init__(self, app: ASGIApp, log: Log) -> None:
         self._app = app
@@ -22,6 +25,7 @@ class Delaying:
             await self._app(scope, receive, send)
             return
         body_seconds = float(asked.get(b"x-delay-body", "0"))
+        witness = asked.get(b"x-delay-witness")
         chunk_seconds, _, text = asked.get(b"x-delay-chunk", "0 ").partition(" ")
 
         async def slow_receive() -> Message:
@@ -35,6 +39,8 @@ class Delaying:
             if text and text.encode() in message.get("body", b""):
                 seconds, chunk_seconds = chunk_seconds, "0"
                 await self._wait("chunk", float(seconds))
+            if witness and message["type"] == "http.response.body" and not message.get("more_body"):
+                self._log.note("sent", time.monotonic_ns(), name=witness)
             await send(message)
 
         await self._app(scope, slow_receive, slow_send)

@@ -62,6 +62,7 @@ async def serve(path: Path, options: dict[str, Any]) -> None:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         router.start()
+        recorder.open()
         yield
         await router.close(0.5)
         await asyncio.to_thread(recorder.close)

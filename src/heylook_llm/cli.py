@@ -347,6 +347,7 @@ def _composed(
     @contextlib.asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
         router.start()
+        recorder.open()
         async with watch.following():
             yield
         await pulls.close()

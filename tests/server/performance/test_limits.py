@@ -18,7 +18,7 @@ from tests.worker.tiers import LONG
 pytestmark = pytest.mark.integration
 
 FAKE = "default_model: fake\nmodels:\n  - {id: fake, provider: fake, config: {n_ctx: 2048, n_parallel: 8}}\n"
-LIMIT_BYTES = 4 << 20
+LIMIT_BYTES = 2 << 20
 CLIENTS = 8
 LOAD_SECONDS = 60
 FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
@@ -82,7 +82,7 @@ def test_a_minute_at_full_speed_stays_within_the_limit(tmp_path: Path) -> None:
     assert summary["models"]["fake"]["count"] + summary["dropped_requests"] == sum(counts) + 1
     assert summary["dropped_requests"] == 0
     assert rows[0]["id"] == last
-    assert len(rows) == 1000
+    assert len(rows) > 500
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
@@ -107,7 +107,8 @@ def test_steps_of_the_wall_clock_change_no_duration_and_no_window(tmp_path: Path
             offset.write_text(step)
             for _ in range(3):
                 begin = time.monotonic_ns()
-                spans[ask()] = begin, time.monotonic_ns()
+                identity = ask()
+                spans[identity] = begin, time.monotonic_ns()
             for window in WINDOWS:
                 assert told(server, f"/v1/performance?window={window}")["models"]["fake"]["count"] == len(spans), step
                 listed = told(server, f"/v1/performance/requests?window={window}")["data"]

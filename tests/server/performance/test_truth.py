@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.server.performance.evidence import Witnessed, spans, witnessed
+from tests.server.performance.evidence import Witnessed, entries, spans, witnessed
 from tests.serving import Running, running
 from tests.worker.tiers import LONG
 
@@ -43,10 +43,11 @@ class Asked(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A server and what its provider writes."""
+    """A server, what its provider writes, and what the layer around it does."""
 
     server: Running
     log: Path
+    layer: Path
     lengths: Iterator[int]
     """Prompts that nobody sent before."""
 
@@ -55,8 +56,8 @@ class Place(NamedTuple):
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("truth")
     log = folder / "fake.log"
-    with running(MODELS.replace("LOG", str(log)), folder) as server:
-        yield Place(server, log, iter(range(20, 4000)))
+    with running(MODELS.replace("LOG", str(log)), folder, delays=str(folder / "layer.log")) as server:
+        yield Place(server, log, folder / "layer.log", iter(range(20, 4000)))
 
 
 def ask(port: int, length: int, *, stream: bool) -> Asked:
@@ -64,7 +65,7 @@ def ask(port: int, length: int, *, stream: bool) -> Asked:
     body = {"model": "fake", "prompt": chr(97 + length % 26) * length, "max_tokens": 12 + length % 7, "stream": stream}
     begin_ns = time.monotonic_ns()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("POST", "/v1/completions", json.dumps(body))
+    connection.request("POST", "/v1/completions", json.dumps(body), {"x-delay-witness": str(length + 1)})
     reply = connection.getresponse()
     reply.read()
     end_ns = time.monotonic_ns()
@@ -174,9 +175,10 @@ def test_each_phase_is_within_a_millisecond_of_the_providers_log(place: Place, c
     apart: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
         asked = together(place, clients)
-        log = witnessed(place.log)
+        log, sent = witnessed(place.log), sendings(place)
         for one in asked:
-            for name, ns in differences(told(place, one)["timeline"], log[one.prompt_tokens], one).items():
+            tokens = one.prompt_tokens
+            for name, ns in differences(told(place, one)["timeline"], log[tokens], sent[tokens]).items():
                 apart.setdefault(name, []).append(ns / MS)
     medians = {name: statistics.median(values) for name, values in apart.items()}
     shown = {name: (round(medians[name], 3), round(max(values), 3)) for name, values in apart.items()}
@@ -184,8 +186,13 @@ def test_each_phase_is_within_a_millisecond_of_the_providers_log(place: Place, c
     assert all(abs(median) < 1 for median in medians.values()), medians
 
 
-def differences(times: dict[str, Any], seen: Witnessed, one: Asked) -> dict[str, float]:
-    """Nanoseconds by which the server's account of each phase differs from the provider's and the client's."""
+def sendings(place: Place) -> dict[int, int]:
+    """When the last bytes of a reply went, by the layer around the server; by the prompt's tokens."""
+    return {int(entry["name"]): entry["start_ns"] for entry in entries(place.layer) if entry["did"] == "sent"}
+
+
+def differences(times: dict[str, Any], seen: Witnessed, sent_ns: int) -> dict[str, float]:
+    """Nanoseconds by which the server's account of each phase differs from what the others wrote down."""
     assert seen.encoded is not None
     ends = ends_of(times)
     return {
@@ -194,5 +201,5 @@ def differences(times: dict[str, Any], seen: Witnessed, one: Asked) -> dict[str,
         "prefill": (times["first_token_ns"] - times["admitted_ns"]) - (seen.first_token_ns - seen.prompt[0].start_ns),
         "decode": (times["last_token_ns"] - times["first_token_ns"]) - (seen.last_token_ns - seen.first_token_ns),
         "a step": max((end - step.end_ns for end, step in zip(ends, seen.decoding, strict=True)), default=0.0),
-        "flush": (times["closed_ns"] - times["last_token_ns"]) - (one.end_ns - seen.last_token_ns),
+        "flush": (times["closed_ns"] - times["last_token_ns"]) - (sent_ns - seen.last_token_ns),
     }

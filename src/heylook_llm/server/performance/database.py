@@ -32,9 +32,10 @@ LATEST_SECONDS: Final = 3600.0
 """A request that shared the batch with another may have ended so much later."""
 BUSY_SECONDS: Final = 5.0
 JOURNAL_BYTES: Final = 4 << 20
-DELETED_AT_ONCE: Final = 1_000
+"""What the write-ahead log may take; of a small size limit a quarter."""
+PAGE_BYTES: Final = 4096
 FULL: Final = 0.9
-"""Of the size limit, what may be used; the rest is for the rows of one commit."""
+"""Of the size limit, what may be used with the log; the rest is for the rows of one commit."""
 DRIFT_SECONDS: Final = 0.5
 """The wall clock was set when it went so much faster or slower than the machine's."""
 _MEASURES: Final = Measures.__struct_fields__
@@ -103,7 +104,10 @@ class Database:
     def __init__(self, path: Path | None, *, keep_seconds: float, keep_bytes: int) -> None:
         """None: in memory. Raises sqlite3.Error for a file that can't be used, OtherVersion for another version's."""
         self._keep_seconds = keep_seconds
-        self._keep_bytes = keep_bytes
+        self._journal_bytes = min(JOURNAL_BYTES, keep_bytes // 4)
+        self._full_bytes = FULL * keep_bytes - (0 if path is None else self._journal_bytes)
+        self._deleted_at_once = self._journal_bytes // PAGE_BYTES // 2
+        """Rows, each of which may change a page of its own: half of the log."""
         self.path = path
         self._clocks: dict[str, _Clock] = {}
         """By their ids; other servers may add some, which are read when they are met."""
@@ -125,10 +129,12 @@ class Database:
         (verdict,) = run("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(str(verdict).replace("\n", " "))
+        run(f"PRAGMA page_size = {PAGE_BYTES}")
         run("PRAGMA auto_vacuum = INCREMENTAL")
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")
-        run(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
+        run(f"PRAGMA journal_size_limit = {self._journal_bytes}")
+        run(f"PRAGMA wal_autocheckpoint = {self._journal_bytes // PAGE_BYTES // 2}")
         with self._transaction():  # two servers may begin at once
             (version,) = run("PRAGMA user_version").fetchone()
             if version == 0:
@@ -225,8 +231,8 @@ class Database:
             tallies.forget(self._connection, now.wall - self._keep_seconds, minutes)
         while self.full:
             some = self._delete(
-                f"WHERE seq IN (SELECT seq FROM requests WHERE {_UNPINNED} ORDER BY seq LIMIT {DELETED_AT_ONCE})",  # noqa: S608
-                (),
+                f"WHERE seq IN (SELECT seq FROM requests WHERE {_UNPINNED} ORDER BY seq LIMIT ?)",  # noqa: S608
+                (self._deleted_at_once,),
             )
             if not some:
                 break
@@ -245,7 +251,7 @@ class Database:
     @property
     def full(self) -> bool:
         """Whether it is time to delete for the size's sake."""
-        return self.used_bytes > FULL * self._keep_bytes
+        return self.used_bytes > self._full_bytes
 
     @property
     def used_bytes(self) -> int:

@@ -38,11 +38,11 @@ class _Question(NamedTuple):
 
 
 class _Wake(NamedTuple):
-    """There are refusals to be written."""
+    """Begin, or write refusals."""
 
 
 class Recorder:
-    """Keeps finished requests. Its thread starts with the first of them, and ends with `close`."""
+    """Keeps finished requests. Its thread starts with `open` or the first of them, and ends with `close`."""
 
     def __init__(
         self,
@@ -79,6 +79,10 @@ class Recorder:
         """Requests that could not be kept, because the disk was full, or slower than they came."""
         return self._refused + self._lost
 
+    def open(self) -> None:
+        """Open and check the file now, which takes a second per gigabyte, so that no question waits for that."""
+        self._wake()
+
     def record(self, finished: Finished) -> None:
         """Keep it. Never waits: what the queue has no place for is dropped and counted."""
         try:
@@ -92,8 +96,7 @@ class Recorder:
             wakes = not self._refusals
             self._refusals[code] += 1
         if wakes:
-            with contextlib.suppress(queue.Full):  # whatever is in the queue wakes the thread, too
-                self._put(_Wake())
+            self._wake()
 
     async def ask(self, read: Callable[[Database], T]) -> T:
         """What `read` finds in the database, with all that was recorded before. Raises Overloaded, EngineError."""
@@ -117,6 +120,10 @@ class Recorder:
             except queue.Full:
                 return
             self._thread.join(timeout_seconds)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(queue.Full):  # whatever is in the queue wakes the thread, too
+            self._put(_Wake())
 
     def _put(self, item: Finished | _Question | _Wake) -> None:
         if self._closed:

@@ -10,6 +10,7 @@ from heylook_llm.server.performance.histogram import (
     RELATIVE_ERROR,
     Histogram,
     add,
+    bucket,
     merge,
     percentiles_of_histogram,
     percentiles_of_samples,
@@ -87,7 +88,8 @@ def gaps_of(times: core.Timeline) -> Histogram:
     """The histogram of the gaps between a request's tokens, in milliseconds."""
     found: Histogram = {}
     for gap_us, count in token_gaps_us(times):
-        add(found, gap_us / 1e3, count)
+        at = bucket(gap_us / 1e3)
+        found[at] = found.get(at, 0) + count
     return found
 
 
