@@ -5,6 +5,7 @@ logs of who put it in: the fake provider, and the layer around the server that h
 """
 
 import asyncio
+import datetime
 import http.client
 import json
 import random
@@ -17,7 +18,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from heylook_llm import core
 from heylook_llm.server.performance.phases import PHASES
+from heylook_llm.worker.prompt import ChatTemplate
 from tests.server.performance.evidence import entries, size, spans
 from tests.serving import Running, running
 from tests.worker.tiers import LONG
@@ -48,7 +51,7 @@ models:
 TEMPLATE = (
     "{% for message in messages %}"
     "{% if 'template' in message.content %}"
-    "{% for _ in range(LOOPS) %}{% for _ in range(1000) %}{% endfor %}{% endfor %}"
+    "{% for _ in range(LOOPS) %}{% for _ in range(100) %}{% endfor %}{% endfor %}"
     "{% endif %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
 )
 ANSWER = "[[say:abcdefgh]]"
@@ -101,17 +104,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 def loops() -> str:
-    """Thousands of turns of a template's loop that take about as long as is to be put in."""
-    import jinja2.sandbox
-
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment()
-    template = environment.from_string("{% for _ in range(100) %}{% for _ in range(1000) %}{% endfor %}{% endfor %}")
+    """Hundreds of turns of a template's loop that take about as long as is to be put in."""
+    template = ChatTemplate(TEMPLATE.replace("LOOPS", "10"), model="paced", bos="")
+    prompt = core.ChatPrompt((core.Message("user", (core.TextPart("template"),)),))
     took = []
-    for _ in range(5):
+    for _ in range(9):
         start = time.perf_counter()
-        template.render()
+        template.render(prompt, datetime.datetime.now(datetime.UTC))
         took.append(time.perf_counter() - start)
-    return str(max(1, round(100 * SECONDS / statistics.median(took))))
+    return str(max(1, round(10 * SECONDS / min(took))))
 
 
 def told(place: Place, method: str, path: str, body: Any = None, **headers: str) -> tuple[Any, dict[str, str]]:
