@@ -192,7 +192,7 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "image_tokens": "See images, each as so many tokens; `[[see]]` in a turn tells what is seen. 0: be blind.",
         "image_seconds": "How long looking at an image takes.",
         "image_whole": "Compute the tokens of an image in one step, as models do in which they look at each other.",
-        "log_file": "Append to this file what was done and when, to hold against what the server measures.",
+        "log_file": "Append to this file, a whole path, what was done and when: to hold against what is measured.",
     },
 }
 

@@ -1,10 +1,15 @@
 """Finished requests for tests, and what an app has recorded."""
 
+import contextlib
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from heylook_llm import core
+from heylook_llm.server.performance.database import Database
 from heylook_llm.server.performance.record import Finished, Labels, Moment
+from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.performance.selection import Selection
 
 MS = 1_000_000
@@ -21,6 +26,24 @@ def recorded(app: Any) -> Any:
     recorder = app.state.server.place.performance
     ((_, only),) = recorder.question(lambda database: database.select(Selection())).result(10)
     return only
+
+
+@contextlib.contextmanager
+def held(recorder: Recorder) -> Iterator[None]:
+    """While its thread answers a question that takes as long as this."""
+    gate, begun = threading.Event(), threading.Event()
+
+    def hold(database: Database) -> None:
+        begun.set()
+        assert gate.wait(10)
+
+    answer = recorder.question(hold)
+    assert begun.wait(10)
+    try:
+        yield
+    finally:
+        gate.set()
+        answer.result(10)
 
 
 def timeline(start_ns: int = 0, *, load: bool = False, output: int = 3) -> core.Timeline:

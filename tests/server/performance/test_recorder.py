@@ -13,7 +13,7 @@ from heylook_llm.server.performance.database import Database
 from heylook_llm.server.performance.record import Finished, Labels
 from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.performance.selection import Selection
-from tests.server.recording import at, finished, timeline
+from tests.server.recording import at, finished, held, timeline
 
 pytestmark = pytest.mark.unit
 
@@ -178,40 +178,22 @@ def test_what_a_locked_file_keeps_out_is_written_later(path: Path, monkeypatch: 
 
 def test_a_full_queue_drops_and_counts_and_never_waits() -> None:
     recorder = Recorder(capacity=2)
-    gate, begun = threading.Event(), threading.Event()
-
-    def hold(database: Database) -> None:
-        begun.set()
-        assert gate.wait(10)
-
-    held = recorder.question(hold)
-    assert begun.wait(10)
-    for number in range(5):
-        recorder.record(finished(number))
-    assert recorder.dropped == 3
-    with pytest.raises(Overloaded):
-        recorder.question(rows)
-    gate.set()
-    held.result(10)
+    with held(recorder):
+        for number in range(5):
+            recorder.record(finished(number))
+        assert recorder.dropped == 3
+        with pytest.raises(Overloaded):
+            recorder.question(rows)
     assert len(ids(recorder)) == 2
     recorder.close()
 
 
 async def test_who_left_before_the_answer_ends_nothing() -> None:
     recorder = Recorder()
-    gate, begun = threading.Event(), threading.Event()
-
-    def hold(database: Database) -> None:
-        begun.set()
-        assert gate.wait(10)
-
-    held = recorder.question(hold)
-    assert begun.wait(10)
-    waiting = asyncio.ensure_future(recorder.ask(rows))
-    await asyncio.sleep(0)
-    waiting.cancel()
-    gate.set()
-    held.result(10)
+    with held(recorder):
+        waiting = asyncio.ensure_future(recorder.ask(rows))
+        await asyncio.sleep(0)
+        waiting.cancel()
     assert await recorder.ask(rows) == []
     recorder.close()
 

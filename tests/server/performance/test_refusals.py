@@ -1,6 +1,5 @@
 """What is refused before it becomes a request: it is counted by its error, and takes no request's place."""
 
-import threading
 from typing import Any
 
 import pytest
@@ -10,12 +9,11 @@ from heylook_llm import config
 from heylook_llm.server.app import create_app
 from heylook_llm.server.endpoint import Options
 from heylook_llm.server.guard import GuardOptions
-from heylook_llm.server.performance.database import Database
 from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.performance.selection import Selection
 from heylook_llm.server.performance.windows import WINDOWS
 from tests.server.asgi import call
-from tests.server.recording import at, finished
+from tests.server.recording import at, finished, held
 from tests.server.scripted import ScriptedBackend
 
 pytestmark = pytest.mark.unit
@@ -74,20 +72,11 @@ async def scraped(app: Any) -> dict[str, int]:
 
 def test_a_flood_of_refusals_pushes_no_request_out() -> None:
     recorder = Recorder(capacity=3, now=lambda: at(1e9))
-    gate, begun = threading.Event(), threading.Event()
-
-    def hold(database: Database) -> None:
-        begun.set()
-        assert gate.wait(10)
-
-    held = recorder.question(hold)
-    assert begun.wait(10)
-    for number in range(10_000):
-        recorder.refuse(("invalid_json", "unknown_url")[number % 2])
-    recorder.record(finished(1))
-    recorder.record(finished(2))
-    gate.set()
-    held.result(10)
+    with held(recorder):
+        for number in range(10_000):
+            recorder.refuse(("invalid_json", "unknown_url")[number % 2])
+        recorder.record(finished(1))
+        recorder.record(finished(2))
     assert len(recorder.question(lambda database: database.select(Selection())).result(10)) == 2
     assert recorder.dropped == 0
     tallies = recorder.question(lambda database: list(database.hours(0, None))).result(10)
