@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -355,3 +355,29 @@ def test_an_operator_may_switch_urls_off(tmp_path: Any, pages: Pages) -> None:
         assert "base64 data URL" in error["message"]
         assert seen(client, data_url()) == [SEEN]
     assert len(pages.asked) == asked
+
+
+# ---- the examples of the OpenAPI document ----------------------------------------------------------------------------
+
+
+def test_the_documents_examples_with_images_run(server: Running) -> None:
+    told = httpx.get(f"{server.url}/openapi.json").json()["paths"]
+    answers: dict[str, Callable[[Any], str]] = {
+        "/v1/chat/completions": lambda reply: reply["choices"][0]["message"]["content"],
+        "/v1/messages": lambda reply: reply["content"][0]["text"],
+        "/api/generate": lambda reply: reply["response"],
+    }
+    for path, answer in answers.items():
+        example = told[path]["post"]["requestBody"]["content"]["application/json"]["examples"]["image"]["value"]
+        body = json.dumps(example).replace("heylook-tiny-vision", "seeing").replace("What do you see?", "[[see]]")
+        reply = httpx.post(server.url + path, content=body, timeout=30)
+        assert reply.status_code == 200, reply.text
+        (seen,) = json.loads(answer(reply.json()))
+        assert (seen["width"], seen["height"], seen["mean"]) == (32, 32, [208, 32, 32])
+    form = told["/v1/chat/completions/multipart"]["post"]["requestBody"]["content"]["multipart/form-data"]["example"]
+    data = {"model": "seeing", "messages": form["messages"].replace("What do you see?", "[[see]]")}
+    reply = httpx.post(
+        f"{server.url}/v1/chat/completions/multipart", data=data, files={"images": ("a.png", PNG)}, timeout=30
+    )
+    assert reply.status_code == 200, reply.text
+    assert json.loads(reply.json()["choices"][0]["message"]["content"]) == [SEEN]

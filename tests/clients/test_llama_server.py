@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -52,6 +53,54 @@ def test_a_completion_is_that_of_the_openai_route(tiny: httpx.Client) -> None:
     assert props["default_generation_settings"]["params"]["temperature"] == 0.8
     assert props["model_path"] == "heylook-tiny.gguf"
     assert streamed[-1]["stop_type"] == told["stop_type"]
+
+
+GOLDEN: list[dict[str, Any]] = json.loads(
+    (Path(__file__).parent.parent / "golden" / "llama_server.json").read_text(encoding="utf-8")
+)["cases"]
+OTHERWISE = {"id_slot", "timings", "message", "n_ctx", "n_prompt_tokens"}
+"""What can't be the same: places aren't numbered here, and its words, times and context are its own."""
+INNER = {
+    *("n_keep", "n_discard", "logit_bias", "min_keep", "grammar", "grammar_lazy", "grammar_triggers", "lora"),
+    *("preserved_tokens", "chat_format", "reasoning_format", "reasoning_in_content", "generation_prompt", "samplers"),
+    *("speculative.types", "timings_per_token", "post_sampling_probs", "backend_sampling", "dry_sequence_breakers"),
+}
+"""Settings of llama-server's own works, which `generation_settings` leaves out here."""
+UNSET = {"dry_penalty_last_n", "adaptive_target", "top_n_sigma"}
+"""Of samplers that are off."""
+
+
+def same(ours: Any, theirs: Any, place: str = "") -> None:
+    """What llama-server says is there, of its type and, but for what can't be, of its value."""
+    match theirs:
+        case dict():
+            for name, value in theirs.items():
+                if name in INNER:
+                    continue
+                assert name in ours, f"{place}.{name}"
+                if name not in OTHERWISE | UNSET:
+                    same(ours[name], value, f"{place}.{name}")
+        case list():
+            assert len(ours) == len(theirs), place
+            for at, value in enumerate(theirs):
+                same(ours[at], value, f"{place}[{at}]")
+        case float():
+            assert ours == pytest.approx(theirs, abs=0.02), place
+        case _:
+            assert ours == theirs, place
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["name"])
+def test_replies_are_those_of_llama_server(tiny: httpx.Client, case: dict[str, Any]) -> None:
+    body = {"model": "heylook-tiny", **case["request"]}
+    if case["name"] == "long":
+        body["prompt"] *= 3  # the context is larger here
+    reply = tiny.post("/completion", json=body)
+    assert reply.status_code == case["status"]
+    told = reply.json() if case["name"] != "stream" else None
+    if told is None:
+        told = [json.loads(line.removeprefix("data: ")) for line in reply.text.splitlines() if line]
+    same(told, case["reply"])
 
 
 def test_prompts_of_every_form_are_the_same(tiny: httpx.Client) -> None:

@@ -153,7 +153,7 @@ def test_fields_of_the_reply_that_are_wanted() -> None:
 
 def test_a_stream_has_a_chunk_for_each_piece_and_no_end_mark() -> None:
     chunks = streamed(
-        native(stream=True, return_tokens=True),
+        native(stream=True),
         core.Progress(0, 7, 7),
         core.Text(0, "a\n", (5,)),
         core.Text(0, "", ()),
@@ -166,7 +166,7 @@ def test_a_stream_has_a_chunk_for_each_piece_and_no_end_mark() -> None:
     assert [chunk["tokens_evaluated"] for chunk in chunks] == [7, 7, 7]
     assert [chunk["tokens"] for chunk in chunks] == [[5], [6, 7], []]
     assert (chunks[-1]["has_new_line"], chunks[-1]["timings"]["predicted_n"]) == (True, 3)
-    assert streamed(native(), core.Text(0, "a", (5,)))[0]["tokens"] == [], "only where asked"
+    assert whole(native(), core.Text(0, "a", (5,)), done())["tokens"] == [], "of a whole reply only where asked"
 
 
 def test_probabilities() -> None:

@@ -17,6 +17,7 @@ from heylook_llm.server import (
     admin,
     anthropic_routes,
     batch_routes,
+    examples,
     group_routes,
     import_routes,
     llama_routes,
@@ -102,6 +103,7 @@ OPENAI: Final = (
         "Answer a conversation",
         "OpenAI.ChatBody",
         _HELLO,
+        pictured=examples.CHAT,
         aliases=("/chat/completions",),
     ),
     Endpoint(
@@ -111,6 +113,7 @@ OPENAI: Final = (
         "use",
         "Answer a conversation with images as files",
         "OpenAI.ChatForm",
+        examples.FORM,
         body_type="multipart/form-data",
     ),
     Endpoint(
@@ -200,6 +203,7 @@ ANTHROPIC: Final = (
         "Answer a conversation",
         "Anthropic.MessageBody",
         {**_HELLO, "max_tokens": 64},
+        pictured=examples.MESSAGES,
     ),
     Endpoint(
         "POST",
@@ -250,6 +254,7 @@ OLLAMA: Final = (
         "Answer a prompt",
         "Ollama.GenerateBody",
         _COUNT,
+        pictured=examples.GENERATE,
     ),
     Endpoint(
         "POST",

@@ -94,6 +94,8 @@ class Endpoint:
     """Name of the body's schema in the OpenAPI document."""
     example: dict[str, Any] = field(default_factory=dict)
     """A body that runs against the bundled model."""
+    pictured: dict[str, Any] = field(default_factory=dict)
+    """One with an image, which runs against the bundled model that sees."""
     media_type: str = "application/json"
     body_type: str = "application/json"
     aliases: tuple[str, ...] = ()

@@ -124,7 +124,9 @@ def described(endpoint: Endpoint) -> dict[str, Any]:
     told.setdefault("parameters", []).extend(_query(query) for query in endpoint.query)
     if endpoint.body:
         content: dict[str, Any] = {"schema": {"$ref": _REF + endpoint.body}}
-        if endpoint.example:
+        if endpoint.pictured:
+            content["examples"] = {"text": {"value": endpoint.example}, "image": {"value": endpoint.pictured}}
+        elif endpoint.example:
             content["example"] = endpoint.example
         told["requestBody"] = {
             "required": not endpoint.body.startswith("Admin."),

@@ -247,7 +247,7 @@ class Native:
         chunk: dict[str, Any] = {
             "index": choice,
             "content": event.text,
-            "tokens": list(event.tokens) if self._fields.return_tokens else [],
+            "tokens": list(event.tokens),
             "stop": False,
             "id_slot": NO_SLOT,
             "tokens_predicted": self._output_tokens[choice],

@@ -53,7 +53,7 @@ class NativeFields(SamplingFields):
     ] = None
     n_probs: Annotated[Integer | None, Honoured("adds completion_probabilities"), Field(ge=0, le=100)] = None
     logprobs: Annotated[Integer | None, Honoured("synonym of n_probs"), Field(ge=0, le=100)] = None
-    return_tokens: Annotated[Flag, Honoured("fills `tokens`")] = False
+    return_tokens: Annotated[Flag, Honoured("fills `tokens` of a whole reply; a stream has them anyway")] = False
     response_fields: Annotated[
         list[Text] | None, Honoured("of the last reply; `a/b` takes b out of a"), Field(max_length=64)
     ] = None
