@@ -186,7 +186,7 @@ def test_what_is_refused(client: openai.OpenAI, fake_server: Running) -> None:
         client.batches.retrieve("batch_none")
     plain = httpx.post(f"{fake_server.url}/v1/files", json={})
     assert (plain.status_code, plain.json()["error"]["code"]) == (400, "invalid_content_type")
-    for path in ("/v1/files?limit=0", "/v1/batches?after=none", "/v1/files?order=up"):
+    for path in ("/v1/files?limit=0", f"/v1/files?limit={'9' * 5000}", "/v1/batches?after=none", "/v1/files?order=up"):
         assert httpx.get(fake_server.url + path).status_code == 400
 
 

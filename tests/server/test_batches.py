@@ -11,9 +11,12 @@ from heylook_llm.errors import Overloaded
 from heylook_llm.server.app import create_app
 from heylook_llm.server.batch_store import Store
 from heylook_llm.server.batches import Batches
+from heylook_llm.server.endpoint import Options
+from heylook_llm.server.guard import GuardOptions
 from heylook_llm.server.inward import LOWEST_PRIORITY, Inward
 from heylook_llm.server.wire import openai_batches
 from heylook_llm.server.wire.openai_batches import DAY, OPEN, Batch
+from tests.server.asgi import call
 from tests.server.routing import until
 from tests.server.scripted import ScriptedBackend
 
@@ -85,6 +88,15 @@ async def test_a_full_queue_only_delays(tmp_path: Path) -> None:
     (row,) = await served.rows(done.output_file_id)
     assert row["response"]["body"]["choices"][0]["message"]["content"] == "Hello world"
     await served.batches.close()
+
+
+async def test_a_server_with_a_key_reaches_itself() -> None:
+    app = create_app(ScriptedBackend(), Options(guard=GuardOptions(api_key="secret")))
+    asked = {"requests": [BODY, BODY]}
+    key = {"authorization": "Bearer secret"}
+    told = (await call(app, "POST", "/v1/batch/chat/completions", asked, headers=key)).json
+    assert [one["choices"][0]["message"]["content"] for one in told["data"]] == ["Hello world"] * 2
+    assert (await call(app, "POST", "/v1/batch/chat/completions", asked)).status == 401
 
 
 def folders(root: Path) -> set[str]:

@@ -82,7 +82,9 @@ async def cancel_batch(server: Server, request: Request) -> Response:
 def _page(items: list[File] | list[Batch], request: Request, default: int) -> dict[str, Any]:
     """Those behind `after`, at most `limit`."""
     given, after = request.query_params.get("limit"), request.query_params.get("after")
-    if given is not None and not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= MAX_PAGE):
+    if given is not None and not (
+        given.isascii() and given.isdigit() and len(given) < 6 and 1 <= int(given) <= MAX_PAGE
+    ):
         raise BadRequest(f"Invalid value for 'limit': it must be from 1 to {MAX_PAGE}.", param="limit")
     start = 0
     if after is not None:

@@ -148,11 +148,14 @@ class Batches:
 
     async def cancel(self, identity: str) -> Batch:
         """Ask no more of its requests; what came so far is its output. Raises NotFound, Conflict."""
-        batch = await self.ask(Store.batch, identity)
-        if batch.status not in ("validating", "in_progress"):
-            raise Conflict(f"A batch that is {batch.status} can't be cancelled.", code="batch_not_cancellable")
-        batch = await self._change(identity, status="cancelling", cancelling_at=int(self._clock()))
-        self._cancelled[identity].set()
+
+        def cancelling(now: Batch) -> Batch:
+            if now.status not in ("validating", "in_progress"):
+                raise Conflict(f"A batch that is {now.status} can't be cancelled.", code="batch_not_cancellable")
+            return msgspec.structs.replace(now, status="cancelling", cancelling_at=int(self._clock()))
+
+        batch = await self.ask(Store.change, identity, cancelling)
+        self._cancelled[identity].set()  # its task runs: it alone ends what is open
         return batch
 
     # ---- a batch -----------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Final
 from heylook_llm import core
 from heylook_llm.config import ModelSpec
 from heylook_llm.errors import HeylookError, Overloaded, ShuttingDown
+from heylook_llm.server import measure
 from heylook_llm.server.process import WorkerProcess
 
 MOST: Final = 4
@@ -102,7 +103,7 @@ class Vocabularies:
         load = core.Load(
             spec.id, spec.provider, spec.config.model_path, spec.config.model_dump(mode="json"), vocabulary_only=True
         )
-        loaded = asyncio.get_running_loop().create_task(process.start(load))
+        loaded = asyncio.get_running_loop().create_task(_load(process, load))
         held = _Open(spec, process, loaded)
         loaded.add_done_callback(lambda task: self._started(held, task))
         return held
@@ -148,6 +149,12 @@ class Vocabularies:
             self._leave(held)
         while self._ending:
             await asyncio.wait(self._ending)
+
+
+async def _load(process: WorkerProcess, load: core.Load) -> core.ModelInfo:
+    """Our own reader sees the files first, so that a damaged one starts no engine. Raises LoadFailed."""
+    await asyncio.to_thread(measure.need, process.spec)
+    return await process.start(load)
 
 
 async def _loaded(held: _Open) -> core.ModelInfo:
