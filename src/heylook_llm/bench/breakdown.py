@@ -164,7 +164,12 @@ def _paired(sample: Sample, told: _Told, client: dict[Phase, int], ready: int, s
         return None
     server: dict[Phase, int] = {phase: round((told.phases_ms.get(phase) or 0) * 1e6) for phase in SERVERS}
     end, times = sample.t_end or sent, told.timeline
-    if told.clock_id is None or told.clock_id != sample.clock_id or times.received_ns is None or not times.closed_ns:
+    if (
+        told.clock_id is None
+        or told.clock_id != sample.clock_id
+        or times.received_ns is None
+        or times.closed_ns is None
+    ):
         between = end - sent - sum(server.values())
         phases = {**client, "upload": sent - ready, **server, "network": between}
         return Breakdown(phases, "heylook") if between >= 0 else None

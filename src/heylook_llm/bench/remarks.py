@@ -101,11 +101,12 @@ def _of_cache(row: "Row", measured: Sequence[Sample]) -> Iterator[Remark]:
     if beyond:
         yield Remark(
             "cached",
-            f"{len(beyond)} of {len(cached)} prompts were cached beyond the {planned:.0%} that this row plans "
-            f"({share:.0%} of all their tokens): their prefill wasn't measured.",
+            f"{len(beyond)} of {len(cached)} prompts were cached beyond the {planned * 100:.0f} % that this row plans "
+            f"({share * 100:.0f} % of all their tokens): their prefill wasn't measured.",
         )
     elif planned and share < planned - CACHED_SHARE:
-        yield Remark("not-cached", f"{share:.0%} of the prompts' tokens were cached, not the {planned:.0%} planned.")
+        text = f"{share * 100:.0f} % of the prompts' tokens were cached, not the {planned * 100:.0f} % planned."
+        yield Remark("not-cached", text)
 
 
 def _of_time(row: "Row", measured: Sequence[Sample]) -> Iterator[Remark]:

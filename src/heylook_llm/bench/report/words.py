@@ -1,0 +1,159 @@
+"""What every form of a report says in the same words: numbers, the headline, what to do next. Pure."""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from heylook_llm.bench.compare import NOT_SHOWN, compare
+from heylook_llm.bench.metrics import Report, Row
+from heylook_llm.bench.quantity import Value, parse, value_of
+
+UNKNOWN: Final = "–"
+COLUMNS: Final[tuple[tuple[str, str], ...]] = (
+    ("ttft.p50", "TTFT p50"),
+    ("ttft.p95", "TTFT p95"),
+    ("ttft.p99", "TTFT p99"),
+    ("tpot.p50", "TPOT p50"),
+    ("e2e.p50", "E2E p50"),
+    ("e2e.p95", "E2E p95"),
+    ("output", "tokens/s"),
+    ("requests", "requests/s"),
+    ("errors", "failed"),
+)
+"""Of the table of rows."""
+AXES: Final = ("target", "model", "task", "scenario", "load", "level", "cache")
+
+
+def shown(text: str) -> str:
+    """Foreign text for a terminal or a line: nothing that steers either, as escapes and marks that reverse writing."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
+def number(value: float | None) -> str:
+    """Three digits or all before the point."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    size = abs(value)
+    return f"{value:.2f}" if size < 10 else f"{value:.1f}" if size < 100 else f"{value:.0f}"
+
+
+def quantity(name: str, found: Value, interval: bool = False) -> str:
+    """A value in its unit's way, with its interval where asked for."""
+    if found.value is None:
+        return UNKNOWN
+    unit = parse(name).unit
+    scale, sign = (100.0, " %") if unit == "share" else (1.0, "")
+    text = f"{number(found.value * scale)}{sign}"
+    low, high = found.interval
+    if not interval or (low is None and high is None):
+        return text
+    return f"{text} [{bound(low, scale)}, {bound(high, scale)}]"
+
+
+def bound(value: float | None, scale: float = 1.0) -> str:
+    """An end of an interval; the samples bound it not on that side: …"""
+    return "…" if value is None else number(value * scale)
+
+
+def level(row: Row) -> str:
+    """How it was loaded."""
+    if row.load == "closed":
+        return f"{row.level:g} client{'' if row.level == 1 else 's'}"
+    return row.load if row.load == "max" else f"{row.load} {row.level:g}/s"
+
+
+def axis(row: Row, name: str) -> str:
+    """One of a row's axes as text."""
+    return shown(level(row) if name == "level" else str(getattr(row, name)))
+
+
+def varied(rows: Sequence[Row]) -> list[str]:
+    """The axes that tell rows apart; `load` is said with `level`."""
+    names = [name for name in AXES if name != "load"]
+    return [name for name in names if len({axis(row, name) for row in rows}) > 1] or ["level"]
+
+
+def constant(rows: Sequence[Row]) -> list[str]:
+    """What all rows have in common."""
+    names = [name for name in AXES if name != "load" and name not in varied(rows)]
+    return [f"{name} {axis(rows[0], name)}" if name in ("task", "cache") else axis(rows[0], name) for name in names]
+
+
+def cells(row: Row, interval: bool = False) -> list[str]:
+    """A row's values of COLUMNS."""
+    return [quantity(name, value_of(row, parse(name)), interval) for name, _ in COLUMNS]
+
+
+def requests(row: Row) -> str:
+    """How many are in the latencies, of how many that were measured."""
+    n = row.measures["e2e"].n if "e2e" in row.measures else 0
+    return str(n) if n == row.counts.measured else f"{n} of {row.counts.measured}"
+
+
+def verdict(report: Report) -> str:
+    """One sentence: what came of it."""
+    measured = [row for row in report.rows if "e2e" in row.measures]
+    if not measured:
+        return _of_nothing(report)
+    sentence = _of_several(report) if len({(row.target, row.model) for row in measured}) > 1 else _of_one(measured)
+    if report.flags:
+        return f"Not to be trusted ({', '.join(map(shown, report.flags))}): {sentence}"
+    return sentence
+
+
+def _of_nothing(report: Report) -> str:
+    errors: dict[str, int] = {}
+    for row in report.rows:
+        for name, count in row.errors.items():
+            errors[name] = errors.get(name, 0) + count
+    if not errors:
+        return "Nothing was measured: no request ended."
+    worst = max(errors, key=lambda name: errors[name])
+    return f"Nothing was measured: all {sum(errors.values())} requests failed, most by {shown(worst)}."
+
+
+def _of_one(rows: Sequence[Row]) -> str:
+    best = max(rows, key=lambda row: row.rates.output or row.rates.whole_output or 0)
+    ttft = best.measures.get("ttft")
+    rate = best.rates.output if best.rates.output is not None else best.rates.whole_output
+    parts = [f"{shown(best.model)} on {shown(best.target)}, asked by {level(best)}:"]
+    told = [
+        None if rate is None else f"{number(rate)} tokens/s",
+        None if ttft is None else f"the first token after {number(ttft.p50)} ms (median of {ttft.n})",
+        f"{number(100 * (best.error_share or 0))} % failed" if best.error_share else "no request failed",
+    ]
+    return f"{' '.join(parts)} {', '.join(part for part in told if part)}."
+
+
+def _of_several(report: Report) -> str:
+    """The first combination that all have, by first token and by throughput."""
+    parts = []
+    for name, title in (("ttft.p50", "first token"), ("output", "tokens/s")):
+        lines = compare([report], [name]).lines
+        if lines:
+            at = f" at {lines[0].level:g}" if len(lines) > 1 else ""
+            parts.append(f"{title}{at}: {shown(lines[0].words)}")
+    return f"{'; '.join(parts)}." if parts else f"{NOT_SHOWN}: no two of the rows were measured alike."
+
+
+def remarks(report: Report) -> list[str]:
+    """Each once, with the rows it is of."""
+    found: dict[str, list[str]] = {}
+    for row in report.rows:
+        for remark in row.remarks:
+            found.setdefault(shown(remark.text), []).append(" ".join(axis(row, name) for name in varied(report.rows)))
+    if len(report.rows) == 1:
+        return list(found)
+    return [f"{text} ({', '.join(dict.fromkeys(rows))})" for text, rows in found.items()]
+
+
+def next_command(report: Report) -> str:
+    """What a reader would want to do now."""
+    run = report.run[-8:]
+    if report.state in ("cancelled", "interrupted"):
+        return f"heylookllm bench resume {run}"
+    if any(row.counts.error + row.counts.timeout for row in report.rows):
+        return f"heylookllm bench export {run} --format jsonl --output errors.jsonl   # every request, with its error"
+    if any(0 < row.measures["e2e"].n < 100 for row in report.rows if "e2e" in row.measures):
+        return "heylookllm bench run … --requests 100   # enough for p99"
+    return f"heylookllm bench export {run} --format html --output report.html"
