@@ -804,6 +804,95 @@ def bench_schema() -> None:
     benches.schema()
 
 
+@bench.command("report")
+@click.argument("run", default="last")
+@click.option(
+    "--format",
+    "as_form",
+    type=click.Choice(["terminal", "markdown", "json"]),
+    default="terminal",
+    show_default=True,
+    help="For whom.",
+)
+@click.option("--slo", multiple=True, metavar="MEASURE=MS", help="Limits other than the run's own: ttft=200, tpot=50.")
+@click.pass_context
+def bench_report(context: click.Context, run: str, as_form: str, slo: tuple[str, ...]) -> None:
+    """Tell what a run measured, computed anew from its samples."""
+    from heylook_llm.commands import bench_reports  # noqa: PLC0415
+
+    context.exit(bench_reports.show(run, as_form, slo))
+
+
+@bench.command("export")
+@click.argument("run", default="last")
+@click.option(
+    "--format",
+    "forms",
+    multiple=True,
+    type=click.Choice(["json", "csv", "jsonl", "xlsx", "html", "markdown"]),
+    help="What to write; jsonl has every sample.  [default: as --output ends]",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="PATH", help="A file, a folder, or - for the output."
+)
+@click.option("--force", is_flag=True, help="Replace existing files.")
+def bench_export(run: str, forms: tuple[Any, ...], output: Path | None, force: bool) -> None:
+    """Write a run's report or samples to files."""
+    from heylook_llm.commands import bench_reports  # noqa: PLC0415
+
+    bench_reports.export(run, forms, output, force)
+
+
+@bench.command("compare")
+@click.argument("run", nargs=-1, required=True)
+@click.option("--measure", "measures", multiple=True, metavar="NAME", help="What to compare, as ttft.p95 or output.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def bench_compare(run: tuple[str, ...], measures: tuple[str, ...], as_json: bool) -> None:
+    """Put runs side by side; of one RUN, its targets and models. A rank stands only where it is shown."""
+    from heylook_llm.commands import bench_reports  # noqa: PLC0415
+
+    bench_reports.compared(run, measures, as_json)
+
+
+@bench.command("gate")
+@click.argument("base")
+@click.argument("new", default="last")
+@click.option(
+    "--fail-if",
+    "conditions",
+    multiple=True,
+    required=True,
+    metavar="CONDITION",
+    help="As 'ttft.p95>+5%', 'output<-3%', 'e2e.p99>2s' or 'errors>1%'.",
+)
+@click.option("--strict", is_flag=True, help="Judge differences, too, that may be chance.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_context
+def bench_gate(  # noqa: PLR0917
+    context: click.Context, base: str, new: str, conditions: tuple[str, ...], strict: bool, as_json: bool
+) -> None:
+    """Fail if the run NEW is worse than BASE, a baseline or a run.
+
+    Exit status: 0 good, 1 a regression, 2 a condition is wrong, 3 it can't be judged or a run can't be trusted.
+    """
+    from heylook_llm.commands import bench_reports  # noqa: PLC0415
+
+    context.exit(bench_reports.gated(base, new, conditions, strict, as_json))
+
+
+@bench.command("baseline")
+@click.argument("name", required=False)
+@click.argument("run", default="last")
+def bench_baseline(name: str | None, run: str) -> None:
+    """Call RUN the baseline NAME, or list the baselines."""
+    from heylook_llm.commands import bench_reports  # noqa: PLC0415
+
+    if name is None:
+        bench_reports.baselines()
+    else:
+        bench_reports.set_baseline(name, run)
+
+
 # ---- this machine ----------------------------------------------------------------------------------------------------
 
 
