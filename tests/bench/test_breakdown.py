@@ -131,7 +131,16 @@ def test_shuffled_pairs_are_found_out_and_left_out() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "nonsense", "[]", '{"phases_ms": []}', '{"timeline": {"received_ns": "x"}}', '{"phases_ms": {"a": "b"}}'],
+    [
+        "",
+        '{"phases_ms": {"decode": 1e306}}',
+        '{"phases_ms": {"decode": -1}}',
+        "nonsense",
+        "[]",
+        '{"phases_ms": []}',
+        '{"timeline": {"received_ns": "x"}}',
+        '{"phases_ms": {"a": "b"}}',
+    ],
 )
 def test_what_a_stranger_says_that_is_no_timeline_is_left_out(text: str) -> None:
     sample, pair = story()

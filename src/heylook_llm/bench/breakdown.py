@@ -50,6 +50,8 @@ MEANING: Final[dict[Phase, str]] = {
 SERVERS: Final[tuple[Phase, ...]] = ("parse", "queue", "load", "prepare", "prefill", "decode", "flush")
 TOLERANCE_NS: Final = 1_000_000
 """A server that received a request so much before it was begun to be sent is another request's."""
+LONGEST_MS: Final = 1e12
+"""Of a phase; what is told beyond is nonsense."""
 
 LEAST_NS: Final = 5_000_000
 LEAST_SHARE: Final = 0.05
@@ -150,9 +152,11 @@ def _unpaired(sample: Sample, sent: int) -> dict[Phase, int]:
 
 def _read(text: str) -> _Told | None:
     try:
-        return msgspec.json.decode(text.encode(), type=_Told)
+        told = msgspec.json.decode(text.encode(), type=_Told)
     except (msgspec.MsgspecError, UnicodeEncodeError):
         return None
+    possible = all(spent is None or 0 <= spent < LONGEST_MS for spent in told.phases_ms.values())
+    return told if possible else None
 
 
 def _paired(sample: Sample, told: _Told, client: dict[Phase, int], ready: int, sent: int) -> Breakdown | None:

@@ -19,11 +19,12 @@ from heylook_llm.bench import calibrate as calibration
 from heylook_llm.bench import spec as specs
 from heylook_llm.bench.begin import Estimate, Party
 from heylook_llm.bench.calibrate import Calibration
+from heylook_llm.bench.report import terminal
 from heylook_llm.bench.run import Progress, Recorder
 from heylook_llm.bench.sample import ENDED, Run, RunState
 from heylook_llm.bench.spec import RunSpec, TargetSpec
 from heylook_llm.bench.store import Store
-from heylook_llm.commands import state
+from heylook_llm.commands import bench_reports, state
 from heylook_llm.errors import ConfigError, Conflict, TargetFailed
 
 GOOD, USAGE, UNTRUSTWORTHY, TARGET, CANCELLED = 0, 2, 3, 4, 130
@@ -234,7 +235,11 @@ def _execute(store: Store, made: Run, parties: dict[str, Party], as_json: bool) 
     ended = asyncio.run(run.execute(recorder))
     line.end()
     made = store.run(made.id)
-    _tell(store, made, as_json)
+    if as_json:
+        _tell(store, made, as_json)
+    else:
+        click.echo(terminal.text(bench_reports.made(store, made)))
+        _warn(store, made)
     return _status(made, ended)
 
 
@@ -339,7 +344,11 @@ def _tell(store: Store, made: Run, as_json: bool) -> None:
             f"  {cell['target']}  {cell['model']}  {cell['scenario']}  {cell['load']} {cell['level']:g}  "
             f"{cell['cache']}  {outcomes}{flags}"
         )
-    for text in (*told["flags"], *told["warnings"]):
+    _warn(store, made)
+
+
+def _warn(store: Store, made: Run) -> None:
+    for text in (*json.loads(made.flags_json), *_warnings(store, made)):
         click.echo(f"Warning: {text}", err=True)
 
 

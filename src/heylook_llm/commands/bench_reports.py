@@ -1,5 +1,6 @@
 """What is made of the bench's runs on the command line: reports, files, comparisons, gates, baselines."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -82,7 +83,8 @@ def _only(forms: Sequence[Form]) -> Form:
 
 
 def _write_out(content: bytes) -> None:
-    click.get_binary_stream("stdout").write(content)
+    sys.stdout.buffer.write(content)
+    sys.stdout.flush()
 
 
 def _paths(run: Run, forms: Sequence[Form], output: Path | None) -> list[tuple[Form, Path]]:
