@@ -14,11 +14,14 @@ import click
 import pytest
 
 from heylook_llm import __version__, cli, config
-from heylook_llm.commands import chat, models, service, state
+from heylook_llm.commands import chat, environment, models, service, state
 from heylook_llm.errors import ConfigError
 from tests.commands_at_work import MODELS, Home
 
-COMMANDS = ["serve", "import", "pull", "run", "list", "ps", "stop", "show", "rm", "logs", "service", "doctor", "bench"]
+COMMANDS = [
+    *("serve", "import", "pull", "run", "list", "ps", "stop", "show", "rm", "create", "cp"),
+    *("logs", "service", "doctor", "bench"),
+]
 DEFAULTS: dict[str, Any] = {
     "api": "both",
     "host": None,
@@ -72,10 +75,10 @@ def test_version_and_help_name_every_command_and_serve_option(home: Home) -> Non
 
 
 @pytest.mark.integration
-def test_who_would_create_a_model_hears_where_models_come_from(home: Home) -> None:
+def test_who_would_create_a_model_hears_what_it_takes(home: Home) -> None:
     result = home.run("create", "mine")
-    assert result.returncode == 2
-    assert "models.yaml" in result.stderr
+    assert result.returncode == 1
+    assert result.stderr == "Error: Modelfile: no such file; name one with -f\n"
 
 
 @pytest.mark.integration
@@ -175,7 +178,7 @@ def test_addresses(options: dict[str, Any], environment: dict[str, str], wanted:
 @pytest.mark.unit
 def test_ollamas_variables_change_the_settings() -> None:
     text = MODELS + "  - {id: own, provider: fake, idle_ttl: 7}\n"
-    changed = cli.with_environment(
+    changed = environment.applied(
         settings(text),
         {"OLLAMA_KEEP_ALIVE": "5m", "OLLAMA_MAX_LOADED_MODELS": "3", "OLLAMA_MAX_QUEUE": "9"},
     )
@@ -185,18 +188,66 @@ def test_ollamas_variables_change_the_settings() -> None:
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize("environment", [{}, {"OLLAMA_MAX_LOADED_MODELS": "0"}, {"OLLAMA_KEEP_ALIVE": " "}])
-def test_unset_variables_change_nothing(environment: dict[str, str]) -> None:
-    assert cli.with_environment(settings(), environment) == settings()
+@pytest.mark.parametrize("variables", [{}, {"OLLAMA_MAX_LOADED_MODELS": "0"}, {"OLLAMA_KEEP_ALIVE": " "}])
+def test_unset_variables_change_nothing(variables: dict[str, str]) -> None:
+    assert environment.applied(settings(), variables) == settings()
 
 
 @pytest.mark.unit
 @pytest.mark.parametrize(
-    "environment", [{"OLLAMA_MAX_QUEUE": "many"}, {"OLLAMA_KEEP_ALIVE": "soon"}, {"OLLAMA_MAX_LOADED_MODELS": "-1"}]
+    "variables",
+    [
+        {"OLLAMA_MAX_QUEUE": "many"},
+        {"OLLAMA_KEEP_ALIVE": "soon"},
+        {"OLLAMA_MAX_LOADED_MODELS": "-1"},
+        {"OLLAMA_NUM_PARALLEL": "1e3"},
+        {"OLLAMA_CONTEXT_LENGTH": "9" * 10},
+        {"OLLAMA_KV_CACHE_TYPE": "q3_0"},
+        {"OLLAMA_LOAD_TIMEOUT": "x"},
+    ],
 )
-def test_a_wrong_variable_is_named(environment: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(environment))):
-        cli.with_environment(settings(), environment)
+def test_a_wrong_variable_is_named(variables: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(variables))):
+        environment.applied(settings(), variables)
+
+
+@pytest.mark.unit
+def test_variables_speak_for_models_that_say_nothing() -> None:
+    text = """
+models:
+  - {id: silent, provider: llama_cpp, config: {model_path: x.gguf}}
+  - {id: said, provider: llama_cpp,
+     config: {model_path: x.gguf, n_ctx: 7, n_parallel: 2, flash_attn: auto, type_k: f32, type_v: f32}}
+  - {id: mlx, provider: mlx, config: {model_path: x}}
+"""
+    variables = {
+        "OLLAMA_NUM_PARALLEL": ' "3" ',
+        "OLLAMA_CONTEXT_LENGTH": "2048",
+        "OLLAMA_FLASH_ATTENTION": "0",
+        "OLLAMA_KV_CACHE_TYPE": "Q8_0",
+        "OLLAMA_LOAD_TIMEOUT": "10m",
+    }
+    changed = environment.applied(settings(text), variables)
+    silent, said, mlx = (spec.config for spec in changed.models)
+    assert isinstance(silent, config.LlamaCppConfig)
+    assert (silent.n_parallel, silent.n_ctx, silent.flash_attn) == (3, 2048, False)
+    assert (silent.type_k, silent.type_v) == ("q8_0", "q8_0")
+    assert said == settings(text).models[1].config
+    assert (mlx.n_parallel, mlx.n_ctx) == (3, 2048)
+    assert changed.limits.load_timeout_seconds == 600
+    for endless in ("0", "-1"):
+        seconds = environment.applied(settings(), {"OLLAMA_LOAD_TIMEOUT": endless}).limits.load_timeout_seconds
+        assert seconds > 86_400 * 365
+
+
+@pytest.mark.unit
+def test_variables_without_effect_are_named() -> None:
+    variables = {"OLLAMA_HOST": "x", "OLLAMA_SCHED_SPREAD": "1", "OLLAMA_GPU_OVERHEAD": "0", "PATH": "/"}
+    assert environment.unheeded(variables) == ["OLLAMA_GPU_OVERHEAD", "OLLAMA_SCHED_SPREAD"]
+    assert [environment.is_on({"OLLAMA_DEBUG": text}, "DEBUG") for text in ("1", "true", "2", "0", "False", " ")] == [
+        *(True, True, True, False, False),
+        None,
+    ]
 
 
 @pytest.mark.unit

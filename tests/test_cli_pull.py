@@ -28,6 +28,14 @@ def hub() -> Iterator[Hub]:
     made.repositories = {
         "org/tiny-GGUF": {"tiny-F16.gguf": (TINY / "heylook-tiny.gguf").read_bytes(), "README.md": b"x"},
         "org/tiny-mlx": {file.name: file.read_bytes() for file in mlx.iterdir()},
+        "org/seeing-GGUF": {
+            "mmproj-F16.gguf": (TINY / "heylook-tiny-vision-mmproj.gguf").read_bytes(),
+            "seeing-F16.gguf": (TINY / "heylook-tiny-vision.gguf").read_bytes(),
+        },
+        "org/odd-eyes-GGUF": {
+            "mmproj-F16.gguf": b"GGUF" + bytes(100),
+            "odd-F16.gguf": (TINY / "heylook-tiny-vision.gguf").read_bytes(),
+        },
         "org/broken": {"broken-Q4_K_M.gguf": b"GGUF" + bytes(100)},
     }
     with made.running():
@@ -76,6 +84,30 @@ def test_a_pulled_model_answers_at_once_and_goes_again(home: Home, server: Serve
     assert not file.exists()
     assert "hf.co/org/tiny-GGUF:F16" not in [model.model for model in client.list().models]
     assert client.pull("org/tiny-GGUF").status == "success", "gone and pulled again"
+
+
+def test_a_projector_comes_along_and_goes_again(home: Home, server: Server, hub: Hub) -> None:
+    client = ollama.Client(server.url)
+    client.pull("org/seeing-GGUF")
+    shown = client.show("org/seeing-GGUF")
+    assert "vision" in (shown.capabilities or ())
+    folder = models(home) / "org" / "seeing-GGUF"
+    assert (folder / "mmproj-F16.gguf").is_file()
+    client.delete("org/seeing-GGUF")
+    assert not folder.exists()
+    client.pull("org/odd-eyes-GGUF")
+    assert "vision" not in (client.show("org/odd-eyes-GGUF").capabilities or ()), "eyes that fit no text are left out"
+
+
+def test_a_model_that_was_pulled_without_its_eyes_gets_them(home: Home, hub: Hub) -> None:
+    repository = hub.repositories["org/seeing-GGUF"]
+    hub.repositories["org/late-GGUF"] = {"seeing-F16.gguf": repository["seeing-F16.gguf"]}
+    assert home.run("pull", "org/late-GGUF", HF_ENDPOINT=hub.url).returncode == 0
+    hub.repositories["org/late-GGUF"] = repository
+    assert home.run("pull", "org/late-GGUF", HF_ENDPOINT=hub.url).returncode == 0
+    spec = next(spec for spec in registry.load(home.models).models if spec.id == "org/late-GGUF")
+    assert isinstance(spec.config, config.LlamaCppConfig)
+    assert spec.config.mmproj_path == str(models(home) / "org" / "late-GGUF" / "mmproj-F16.gguf")
 
 
 def test_the_command_pulls_by_the_server(home: Home, server: Server) -> None:

@@ -16,7 +16,7 @@ import pydantic
 from pydantic.fields import FieldInfo
 
 from heylook_llm import cli, config, support
-from heylook_llm.server import refused
+from heylook_llm.server import create_routes, refused
 from heylook_llm.server.wire import admin_body, anthropic, llama_server, ollama, openai_tables, table
 from heylook_llm.worker.formats import families
 
@@ -43,6 +43,11 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "pinned": "Never evicted and never unloaded for idleness.",
         "idle_ttl": "Unload after so long without a request: seconds, `5m`, `1h30m`, `never`. "
         "A request's `keep_alive` stands above it.",
+        "system": "The system message of conversations that begin with none, in every API.",
+        "messages": "What every conversation begins with, behind its system message: a list of `role` (`system`, "
+        "`user`, `assistant`) and `content`.",
+        "license": "Shown by `show`: a list of texts.",
+        "parent": "The model that it was made from; shown.",
         "config": "The engine's settings: see below.",
     },
     config.Recording: {
@@ -320,7 +325,8 @@ def refusals() -> str:
     """The routes that are refused, and what they answer."""
     rows = [
         (f"`{row.methods} {row.path}`", row.handler.__doc__ or "")
-        for row in (*refused.OPENAI, *refused.ANTHROPIC, *refused.OLLAMA)
+        for row in (*refused.OPENAI, *refused.ANTHROPIC, *create_routes.OLLAMA, *refused.OLLAMA)
+        if row.refused
     ]
     return grid(("Route", "Answer"), rows)
 

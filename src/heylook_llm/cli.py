@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,16 +71,6 @@ class _ServeByDefault(click.Group):
         if not arguments or (arguments[0].startswith("-") and arguments[0] not in ours):
             arguments = ["serve", *arguments]
         return super().parse_args(context, arguments)
-
-    def resolve_command(
-        self, context: click.Context, arguments: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if arguments[0] in ("push", "create", "cp"):
-            raise click.UsageError(
-                f"there is no '{arguments[0]}': models are files that `heylookllm import` finds and `heylookllm pull` "
-                "fetches, or that you name in models.yaml; `heylookllm doctor` says where it stands"
-            )
-        return super().resolve_command(context, arguments)
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_options(context, formatter)
@@ -186,7 +177,11 @@ class ServeOptions:
 def serve(**given: Any) -> None:
     """Serve the models of models.yaml over the OpenAI and Ollama APIs."""
     from heylook_llm import config  # noqa: PLC0415
+    from heylook_llm.commands import environment  # noqa: PLC0415
 
+    source = click.get_current_context().get_parameter_source("log_level")
+    if source is click.core.ParameterSource.DEFAULT and environment.is_on(os.environ, "DEBUG"):
+        given["log_level"] = "DEBUG"
     options = ServeOptions(**given)
     path = config.locate(options.config)
     _serve(options, _read_settings(options, path), path)
@@ -195,47 +190,9 @@ def serve(**given: Any) -> None:
 def _read_settings(options: ServeOptions, path: Path) -> "Settings":
     """models.yaml and its overlay, below the variables and the options. Raises ConfigError."""
     from heylook_llm import registry  # noqa: PLC0415
+    from heylook_llm.commands import environment  # noqa: PLC0415
 
-    return with_options(with_environment(registry.load(path), os.environ), options)
-
-
-def with_environment(settings: "Settings", environment: Mapping[str, str]) -> "Settings":
-    """Ollama's variables where they mean something here. Raises ConfigError.
-
-    OLLAMA_KEEP_ALIVE is the idle_ttl of models that name none; OLLAMA_MAX_LOADED_MODELS and OLLAMA_MAX_QUEUE stand
-    above the file.
-    """
-    changes: dict[str, Any] = {}
-    if loaded := _positive(environment, "OLLAMA_MAX_LOADED_MODELS"):
-        changes["max_loaded_models"] = loaded
-    if queue := _positive(environment, "OLLAMA_MAX_QUEUE"):
-        changes["limits"] = settings.limits.model_copy(update={"max_queue": queue})
-    if text := environment.get("OLLAMA_KEEP_ALIVE", "").strip():
-        changes["models"] = _with_idle_ttl(settings, text)
-    return settings.model_copy(update=changes)
-
-
-def _positive(environment: Mapping[str, str], name: str) -> int | None:
-    """A whole number above 0; unset, empty or 0 is None: Ollama's "automatic"."""
-    text = environment.get(name, "").strip()
-    if not text:
-        return None
-    if not text.isdecimal():
-        raise ConfigError(f"{name}={text}: must be a whole number")
-    return int(text) or None
-
-
-def _with_idle_ttl(settings: "Settings", text: str) -> tuple[Any, ...]:
-    from heylook_llm.config import parse_duration  # noqa: PLC0415
-
-    try:
-        seconds = parse_duration(text)
-    except ValueError as error:
-        raise ConfigError(f"OLLAMA_KEEP_ALIVE: {error}") from error
-    return tuple(
-        spec if "idle_ttl" in spec.model_fields_set else spec.model_copy(update={"idle_ttl": seconds})
-        for spec in settings.models
-    )
+    return with_options(environment.applied(registry.load(path), os.environ), options)
 
 
 def with_options(settings: "Settings", options: ServeOptions) -> "Settings":
@@ -283,11 +240,13 @@ def _host_and_port(text: str) -> tuple[str, int]:
 
 def _serve(options: ServeOptions, settings: "Settings", path: Path) -> None:
     """Bind first, so that a busy port shows at once; then compose, and serve until a signal."""
-    from heylook_llm.commands import listen, logs, state  # noqa: PLC0415
+    from heylook_llm.commands import environment, listen, logs, state  # noqa: PLC0415
 
     sockets, where, log_name = _bound(options)
     listen.raise_open_files()
     log = logs.start_logging(options.log_level.upper(), log_name)
+    if names := environment.unheeded(os.environ):
+        logging.getLogger(__name__).warning("These variables have no effect here: %s", ", ".join(names))
     api_key = _api_key(options)
 
     from heylook_llm.server.http import uvicorn_config  # noqa: PLC0415
@@ -335,12 +294,14 @@ def _composed(
 ) -> "FastAPI":
     """The app over the router, which lives as long as the app does."""
     from heylook_llm.server.app import create_app  # noqa: PLC0415
+    from heylook_llm.server.creations import Creations  # noqa: PLC0415
     from heylook_llm.server.endpoint import Options  # noqa: PLC0415
     from heylook_llm.server.imports import Imports  # noqa: PLC0415
     from heylook_llm.server.media import MediaOptions  # noqa: PLC0415
     from heylook_llm.server.pulls import Pulls  # noqa: PLC0415
 
     pulls = Pulls(watch.path, watch.read_anew)
+    creations = Creations(watch.path, watch.read_anew, pulls)
     roots = [root.expanduser().absolute() for root in options.import_root] or None
     recorder = _recorder(settings.performance, watch.path)
 
@@ -348,6 +309,7 @@ def _composed(
     async def lifespan(_: Any) -> AsyncIterator[None]:
         router.start()
         recorder.open()
+        await asyncio.to_thread(creations.blobs.prune, time.time())
         async with watch.following():
             yield
         await pulls.close()
@@ -362,6 +324,7 @@ def _composed(
         registry=watch,
         media=MediaOptions(options.media_urls, options.allow_media_host),
         pulls=pulls,
+        creations=creations,
         imports=Imports(watch.path, watch.read_anew, roots),
         recorder=recorder,
     )
@@ -590,6 +553,42 @@ def _server_runs() -> bool:
     from heylook_llm.commands.state import running_server  # noqa: PLC0415
 
     return running_server() is not None
+
+
+@heylookllm.command()
+@click.argument("model")
+@click.option(
+    "-f", "--file", type=click.Path(path_type=Path), default="Modelfile", show_default=True, help="The Modelfile."
+)
+@click.option("-q", "--quantize", metavar="TYPE", help="Make the weights smaller first: q4_K_M, q8_0, ...")
+@_of_server
+def create(model: str, file: Path, quantize: str | None, url: str | None, api_key: str | None) -> None:
+    """Make MODEL by a Modelfile: of another model, a GGUF file or a folder, which the server gets if it lacks it."""
+    from heylook_llm.commands import creating  # noqa: PLC0415
+
+    creating.create(_client(url, api_key), model, file, quantize)
+
+
+@heylookllm.command()
+@click.argument("source")
+@click.argument("destination")
+@_of_server
+def cp(source: str, destination: str, url: str | None, api_key: str | None) -> None:
+    """Give a model a second name."""
+    from heylook_llm.commands import creating  # noqa: PLC0415
+
+    creating.copy(_client(url, api_key), source, destination)
+
+
+@heylookllm.command(hidden=True)
+@click.argument("model")
+@click.option("--insecure", is_flag=True, hidden=True, help="Ollama's.")
+@_of_server
+def push(model: str, insecure: bool, url: str | None, api_key: str | None) -> None:
+    """Refused: there is no registry to push to."""
+    from heylook_llm.commands import creating  # noqa: PLC0415
+
+    creating.push(_client(url, api_key), model)
 
 
 @heylookllm.command()

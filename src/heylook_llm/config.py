@@ -16,7 +16,7 @@ import platformdirs
 import pydantic
 import yaml
 
-from heylook_llm import engines
+from heylook_llm import core, engines
 from heylook_llm.errors import ConfigError
 
 FILE_NAME: Final = "models.yaml"
@@ -130,6 +130,8 @@ class Lora(_Model):
     scale: float = pydantic.Field(1.0, ge=-100, le=100)
 
 
+FILE_KEYS: Final = ("model_path", "draft_model_path", "mmproj_path", "adapter_path")
+"""Of `config`: where weights lie."""
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"]
 MetadataKey = Annotated[str, pydantic.Field(min_length=1, max_length=127)]
 MetadataValue = (
@@ -246,6 +248,13 @@ PROVIDERS: Final[dict[str, type[ProviderConfig]]] = {
 }
 
 
+class Turn(_Model):
+    """A message that every conversation with a model begins with."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
 class ModelSpec(_Model):
     """One entry of models.yaml. A value, never weights."""
 
@@ -259,6 +268,12 @@ class ModelSpec(_Model):
     pinned: bool = False
     idle_ttl: Duration = FOREVER
     """Seconds without a request until it is unloaded; FOREVER: never."""
+    system: str = ""
+    """The system message of conversations that begin with none."""
+    messages: tuple[Turn, ...] = ()
+    license: tuple[str, ...] = ()
+    parent: str = ""
+    """The model that it was made from."""
     config: Annotated[ProviderConfig, pydantic.Field(union_mode="left_to_right")]
 
     @property
@@ -275,6 +290,23 @@ class ModelSpec(_Model):
     def path(self) -> Path:
         """The file or folder of its weights, absolute."""
         return Path(self.config.model_path)
+
+    @property
+    def turns(self) -> tuple[core.Message, ...]:
+        """`messages` as core has them."""
+        return tuple(core.Message(turn.role, (core.TextPart(turn.content),)) for turn in self.messages)
+
+    @property
+    def loaded_parts(self) -> tuple[object, ...]:
+        """What a worker is given of it: where this differs, it is loaded anew."""
+        return self.provider, self.config, self.system, self.messages
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files and folders that it is loaded from: weights, projector, adapters, draft model."""
+        named = (getattr(self.config, key, None) for key in FILE_KEYS)
+        adapters = (adapter.path for adapter in getattr(self.config, "lora", ()))
+        return tuple(Path(path) for path in (*named, *adapters) if path)
 
 
 class Limits(_Model):
@@ -455,14 +487,7 @@ def _prepare_model(entry: object, at: int, path: Path) -> None:
 def absolute(config: dict[str, Any], path: Path) -> dict[str, Any]:
     """A model's config with its paths made absolute: they are relative to the file `path` that names them."""
     found = dict(config)
-    for key in (
-        "model_path",
-        "draft_model_path",
-        "mmproj_path",
-        "adapter_path",
-        "chat_format_template",
-        "prefix_folder",
-    ):
+    for key in (*FILE_KEYS, "chat_format_template", "prefix_folder"):
         value = config.get(key)
         if isinstance(value, str) and value:
             found[key] = _beside(path, value)

@@ -99,7 +99,7 @@ class ChatPrompt(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
     continue_last: bool = False
     """The last message is an assistant's and is to be continued, not answered."""
     template: str = ""
-    """A template instead of the model's own; only from the operator's configuration, never from a request."""
+    """A template instead of the model's own."""
     thinking_budget: int | None = None
     """Tokens that the reasoning may have before it is ended; None: any number."""
 
@@ -662,6 +662,10 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     limits: dict[str, int] = {}
     vocabulary_only: bool = False
     """Leave the weights on the disk: only Tokenize, Detokenize and Render will be asked."""
+    system: str = ""
+    """The system message of conversations that begin with none."""
+    messages: tuple[Message, ...] = ()
+    """What every conversation begins with, behind its system message."""
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):

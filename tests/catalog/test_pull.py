@@ -72,7 +72,14 @@ def files(*paths: str) -> list[names.RemoteFile]:
             None,
             ("m-Q4_K_M-00001-of-00002.gguf", "m-Q4_K_M-00002-of-00002.gguf"),
         ),
-        (("mmproj-F16.gguf", "m-odd.gguf"), None, ("m-odd.gguf",)),
+        (("mmproj-F16.gguf", "m-odd.gguf"), None, ("m-odd.gguf", "mmproj-F16.gguf")),
+        (
+            ("m-mmproj-f32.gguf", "m-mmproj-bf16.gguf", "m-mmproj-Q8_0.gguf", "m-Q8_0.gguf"),
+            "Q8_0",
+            ("m-Q8_0.gguf", "m-mmproj-bf16.gguf"),
+        ),
+        (("mmproj-large.gguf", "m.gguf"), None, ("m.gguf", "mmproj-large.gguf")),
+        (("mmproj-F16.gguf", "config.json", "model.safetensors"), None, ("config.json", "model.safetensors")),
         (
             ("model.safetensors", "config.json", "x.py", "pytorch_model.bin", "sub/model.safetensors"),
             None,

@@ -10,9 +10,11 @@ import pytest
 from heylook_llm import config
 from heylook_llm.errors import LoadFailed
 from heylook_llm.server.app import create_app
+from heylook_llm.server.creations import Creations
 from heylook_llm.server.endpoint import Options
 from heylook_llm.server.guard import GuardOptions
 from heylook_llm.server.imports import Imports
+from heylook_llm.server.pulls import Pulls
 from tests.server.asgi import Client, call
 from tests.server.scripted import ScriptedBackend
 
@@ -85,9 +87,13 @@ REFUSED = [
     ("POST", "/v1/uploads", "POST /v1/files"),
     ("POST", "/v1/messages/batches", "to POST /v1/messages"),
     ("POST", "/api/push", "copy the model's file"),
-    ("POST", "/api/create", "models.yaml"),
-    ("POST", "/api/copy", "aliases"),
-    ("POST", "/api/blobs/sha256:" + 64 * "0", "models.yaml"),
+]
+CLOUD = ["/api/experimental/web_search", "/api/experimental/web_fetch", "/api/me", "/api/signout"]
+NO_MODELS_FILE = [
+    ("POST", "/api/create", {"model": "new", "from": "scripted"}),
+    ("POST", "/api/copy", {"source": "scripted", "destination": "new"}),
+    ("HEAD", "/api/blobs/sha256:" + 64 * "0", None),
+    ("POST", "/api/blobs/sha256:" + 64 * "0", None),
 ]
 
 
@@ -109,16 +115,27 @@ async def test_what_is_not_offered_is_refused_in_its_dialect(method: str, path: 
     assert "\n" not in text
 
 
-async def test_no_upload_is_found() -> None:
-    assert (await call(app_of(), "HEAD", "/api/blobs/sha256:" + 64 * "0")).status == 404
+@pytest.mark.parametrize("path", CLOUD)
+async def test_there_is_no_cloud(path: str) -> None:
+    reply = await call(app_of(), "POST", path, {})
+    assert reply.status == 403
+    assert reply.json["error"].startswith("ollama cloud is disabled: ")
+
+
+@pytest.mark.parametrize(("method", "path", "body"), NO_MODELS_FILE)
+async def test_without_a_models_file_none_is_made(method: str, path: str, body: Any) -> None:
+    reply = await call(app_of(), method, path, b"" if body is None else body)
+    assert reply.status == 400
+    if method == "POST":
+        assert "models.yaml" in reply.json["error"]
 
 
 async def test_refused_routes_are_marked_in_the_document() -> None:
     paths = (await document())["paths"]
     for method, path, words in REFUSED:
-        if path not in paths and "{" not in path.replace("sha256:" + 64 * "0", "{digest}"):
+        if path not in paths:
             continue  # below the root of an API that is refused as a whole
-        operation = paths[path.replace("sha256:" + 64 * "0", "{digest}")][method.lower()]
+        operation = paths[path][method.lower()]
         assert operation["x-heylook-treatment"] == "refused"
         assert words in operation["description"]
         assert set(operation["responses"]) == {"400"}
@@ -261,13 +278,14 @@ async def test_models_in_both_shapes() -> None:
 
 
 async def test_models_as_anthropics_clients_read_them() -> None:
+    app = app_of()  # one: what has no file is as old as its server
     version = {"anthropic-version": "2023-06-01"}
-    (told,) = (await call(app_of(), "GET", "/v1/models", headers=version)).json["data"]
+    (told,) = (await call(app, "GET", "/v1/models", headers=version)).json["data"]
     assert (told["type"], told["object"], told["lifecycle"]) == ("model", "model", "active")
     assert told["max_input_tokens"] == told["max_tokens"] == 4096
     assert told["capabilities"]["thinking"]["types"]["enabled"] == {"supported": True}
     assert told["capabilities"]["image_input"] == {"supported": False}
-    (plain,) = (await call(app_of(), "GET", "/v1/models")).json["data"]
+    (plain,) = (await call(app, "GET", "/v1/models")).json["data"]
     assert plain["capabilities"] == ["completion", "chat", "tools", "thinking"]
     assert {**told, "capabilities": 0} == {**plain, "capabilities": 0}
     for headers, kind in ((version, "not_found_error"), ({}, "invalid_request_error")):
@@ -409,23 +427,26 @@ async def test_the_document_names_what_may_stand_behind_a_path() -> None:
 async def test_the_documents_examples_parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = await document()
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    (tmp_path / "models.yaml").write_text("models: []")
+    monkeypatch.setenv("HEYLOOK_MODELS", str(tmp_path))
+    (tmp_path / "models.yaml").write_text("models: [{id: scripted, provider: fake}]")
 
     async def follow() -> None:
         return
 
-    app = app_of(imports=Imports(tmp_path / "models.yaml", follow, None))
+    path = tmp_path / "models.yaml"
+    creations = Creations(path, follow, Pulls(path, follow))
+    app = app_of(imports=Imports(path, follow, None), creations=creations)
     seen = 0
-    for path, verbs in told["paths"].items():
+    for route, verbs in told["paths"].items():
         for operation in verbs.values():
             content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
             plain = content.get("example") or content.get("examples", {}).get("text", {}).get("value")
             if plain:
                 seen += 1
                 example = json.loads(json.dumps(plain).replace("heylook-tiny", "scripted"))
-                reply = await call(app, "POST", path, example)
-                assert reply.status == 200, (path, reply.body)
-    assert seen >= 15
+                reply = await call(app, "POST", route, example)
+                assert reply.status == 200, (route, reply.body)
+    assert seen >= 17
 
 
 @pytest.mark.parametrize(

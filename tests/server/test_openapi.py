@@ -90,7 +90,7 @@ async def test_replies_are_what_the_document_says(tmp_path: Path) -> None:
     checked = Checked(tmp_path)
     for path in (
         *("/health", "/v1/models", "/v1/requests", "/v1/capabilities"),
-        *("/api/version", "/api/tags", "/api/ps"),
+        *("/api/version", "/api/tags", "/api/ps", "/api/status", "/api/experimental/model-recommendations"),
     ):
         await checked.holds("GET", path, path)
     for path in ("/props", "/slots"):

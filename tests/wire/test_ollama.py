@@ -132,13 +132,21 @@ def test_each_generate_refusal() -> None:
         ({"raw": True, "context": [1]}, "raw mode does not support template, system, or context"),
         ({"images": ["AA=="], "raw": True}, "images can't be combined with raw or suffix"),
         ({"images": ["AA=="], "suffix": "x"}, "images can't be combined with raw or suffix"),
-        ({"template": "{{ .Prompt }}"}, "template"),
+        ({"raw": True, "template": "{{ .Prompt }}"}, "raw mode does not support template, system, or context"),
+        ({"template": "x" * 65_537}, "template"),
+        ({"template": ["x"]}, "template"),
         ({"prompt": 5}, "prompt"),
         ({"context": ["x"]}, "context[0]"),
     ):
         with pytest.raises(BadRequest) as caught:
             generate(**fields)
         assert text in caught.value.message
+
+
+def test_a_template_of_the_request_goes_with_its_prompt() -> None:
+    (prompt,) = generate(template="{{ .Prompt }}").asked.request.prompts
+    assert isinstance(prompt, core.ChatPrompt)
+    assert prompt.template == "{{ .Prompt }}"
 
 
 def test_the_body_is_read_as_go_reads_it() -> None:
@@ -248,6 +256,10 @@ def test_truncation_and_shift() -> None:
         ({"messages": None}, "load"),
         ({"messages": [], "keep_alive": 0}, "unload"),
         ({"messages": [], "keep_alive": "0"}, "unload"),
+        ({"messages": [], "keep_alive": "0m"}, "unload"),
+        ({"messages": [], "keep_alive": "0.0"}, "unload"),
+        ({"messages": [], "keep_alive": "0.1s"}, "load"),
+        ({"messages": [], "keep_alive": "-1"}, "load"),
         ({"messages": [], "keep_alive": "5m"}, "load"),
         ({"keep_alive": 0}, "generate"),
     ],

@@ -76,8 +76,8 @@ class Facts:
 def template_abilities(template: str) -> tuple[str, ...]:
     """What a chat template seems to offer, by the variables and tags in its source; the worker knows better."""
     found = {
-        "tools": "tools" in template,
-        "thinking": "<think>" in template or "enable_thinking" in template,
+        "tools": "tools" in template or ".Tools" in template,
+        "thinking": any(word in template for word in ("<think>", "enable_thinking", ".Think")),
     }
     return tuple(name for name, has in found.items() if has)
 

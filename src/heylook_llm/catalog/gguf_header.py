@@ -35,6 +35,8 @@ KEPT_BYTES: Final = 16 << 20
 """Of all keys and values together. Bounds the memory."""
 KEPT_ARRAY_ELEMENTS: Final = 1024
 """Longer arrays and strings are checked and left out: vocabularies, not the per-layer numbers."""
+WHOLE_BYTES: Final = 64 << 20
+"""Of all keys and values together, where long arrays are asked for."""
 POINTER_BYTES: Final = 8
 WINDOW_BYTES: Final = 1 << 18
 
@@ -66,6 +68,13 @@ BLOCKS: Final = {
     **{34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36), 41: (128, 18)},
 }
 """ggml's tensor types: (elements per block, bytes per block)."""
+TENSOR_TYPES: Final = {
+    **{0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K"},
+    **{12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S"},
+    **{20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64"},
+    **{29: "IQ1_M", 30: "BF16", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4", 41: "Q1_0"},
+}
+"""... and what they are called."""
 MAX_TENSOR_TYPE: Final = 255
 
 FILE_TYPES: Final = {
@@ -138,6 +147,8 @@ class Header:
     """SHA-256, as hex, of the header's bytes and the file's length (not of the tensors): stable, and quick to read."""
     weights_bytes: int
     """Of all parts of a split model."""
+    left_out: tuple[str, ...] = field(default=(), repr=False)
+    """Keys of the metadata whose values are too long to keep."""
 
     @property
     def architecture(self) -> str:
@@ -290,7 +301,17 @@ def _whole(header: Header, others: list[Header]) -> Header:
         file_bytes=header.file_bytes + sum(other.file_bytes for other in others),
         digest=hashlib.sha256("".join(part.digest for part in (header, *others)).encode()).hexdigest(),
         weights_bytes=header.weights_bytes + sum(other.weights_bytes for other in others),
+        left_out=header.left_out,
     )
+
+
+def long_values(path: Path, model: str) -> dict[str, Value]:
+    """The metadata of a GGUF file with its long arrays: vocabularies, merges. Raises LoadFailed."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            return parse(file, path.stat().st_size, whole=True).metadata
+    except (_Damaged, OSError) as error:
+        raise LoadFailed(f"Model '{model}': the long arrays of its file can't be read.") from error
 
 
 def _other_parts(path: Path, header: Header) -> list[Path]:
@@ -317,9 +338,9 @@ def _read(path: Path, size: int, changed_ns: int) -> Header:
         return parse(file, size)
 
 
-def parse(file: BinaryIO, size: int) -> Header:
-    """The header at the start of an open file of `size` bytes."""
-    source = _Source(file, size)
+def parse(file: BinaryIO, size: int, *, whole: bool = False) -> Header:
+    """The header at the start of an open file of `size` bytes. `whole`: with its long arrays."""
+    source = _Source(file, size, whole=whole)
     if size < 4 or source.take(4) != b"GGUF":
         raise _Damaged("is not a GGUF file")
     version = source.number(_U32)
@@ -328,7 +349,7 @@ def parse(file: BinaryIO, size: int) -> Header:
         raise _Damaged("is big-endian" if swapped else f"has the GGUF version {version}; 2 and 3 can be read")
     n_tensors = source.count("tensors", MAX_TENSORS, least_bytes=24)
     n_metadata = source.count("metadata entries", MAX_METADATA, least_bytes=13)
-    metadata = _metadata(source, n_metadata)
+    metadata, left_out = _metadata(source, n_metadata)
     alignment = _alignment(metadata)
     tensors = _tensors(source, n_tensors)
     data_start = -(-source.at // alignment) * alignment
@@ -341,13 +362,16 @@ def parse(file: BinaryIO, size: int) -> Header:
         size,
         source.digest(),
         max(0, size - data_start),
+        left_out,
     )
 
 
 class _Source:
     """A file read forward through a small window; every read is checked against the file's end and the bound."""
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
+    def __init__(self, file: BinaryIO, size: int, *, whole: bool = False) -> None:
+        self.kept_elements = MAX_ARRAY_ELEMENTS if whole else KEPT_ARRAY_ELEMENTS
+        self._kept_bytes = WHOLE_BYTES if whole else KEPT_BYTES
         self._file = file
         self._size = size
         self._window = b""
@@ -421,7 +445,7 @@ class _Source:
 
     def keeps(self, count: int) -> bool:
         """Whether so many more bytes may be kept; if so, they count."""
-        self._kept += count if (fits := self._kept + count <= KEPT_BYTES) else 0
+        self._kept += count if (fits := self._kept + count <= self._kept_bytes) else 0
         return fits
 
     def skip_strings(self, count: int) -> None:
@@ -459,8 +483,9 @@ class _Source:
         self._window, self._window_at = b"".join(parts), self.at
 
 
-def _metadata(source: _Source, count: int) -> dict[str, Value]:
-    seen: set[str] = set()
+def _metadata(source: _Source, count: int) -> tuple[dict[str, Value], tuple[str, ...]]:
+    """The values that are kept, by key, and the keys of those that aren't."""
+    seen: dict[str, None] = {}
     metadata: dict[str, Value] = {}
     for _ in range(count):
         key = source.text("key", MAX_KEY_BYTES)
@@ -470,11 +495,11 @@ def _metadata(source: _Source, count: int) -> dict[str, Value]:
             raise _Damaged("has an empty metadata key")
         if key in seen:
             raise _Damaged(f"has the metadata key {_shown(key)} twice")
-        seen.add(key)
+        seen[key] = None
         value = _value(source, key, source.number(_U32))
         if value is not None:
             metadata[key] = value
-    return metadata
+    return metadata, tuple(key for key in seen if key not in metadata)
 
 
 def _value(source: _Source, key: str, kind: int) -> Value | None:
@@ -493,7 +518,7 @@ def _array(source: _Source, key: str) -> Value | None:
         raise _Damaged(f"declares {count} elements at {_shown(key)}; {MAX_ARRAY_ELEMENTS} are allowed")
     if kind == _STRING:
         source.need(8 * count)
-        if count > KEPT_ARRAY_ELEMENTS or not source.keeps(POINTER_BYTES * count):
+        if count > source.kept_elements or not source.keeps(POINTER_BYTES * count):
             source.skip_strings(count)
             return None
         texts = [source.value_text() for _ in range(count)]
@@ -502,7 +527,7 @@ def _array(source: _Source, key: str) -> Value | None:
         raise _Damaged(f"has an array of the type {kind} at {_shown(key)}")
     scalar = _SCALARS[kind]
     source.need(scalar.size * count)
-    if count > KEPT_ARRAY_ELEMENTS or not source.keeps(POINTER_BYTES * count):
+    if count > source.kept_elements or not source.keeps(POINTER_BYTES * count):
         source.skip(scalar.size * count)
         return None
     return tuple(number for (number,) in scalar.iter_unpack(source.take(scalar.size * count)))

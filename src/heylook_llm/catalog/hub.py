@@ -30,6 +30,8 @@ SHORT_NAMES: Final = {
 """Names as Ollama's users type them. Any other model is named by its repository."""
 PREFERRED: Final = ("Q4_K_M", "Q4_K_S", "Q5_K_M", "Q4_0", "IQ4_XS", "Q6_K", "Q8_0", "F16", "BF16", "F32")
 """Which GGUF of several a name without a tag means: the first that is there."""
+PROJECTORS: Final = ("F16", "BF16", "Q8_0", "F32")
+"""Which projector of several is fetched: the first that is there."""
 _HOSTS: Final = ("https://huggingface.co/", "http://huggingface.co/", "hf.co/", "https://hf.co/", "huggingface.co/")
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
 _TAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -87,15 +89,17 @@ def parse_name(text: str) -> Name:
 def select(name: Name, files: Sequence[RemoteFile]) -> list[RemoteFile]:
     """The files to fetch: the GGUF (all its parts) of the wanted quantization, else a folder of safetensors.
 
+    A GGUF's projector, with which it sees, comes last.
     Raises PullFailed where the repository has nothing that can be served, or an unsafe path among what is wanted.
     """
-    weights = [file for file in files if file.path.endswith(".gguf") and not _is_projector(file.path)]
-    chosen = _gguf(name, weights) if weights else _folder(name, files)
+    weights = [file for file in files if file.path.endswith(".gguf") and not is_projector(file.path)]
+    chosen = [*_gguf(name, weights), *_eyes(files)] if weights else _folder(name, files)
     check_paths(chosen)
     return chosen
 
 
-def _is_projector(path: str) -> bool:
+def is_projector(path: str) -> bool:
+    """Whether a GGUF file's name says that it is the projector of a model that sees."""
     return "mmproj" in path.rpartition("/")[2].lower()
 
 
@@ -113,6 +117,15 @@ def _gguf(name: Name, weights: Sequence[RemoteFile]) -> list[RemoteFile]:
     return _whole(min(models.values(), key=lambda parts: sum(part.size for part in parts)))
 
 
+def _eyes(files: Sequence[RemoteFile]) -> list[RemoteFile]:
+    """The projector of several that serves best: half precision loses nothing, and takes half of what F32 takes."""
+    found = [file for file in files if file.path.endswith(".gguf") and is_projector(file.path)]
+    for wanted in PROJECTORS:
+        if fitting := [file for file in found if _has_tag(file.path.removesuffix(".gguf"), wanted)]:
+            return [min(fitting, key=lambda file: len(file.path))]
+    return sorted(found, key=lambda file: file.size)[:1]
+
+
 def _has_tag(stem: str, tag: str) -> bool:
     """Whether a quantization stands in a file's name as a word of its own; or its whole name is meant."""
     return re.search(rf"(^|[-_./]){re.escape(tag)}($|[-_./])", stem, re.IGNORECASE) is not None
@@ -127,6 +140,7 @@ def _whole(parts: list[RemoteFile]) -> list[RemoteFile]:
 
 def _folder(name: Name, files: Sequence[RemoteFile]) -> list[RemoteFile]:
     chosen = [file for file in files if "/" not in file.path and _ALLOWED.fullmatch(file.path)]
+    chosen = [file for file in chosen if not file.path.endswith(".gguf")]
     names = {file.path for file in chosen}
     if "config.json" in names and any(path.endswith(".safetensors") for path in names):
         if name.tag is None:
@@ -137,6 +151,11 @@ def _folder(name: Name, files: Sequence[RemoteFile]) -> list[RemoteFile]:
         f"{name.repository} holds no GGUF and no safetensors that can be served (it has: {kinds or 'nothing'})",
         code="nothing_to_serve",
     )
+
+
+def is_fetched(path: str) -> bool:
+    """Whether a file may be part of a model: none that could be code."""
+    return _ALLOWED.fullmatch(path) is not None
 
 
 def check_paths(files: Iterable[RemoteFile]) -> None:

@@ -1,37 +1,78 @@
 """Pulled models in the registry: noted in its overlay, and removed from it with their files."""
 
 import contextlib
+import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from heylook_llm import config, registry
-from heylook_llm.catalog import facts, importing, library, partial, split
-from heylook_llm.catalog.hub import Name
+from heylook_llm.catalog import facts, importing, library, partial, projector, split
+from heylook_llm.catalog.blobs import Blobs
+from heylook_llm.catalog.hub import Name, is_projector
 from heylook_llm.catalog.importing import Found
 from heylook_llm.catalog.pull import Pulled
-from heylook_llm.config import canonical
-from heylook_llm.errors import Conflict, HeylookError, ModelNotFound, PullFailed
+from heylook_llm.config import ModelSpec, canonical
+from heylook_llm.errors import Conflict, HeylookError, LoadFailed, ModelNotFound, PullFailed
+
+log = logging.getLogger(__name__)
 
 
 def register(path: Path, pulled: Pulled) -> str:
     """Note a pulled model in the overlay, under the name it was asked for; returns its id. Reads and writes files."""
-    read = facts.of_gguf if pulled.path.suffix == ".gguf" else facts.of_folder
     with registry.changing(path):
         settings = registry.load(path)
         known = next((spec for spec in settings.models if spec.path == pulled.path.absolute()), None)
-        if known is not None:
+        if known is not None and not _lacks_eyes(known, pulled):
             return known.id
-        try:
-            found = Found(_id_of(pulled.name), pulled.path.absolute(), read(pulled.path))
-        except HeylookError as error:
-            words = f"{pulled.name.repository}: what came can't be served: {error.message}"
-            raise PullFailed(words, code="unservable") from error
-        taken = {canonical(name) for spec in settings.models for name in (spec.id, *spec.aliases)}
-        entry = importing.entry(importing.renamed(found, taken), None, {})
-        over = registry.with_models(registry.read_overlay(path), [entry])
-        registry.write(registry.overlay_path(path), registry.overlay_text(over))
+        over = registry.read_overlay(path)
+        entry = _new_entry(settings, pulled) if known is None else _with_eyes(known, pulled, over)
+        registry.write(registry.overlay_path(path), registry.overlay_text(registry.with_models(over, [entry])))
     return str(entry["id"])
+
+
+def _new_entry(settings: config.Settings, pulled: Pulled) -> dict[str, Any]:
+    read = facts.of_gguf if pulled.path.suffix == ".gguf" else facts.of_folder
+    try:
+        of_model = read(pulled.path)
+    except HeylookError as error:
+        words = f"{pulled.name.repository}: what came can't be served: {error.message}"
+        raise PullFailed(words, code="unservable") from error
+    eyes = _eyes(pulled, of_model.embedding_length)
+    found = Found(_id_of(pulled.name), pulled.path.absolute(), of_model, eyes)
+    taken = {canonical(name) for spec in settings.models for name in (spec.id, *spec.aliases)}
+    return importing.entry(importing.renamed(found, taken), None, {})
+
+
+def _eyes(pulled: Pulled, text_width: int | None) -> Path | None:
+    """The projector that came along, if it can be used with the model."""
+    if pulled.projector is None:
+        return None
+    try:
+        eyes = projector.read(pulled.projector, pulled.name.repository)
+        if text_width is not None:
+            projector.check_fits(eyes, text_width, pulled.name.repository)
+    except LoadFailed as error:
+        log.warning("%s doesn't see: %s", pulled.name.repository, error.message)
+        return None
+    return pulled.projector.absolute()
+
+
+def _lacks_eyes(known: ModelSpec, pulled: Pulled) -> bool:
+    """Whether a model was pulled before its projector was."""
+    if pulled.projector is None or getattr(known.config, "mmproj_path", "") is not None:
+        return False
+    return _eyes(pulled, facts.of_gguf(pulled.path).embedding_length) is not None
+
+
+def _with_eyes(known: ModelSpec, pulled: Pulled, over: Mapping[str, Any]) -> dict[str, Any]:
+    """Its entry of the overlay, with the projector."""
+    entries = {canonical(entry["id"]): entry for entry in over["models"]}
+    entry: dict[str, Any] = entries.get(canonical(known.id), {"id": known.id})
+    own: dict[str, Any] = entry.get("config") or {}
+    assert pulled.projector is not None
+    return {**entry, "config": {**own, "mmproj_path": str(pulled.projector.absolute())}}
 
 
 def _id_of(name: Name) -> str:
@@ -40,8 +81,9 @@ def _id_of(name: Name) -> str:
 
 
 def unregister(path: Path, model: str) -> None:
-    """Take a model out of the overlay, or note that one of models.yaml isn't served; files that we pulled go.
+    """Take a model out of the overlay, or note that one of models.yaml isn't served; files that are ours go.
 
+    Ours are those that a pull or a creation brought, unless another model is loaded from them.
     Raises ModelNotFound, Conflict, ConfigError.
     """
     with registry.changing(path):
@@ -52,44 +94,64 @@ def unregister(path: Path, model: str) -> None:
             raise ModelNotFound(model=model)
         if settings.default_model is not None and names.get(canonical(settings.default_model)) is spec:
             raise Conflict(f"'{spec.id}' is the default_model of {path.name}; name another one there first.")
-        shared = any(other.path == spec.path for other in settings.models if other.id != spec.id)
-        root = library.models_folder()
-        with _claimed(None if shared else _repository_of(spec.path, root), root, spec.id) as repository:
+        others = [other for other in settings.models if other is not spec]
+        with claimed_files(spec):
             over = registry.without_model(registry.read_overlay(path), spec.id)
             registry.write(registry.overlay_path(path), registry.overlay_text(over))
-            if repository is not None:
-                _remove(spec.path, library.folder_of(repository, root))
+            remove_files(spec, others)
 
 
 @contextlib.contextmanager
-def _claimed(repository: str | None, root: Path, model: str) -> Iterator[str | None]:
-    """The repository whose files go, with nobody fetching into it meanwhile; None: no files go. Raises Conflict."""
-    if repository is None:
-        yield None
-        return
-    try:
-        with library.claimed(repository, root):
-            yield repository
-    except library.Busy as error:
-        raise Conflict(
-            f"'{model}' can't be removed while {repository} is being pulled; wait for it or cancel it."
-        ) from error
+def claimed_files(spec: ModelSpec) -> Iterator[None]:
+    """Be the one who changes the folders of ours that a model lies in. Raises Conflict."""
+    root = library.models_folder()
+    with contextlib.ExitStack() as held:
+        for name in sorted(_own_folders(spec, root)):
+            try:
+                held.enter_context(library.claimed(name, root))
+            except library.Busy as error:
+                raise Conflict(
+                    f"'{spec.id}' can't be removed while {name} is being pulled or made; wait for it or cancel it."
+                ) from error
+        yield
 
 
-def _repository_of(path: Path, root: Path) -> str | None:
-    """The repository that a model's files were pulled from; None where they lie anywhere else."""
-    try:
-        inside = path.resolve().relative_to(root.resolve())
-    except ValueError:
-        return None
-    return "/".join(inside.parts[:2]) if len(inside.parts) >= 2 else None
+def remove_files(spec: ModelSpec, others: Iterable[ModelSpec]) -> None:
+    """Remove the files of ours that a model was loaded from, but those that others are."""
+    root = library.models_folder()
+    used = {part.resolve() for other in others for file in other.files for part in split.parts(file)}
+    for name in _own_folders(spec, root):
+        folder = library.folder_of(name, root).resolve()
+        own = {part.resolve() for file in spec.files for part in split.parts(file)}
+        kept = {file for file in used if file.is_relative_to(folder)}
+        if kept or _holds_others(folder, own):
+            for file in own - kept:
+                if file.is_relative_to(folder) and file.is_file():
+                    partial.remove(file)
+        else:
+            _remove_folder(folder, root)
 
 
-def _remove(path: Path, folder: Path) -> None:
-    """Remove a pulled model's files, and its folder unless other models lie in it."""
-    parts = split.parts(path)
-    if path.is_dir() or not any(other not in parts for other in folder.rglob("*.gguf")):
-        shutil.rmtree(folder, ignore_errors=True)
-        return
-    for part in parts:
-        partial.remove(part)
+def _own_folders(spec: ModelSpec, root: Path) -> set[str]:
+    """The folders below ours, as two names, that a model's files lie in."""
+    found = set()
+    for file in spec.files:
+        with contextlib.suppress(ValueError):
+            inside = file.resolve().relative_to(root.resolve())
+            if len(inside.parts) > 1:
+                found.add("/".join(inside.parts[:2]))
+    return found
+
+
+def _holds_others(folder: Path, own: set[Path]) -> bool:
+    """Whether a folder holds GGUF models beside these, which another registry may serve; eyes alone are none."""
+    if any(file.is_dir() for file in own):
+        return False
+    return any(file not in own and not is_projector(file.name) for file in folder.rglob("*.gguf"))
+
+
+def _remove_folder(folder: Path, root: Path) -> None:
+    """Remove a folder, and the uploads that its files were linked from."""
+    files = [file.stat() for file in folder.rglob("*") if file.is_file()]
+    shutil.rmtree(folder, ignore_errors=True)
+    Blobs(root).forget(files)

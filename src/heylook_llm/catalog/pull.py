@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from heylook_llm.catalog import library, partial
-from heylook_llm.catalog.hub import Name, RemoteFile, select
+from heylook_llm.catalog.hub import Name, RemoteFile, is_projector, select
 from heylook_llm.catalog.hub_client import HubClient, Stream, Trouble
 from heylook_llm.catalog.partial import Partial
 from heylook_llm.errors import Cancelled, InsufficientStorage, PullFailed
@@ -50,6 +50,8 @@ class Pulled:
     name: Name
     path: Path
     folder: Path
+    projector: Path | None = None
+    """The GGUF with which it sees."""
 
 
 Tell = Callable[[Progress], None]
@@ -100,8 +102,9 @@ class Pull:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._fetch(hub, commit, files)
             self._tell(Progress("verifying sha256 digest"))
-            first = self._folder / files[0].path
-            made = Pulled(self._name, first if first.suffix == ".gguf" else self._folder, self._folder)
+            first, last = (self._folder / files[at].path for at in (0, -1))
+            eyes = last if is_projector(last.name) and last != first else None
+            made = Pulled(self._name, first if first.suffix == ".gguf" else self._folder, self._folder, eyes)
             keep(made)
         return made
 

@@ -5,7 +5,8 @@ import json
 import os
 import socket
 from collections.abc import Generator
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, BinaryIO, Final
 from urllib.parse import urlsplit
 
 import click
@@ -63,10 +64,32 @@ class Client:
                     raise Refused(str(item["error"]))
                 yield item
 
+    def has(self, path: str) -> bool:
+        """Whether a HEAD of it finds something. Raises Refused."""
+        try:
+            with self._send("HEAD", path, None):
+                return True
+        except Refused as error:
+            if error.status == http.HTTPStatus.NOT_FOUND:
+                return False
+            raise
+
+    def upload(self, path: str, file: Path) -> None:
+        """Send a file's bytes. Raises Refused."""
+        with file.open("rb") as opened:
+            more = {"Content-Type": "application/octet-stream", "Content-Length": str(file.stat().st_size)}
+            with self._sent("POST", path, opened, self._headers | more):
+                pass
+
     def _send(self, method: str, path: str, body: dict[str, Any] | None) -> http.client.HTTPResponse:
-        connection = self._connection()
         data = None if body is None else json.dumps(body).encode()
         headers = self._headers if data is None else {**self._headers, "Content-Type": "application/json"}
+        return self._sent(method, path, data, headers)
+
+    def _sent(
+        self, method: str, path: str, data: bytes | BinaryIO | None, headers: dict[str, str]
+    ) -> http.client.HTTPResponse:
+        connection = self._connection()
         try:
             connection.connect()
             connection.sock.settimeout(None)

@@ -17,6 +17,7 @@ from heylook_llm.server import (
     admin,
     anthropic_routes,
     batch_routes,
+    create_routes,
     examples,
     group_routes,
     import_routes,
@@ -285,6 +286,7 @@ OLLAMA: Final = (
         media_type="application/x-ndjson",
     ),
     Endpoint("DELETE", "/api/delete", pull_routes.ollama_delete, "admin", "Delete a model", "Ollama.DeleteBody"),
+    *create_routes.OLLAMA,
     *refused.OLLAMA,
 )
 ADMIN: Final = (

@@ -4,15 +4,15 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from heylook_llm import core
-from heylook_llm.catalog import gguf_header
-from heylook_llm.catalog.facts import template_abilities
+from heylook_llm.catalog import facts, gguf_header, split
+from heylook_llm.catalog.mlx_folder import Folder
 from heylook_llm.config import ModelSpec
 from heylook_llm.errors import HeylookError
 from heylook_llm.server.backend import Backend, ModelStatus
@@ -31,7 +31,8 @@ class Card(msgspec.Struct, frozen=True):
     modified_at: float
     """Wall clock, seconds since 1970."""
     digest: str
-    """64 hexadecimal digits: of a GGUF file's header, else of the model's entry and its files' sizes and times."""
+    """64 hexadecimal digits: of a GGUF file's header and what the entry adds to it, else of the model's entry and its
+    files' sizes and times."""
     info: core.ModelInfo | None
     """As the engine said when the model was last loaded here, or as its file's header says."""
     projector: dict[str, Any] = {}
@@ -118,9 +119,10 @@ class Cards:
         header = self._header(spec)
         if header is not None:
             eyes = self._projector(spec)
-            return _Files(spec, stats, header.digest, _from_header(spec, header, sees=bool(eyes)), eyes)
+            return _Files(spec, stats, _digest(spec, header), _from_header(spec, header, sees=bool(eyes)), eyes)
         manifest = {"model": spec.model_dump(mode="json"), "files": stats}
-        return _Files(spec, stats, hashlib.sha256(jsontext.encode(manifest)).hexdigest(), None)
+        digest = hashlib.sha256(jsontext.encode(manifest)).hexdigest()
+        return _Files(spec, stats, digest, _from_folder(spec) if spec.provider == "mlx" else None)
 
     def _header(self, spec: ModelSpec) -> gguf_header.Header | None:
         """The header of a GGUF model; None where there is none to read."""
@@ -155,11 +157,54 @@ class Cards:
         )
 
 
-def _from_header(spec: ModelSpec, header: gguf_header.Header, *, sees: bool) -> core.ModelInfo:
-    """What the file says of a model that was never loaded here; the engine will know better. `sees`: images."""
-    pooling = getattr(spec.config, "pooling", None) or header.pooling
-    template = "" if pooling else header.chat_template or ""
-    asked = getattr(spec.config, "n_ctx", 0)
+def _digest(spec: ModelSpec, header: gguf_header.Header) -> str:
+    """Of the file; of one of several models of a file, also of what its entry says."""
+    said = {key: getattr(spec, key) for key in ("system", "messages", "license") if getattr(spec, key)}
+    template = getattr(spec.config, "chat_template", None)
+    if not (said or template or spec.parent):
+        return header.digest
+    text = repr((header.digest, said, sorted(spec.config.model_dump(exclude_unset=True).items(), key=str)))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _template(spec: ModelSpec, own: str) -> str:
+    """The chat template in force: the entry's, or the file's own."""
+    if text := getattr(spec.config, "chat_template", None):
+        return str(text)
+    if path := getattr(spec.config, "chat_format_template", None):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            return Path(path).read_text(encoding="utf-8")
+    return own
+
+
+def _from_folder(spec: ModelSpec) -> core.ModelInfo | None:
+    """What the files of an MLX model say; None where they can't be served."""
+    try:
+        folder, known = Folder(spec.path, spec.id), facts.of_folder(spec.path)
+        pooling = getattr(spec.config, "pooling", None) or folder.pooling()
+        own = folder.chat_template()
+    except (HeylookError, OSError):
+        return None
+    template = "" if pooling else _template(spec, own)
+    sees = "vision" in known.abilities and getattr(spec.config, "vision", "auto") is not False
+    return core.ModelInfo(
+        provider=spec.provider,
+        architecture=folder.architecture,
+        n_ctx=getattr(spec.config, "n_ctx", 0) or folder.context_length or 0,
+        n_ctx_trained=folder.context_length,
+        n_layers=folder.number("num_hidden_layers"),
+        n_embedding=known.embedding_length,
+        n_parameters=known.parameters,
+        quantization=known.quantization,
+        weights_bytes=known.size_bytes,
+        chat_template=template,
+        capabilities=_capabilities(pooling, template, sees=sees),
+        metadata=folder.metadata(),
+        pooling=pooling,
+    )
+
+
+def _capabilities(pooling: str, template: str, *, sees: bool) -> tuple[str, ...]:
     found = {
         "rerank": pooling == "rank",
         "embedding": pooling not in ("", "rank"),
@@ -167,6 +212,14 @@ def _from_header(spec: ModelSpec, header: gguf_header.Header, *, sees: bool) -> 
         "chat": bool(template),
         "vision": bool(template) and sees,
     }
+    return (*(name for name, has in found.items() if has), *facts.template_abilities(template))
+
+
+def _from_header(spec: ModelSpec, header: gguf_header.Header, *, sees: bool) -> core.ModelInfo:
+    """What the file says of a model that was never loaded here; the engine will know better. `sees`: images."""
+    pooling = getattr(spec.config, "pooling", None) or header.pooling
+    template = "" if pooling else _template(spec, header.chat_template or "")
+    asked = getattr(spec.config, "n_ctx", 0)
     return core.ModelInfo(
         provider=spec.provider,
         architecture=header.architecture,
@@ -178,7 +231,7 @@ def _from_header(spec: ModelSpec, header: gguf_header.Header, *, sees: bool) -> 
         quantization=header.quantization,
         weights_bytes=header.weights_bytes,
         chat_template=template,
-        capabilities=(*(name for name, has in found.items() if has), *template_abilities(template)),
+        capabilities=_capabilities(pooling, template, sees=sees),
         metadata=dict(header.metadata),
         pooling=pooling,
     )
@@ -186,15 +239,10 @@ def _from_header(spec: ModelSpec, header: gguf_header.Header, *, sees: bool) -> 
 
 def _stats(spec: ModelSpec) -> list[tuple[str, int, float]]:
     """Name, size and time of every file of a model; none where it has none."""
-    if not spec.config.model_path:
-        return []
     found: list[tuple[str, int, float]] = []
-    paths = sorted(spec.path.iterdir()) if spec.path.is_dir() else [spec.path]
-    projector = getattr(spec.config, "mmproj_path", None)
-    paths += [Path(projector)] if projector else []
-    for path in paths:
+    for path in spec.files:
         with contextlib.suppress(OSError):
-            found.append(_file(path))
+            found += map(_file, sorted(path.iterdir()) if path.is_dir() else split.parts(path))
     return found
 
 
@@ -212,8 +260,11 @@ def parameter_size(count: int | None) -> str:
     return "" if count is None else str(count)
 
 
-def metadata(card: Card, *, verbose: bool) -> dict[str, Any]:
-    """The file's own key-value pairs, without its name and template; long arrays are empty unless `verbose`."""
+def metadata(card: Card, own: Mapping[str, Any], *, verbose: bool) -> dict[str, Any]:
+    """The file's own key-value pairs, without its name and template; long arrays are empty unless `verbose`.
+
+    `own`: as the file has them; empty: what the engine said of them.
+    """
     if card.info is None:
         return {"general.architecture": card.spec.provider, "general.basename": card.spec.id}
     info = card.info
@@ -229,7 +280,7 @@ def metadata(card: Card, *, verbose: bool) -> dict[str, Any]:
         )
         if value is not None
     }
-    told |= {key: _short(value, verbose) for key, value in info.metadata.items()}
+    told |= {key: _short(value, verbose) for key, value in (own or info.metadata).items()}
     told.setdefault("general.basename", card.spec.id)
     told.pop("general.name", None)
     told.pop("tokenizer.chat_template", None)

@@ -17,6 +17,7 @@ from heylook_llm.server import packed
 from heylook_llm.server.backend import Backend
 from heylook_llm.server.batches import Batches
 from heylook_llm.server.cards import Cards
+from heylook_llm.server.creations import Creations
 from heylook_llm.server.generate import Generation, Pace, Place
 from heylook_llm.server.guard import REQUEST_ID, Access, GuardOptions
 from heylook_llm.server.imports import Imports
@@ -47,6 +48,8 @@ class Options:
     media: MediaOptions = field(default_factory=MediaOptions)
     pulls: Pulls | None = None
     """What fetches and deletes models; None: they neither come nor go."""
+    creations: Creations | None = None
+    """What makes and copies models, and takes their files; None: as above."""
     imports: Imports | None = None
     """What finds the models of this machine; None: as above."""
     data_folder: Path | None = None

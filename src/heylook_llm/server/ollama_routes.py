@@ -1,5 +1,6 @@
 """The routes of the Ollama dialect."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,12 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from heylook_llm.errors import ModelNotFound
+from heylook_llm.server import own_words
 from heylook_llm.server.cards import Card, metadata, parameter_size
 from heylook_llm.server.computation import computation
 from heylook_llm.server.endpoint import Server, json_response, read_body, refuse_blind, understood
 from heylook_llm.server.generate import Generation, keep_alive_seconds, while_connected
 from heylook_llm.server.offloop import off_loop
-from heylook_llm.server.wire import ollama, ollama_embedding, rerank
+from heylook_llm.server.wire import modelfile, ollama, ollama_create, ollama_embedding, rerank
 from heylook_llm.server.wire.exchange import Arrival, Inquiry, ignored_header
 
 _CAPABILITIES = ("completion", "tools", "insert", "vision", "embedding", "thinking", "rerank")
@@ -117,7 +119,7 @@ def _details(card: Card) -> dict[str, Any]:
     info = card.info
     family = info.architecture if info else card.spec.provider
     return {
-        "parent_model": "",
+        "parent_model": card.spec.parent,
         "format": card.format,
         "family": family,
         "families": [family, *(["clip"] if card.projector else [])],
@@ -143,13 +145,14 @@ async def ollama_ps(server: Server, request: Request) -> Response:
 def _loaded(card: Card, now: float) -> dict[str, Any]:
     status, info = card.status, card.info
     expires = status.expires_at
+    on_gpu = (info.gpu_bytes if info else None) or 0
     return {
         **_identity(card),
-        "size": status.resident_bytes or _engine_bytes(card) or card.size_bytes,
+        "size": max(on_gpu, _engine_bytes(card) or status.resident_bytes or card.size_bytes),
         "digest": card.digest,
         "details": _details(card),
         "expires_at": ollama.forever(now) if expires is None else ollama.local_time(expires),
-        "size_vram": (info.gpu_bytes if info else None) or 0,
+        "size_vram": on_gpu,
         "context_length": card.context_length or 0,
     }
 
@@ -169,56 +172,41 @@ async def ollama_show(server: Server, request: Request) -> Response:
         card = await server.cards.one(name)
     except ModelNotFound as error:
         raise ModelNotFound(model=ollama.display(name)) from error
-    facts = metadata(card, verbose=fields.verbose)
+    words = await asyncio.to_thread(own_words.read, card.spec, verbose=fields.verbose)
+    facts = metadata(card, words.metadata, verbose=fields.verbose)
     if request.headers.get("user-agent", "").startswith("GitHubCopilotChat/"):
         facts["general.basename"] = name  # Copilot uses it as the label
-    template = fields.template or (card.info.chat_template if card.info else "")
-    parameters = _parameters(card)
-    shown = {
-        "modelfile": _modelfile(card, template, fields.system, parameters),
-        "parameters": parameters,
-        "template": template,
-        "system": fields.system,
-    }
-    return json_response(
-        {
-            **{key: value for key, value in shown.items() if value or key == "template"},
-            "details": _details(card),
-            "model_info": facts,
-            **({"projector_info": card.projector} if card.projector else {}),
-            "capabilities": _capabilities(card),
-            "modified_at": ollama.local_time(card.modified_at),
-        },
-        media_type=ollama.JSON,
+    template = card.info.chat_template if card.info else card.spec.config.chat_template or ""
+    parameters = ollama_create.parameter_lines(card.spec.config)
+    file = modelfile.Modelfile(
+        ollama.display(card.spec.id),
+        fields.template or template,
+        fields.system or card.spec.system,
+        modelfile.overlaid(parameters, fields.options),
+        [(turn.role, turn.content) for turn in card.spec.messages],
+        card.spec.license,
     )
+    shown: dict[str, Any] = {
+        "license": "\n".join(card.spec.license or _licenses(facts)),
+        "modelfile": file.text(),
+        "parameters": "\n".join(f"{name:<30} {value}" for name, value in parameters),
+        "system": card.spec.system,
+        "messages": [{"role": turn.role, "content": turn.content} for turn in card.spec.messages],
+        "projector_info": card.projector,
+        "tensors": words.tensors,
+    }
+    told = {
+        **{key: value for key, value in shown.items() if value},
+        "template": template,
+        "details": _details(card),
+        "model_info": facts,
+        "capabilities": _capabilities(card),
+        "modified_at": ollama.local_time(card.modified_at),
+    }
+    return json_response(told, media_type=ollama.JSON)
 
 
-def _parameters(card: Card) -> str:
-    """One `name value` a line, the name padded to 30 columns, as `ollama show` prints it."""
-    config = card.spec.config
-    rows: list[tuple[str, object]] = [
-        (name, value)
-        for name, value in (
-            ("num_ctx", card.context_length),
-            ("temperature", config.temperature),
-            ("top_k", config.top_k),
-            ("top_p", config.top_p),
-            ("min_p", config.min_p),
-            ("repeat_penalty", config.repetition_penalty),
-            ("num_predict", config.max_tokens),
-            ("seed", config.seed),
-        )
-        if value is not None
-    ]
-    rows += [("stop", f'"{stop}"') for stop in config.stop]
-    return "\n".join(f"{name:<30} {value}" for name, value in rows)
-
-
-def _modelfile(card: Card, template: str, system: str, parameters: str) -> str:
-    lines = ['# Modelfile generated by "ollama show"', f"FROM {ollama.display(card.spec.id)}"]
-    if template:
-        lines.append(f'TEMPLATE """{template}"""')
-    if system:
-        lines.append(f'SYSTEM """{system}"""')
-    lines += [f"PARAMETER {' '.join(row.split(None, 1))}" for row in parameters.splitlines()]
-    return "\n".join(lines) + "\n"
+def _licenses(facts: dict[str, Any]) -> tuple[str, ...]:
+    """What the file says of its licence."""
+    found = (facts.get(f"general.license{part}") for part in (".name", "", ".link"))
+    return tuple(text for text in found if isinstance(text, str))

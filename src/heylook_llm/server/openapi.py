@@ -83,6 +83,7 @@ _ERRORS: Final[dict[str, Any]] = {
             "request_id": {"type": "string"},
         },
     },
+    "Ollama.Blob": {"type": "string", "format": "binary"},
     "Admin.Load": {"type": "object", "properties": {"n_ctx": {"type": "integer", "minimum": 4}}},
     "Admin.Unload": {"type": "object", "properties": {"force": {"type": "boolean", "default": False}}},
     "Admin.Pin": {"type": "object", "properties": {"pinned": {"type": "boolean", "default": True}}},

@@ -26,7 +26,7 @@ async def ollama_pull(server: Server, request: Request) -> Response:
         await while_connected(request.receive, final(progress))
         return Response(ollama.pull_line("success"), 200, headers, ollama.JSON)
     begun = await while_connected(request.receive, _begun(progress))
-    return StreamingResponse(_lines(begun, progress), 200, headers, ollama.NDJSON)
+    return StreamingResponse(lines(begun, progress), 200, headers, ollama.NDJSON)
 
 
 async def _begun(progress: AsyncGenerator[Progress, None]) -> list[Progress]:
@@ -40,7 +40,8 @@ async def _begun(progress: AsyncGenerator[Progress, None]) -> list[Progress]:
     return first
 
 
-async def _lines(begun: list[Progress], progress: AsyncGenerator[Progress, None]) -> AsyncGenerator[bytes, None]:
+async def lines(begun: list[Progress], progress: AsyncGenerator[Progress, None]) -> AsyncGenerator[bytes, None]:
+    """A line for each step, those that have begun and the rest; an error is the last."""
     async with aclosing(progress):
         for step in begun:
             yield _line(step)

@@ -5,11 +5,9 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from heylook_llm.errors import HeylookError, NotFound, UnsupportedFeature
+from heylook_llm.errors import Forbidden, HeylookError, UnsupportedFeature
 from heylook_llm.server.endpoint import Endpoint, Handler, Server
 from heylook_llm.server.guard import Access
-
-_REGISTRY: Final = "add its file to models.yaml."
 
 
 def _row(route: str, operation: str, access: Access, message: str, error: type[HeylookError] | None = None) -> Endpoint:
@@ -31,12 +29,6 @@ def _family(path: str, operation: str, message: str, methods: str = "POST GET DE
     handler = _refusing(operation, message, UnsupportedFeature)
     below = (f"{path}/{{rest:path}}",)
     return Endpoint(methods, path, handler, "use", f"Refused: {message}", aliases=below, refused=True)
-
-
-class _NoBlob(NotFound):
-    """No file of this digest was uploaded."""
-
-    default_code = "blob_not_found"
 
 
 OPENAI: Final = (
@@ -70,24 +62,13 @@ ANTHROPIC: Final = (
         "Batches of messages are not offered: send them to POST /v1/messages, several at a time.",
     ),
 )
-OLLAMA: Final = (
-    _row(
-        "POST /api/push", "ollama_push", "admin", "This server doesn't upload models: copy the model's file yourself."
-    ),
-    _row(
-        "POST /api/create", "ollama_create", "admin", f"This server doesn't create models: make the model, {_REGISTRY}"
-    ),
-    _row(
-        "POST /api/copy",
-        "ollama_copy",
-        "admin",
-        "This server doesn't copy models: give the model another name in models.yaml (aliases).",
-    ),
-    _row(
-        "POST /api/blobs/{digest}",
-        "ollama_upload",
-        "admin",
-        f"This server takes no uploads: copy the model, {_REGISTRY}",
-    ),
-    _row("HEAD /api/blobs/{digest}", "ollama_find_upload", "admin", "This server takes no uploads.", _NoBlob),
+_CLOUD: Final[tuple[tuple[str, str, Access, str], ...]] = (
+    ("POST /api/experimental/web_search", "ollama_web_search", "use", "web search"),
+    ("POST /api/experimental/web_fetch", "ollama_web_fetch", "use", "web fetch"),
+    ("POST /api/me", "ollama_account", "use", "an account"),
+    ("POST /api/signout", "ollama_sign_out", "admin", "an account"),
+)
+OLLAMA: Final = tuple(
+    _row(route, operation, access, f"ollama cloud is disabled: {what} is unavailable", Forbidden)
+    for route, operation, access, what in _CLOUD
 )

@@ -277,6 +277,8 @@ REPLIES: Final[dict[str, Schema]] = {
         )
     ),
     "OllamaVersion": _object({"version": TEXT}),
+    "OllamaStatus": _object({"cloud": _object({"disabled": FLAG, "source": TEXT})}),
+    "OllamaRecommendations": _object({"recommendations": _list(_object({"model": TEXT, "description": TEXT}))}),
     "OllamaTags": _object(
         {
             "models": _list(
@@ -320,7 +322,15 @@ REPLIES: Final[dict[str, Schema]] = {
             "capabilities": _list(TEXT),
             "modified_at": TIME,
         },
-        {"modelfile": TEXT, "parameters": TEXT, "system": TEXT, "projector_info": {"type": "object"}},
+        {
+            "license": TEXT,
+            "modelfile": TEXT,
+            "parameters": TEXT,
+            "system": TEXT,
+            "messages": _list(_object({"role": TEXT, "content": TEXT})),
+            "projector_info": {"type": "object"},
+            "tensors": _list(_object({"name": TEXT, "type": TEXT, "shape": _list(COUNT)})),
+        },
     ),
 }
 """By the names that rows of the route table give."""

@@ -69,7 +69,7 @@ class _Entry:
 
     def differs(self, spec: ModelSpec) -> bool:
         """Whether another entry of the registry asks for another load."""
-        return (self.spec.provider, self.spec.config) != (spec.provider, spec.config)
+        return self.spec.loaded_parts != spec.loaded_parts
 
 
 class _Lease:
@@ -685,4 +685,5 @@ def _load_frame(spec: ModelSpec, n_ctx: int, state: State) -> core.Load:
     options = spec.config.model_dump(mode="json")
     options["n_ctx"] = n_ctx or options["n_ctx"]
     limits = measure.granted(state.available, state.reserve)
-    return core.Load(spec.id, spec.provider, spec.config.model_path, options, limits)
+    path = spec.config.model_path
+    return core.Load(spec.id, spec.provider, path, options, limits, system=spec.system, messages=spec.turns)

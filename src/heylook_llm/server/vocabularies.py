@@ -52,7 +52,7 @@ class _Open:
 
     def serves(self, spec: ModelSpec) -> bool:
         """Whether it is of this entry of the registry, as it stands now."""
-        return (self.spec.provider, self.spec.config) == (spec.provider, spec.config)
+        return self.spec.loaded_parts == spec.loaded_parts
 
 
 class Vocabularies:
@@ -101,7 +101,13 @@ class Vocabularies:
             self._leave(self._open.pop(idle))
         process = self._new_process(spec, self._died)
         load = core.Load(
-            spec.id, spec.provider, spec.config.model_path, spec.config.model_dump(mode="json"), vocabulary_only=True
+            spec.id,
+            spec.provider,
+            spec.config.model_path,
+            spec.config.model_dump(mode="json"),
+            vocabulary_only=True,
+            system=spec.system,
+            messages=spec.turns,
         )
         loaded = asyncio.get_running_loop().create_task(_load(process, load))
         held = _Open(spec, process, loaded)

@@ -41,6 +41,7 @@ from heylook_llm.worker.disk import Disk
 from heylook_llm.worker.keeper import Keeper
 from heylook_llm.worker.lines import Lines
 from heylook_llm.worker.prepare import Choice, Model
+from heylook_llm.worker.presets import Presets
 from heylook_llm.worker.providers.base import OutOfCells, Provider
 from heylook_llm.worker.retention import Fixed, Retention, estimated_budget
 from heylook_llm.worker.scheduler import Outcome, Scheduler
@@ -475,7 +476,8 @@ class Worker:
             opened = module.open_vocabulary(load)  # has of a Provider what rendering and tokenizing ask for
         else:
             opened = module.open_model(load, _throttled(self._outlet))
-        return Model(load.model, cast("Provider", opened), SystemRandom(), time.monotonic_ns)
+        presets = Presets(load.system, load.messages)
+        return Model(load.model, cast("Provider", opened), SystemRandom(), time.monotonic_ns, presets)
 
     # ---- the step loop -----------------------------------------------------------------------------------------------
 
@@ -615,15 +617,14 @@ class Worker:
         model = self._model()
         match operation:
             case core.Tokenize():
-                tokens = model.tokens_of(operation.prompt)
+                tokens = model.counted(operation.prompt)
                 words = images.words(tokens)
                 pieces = tuple(map(model.pieces.of, words)) if operation.with_pieces else ()
                 return core.Tokens(tuple(words), pieces, len(tokens) - len(words))
             case core.Detokenize():
                 return core.Rendered(model.pieces.join(model.tokens_of(core.TokenPrompt(operation.tokens))))
             case core.Render():
-                rendering = model.render(operation.prompt)
-                return core.Rendered(rendering.marks.shown(rendering.text))
+                return core.Rendered(model.shown(operation.prompt))
             case core.Stats():
                 return core.Measured(self._stats(sequences=True))
             case _:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from heylook_llm import core, support
-from heylook_llm.errors import BadRequest, Cancelled, ContextLengthExceeded, UnsupportedFeature
+from heylook_llm.errors import BadRequest, Cancelled, ContextLengthExceeded, EngineError, UnsupportedFeature
 from heylook_llm.worker import images, infill
 from heylook_llm.worker.constrain import Constraints
 from heylook_llm.worker.formats.formats import Format, Marked
@@ -19,6 +19,7 @@ from heylook_llm.worker.formats.parser import Parser, ReasoningMode
 from heylook_llm.worker.guide import Guide
 from heylook_llm.worker.images import Marks
 from heylook_llm.worker.lines import Lines, watched
+from heylook_llm.worker.presets import Presets
 from heylook_llm.worker.prompt import CHATML, CHATML_TOKENS, ChatTemplate, Rendering, offered
 from heylook_llm.worker.providers.base import ImageReader, Provider
 from heylook_llm.worker.sequence import Sequence, Stamps, merged
@@ -30,6 +31,8 @@ END_CHARACTERS_PER_TOKEN: Final = 8
 """Of a text that is to be cut, so many characters of its end for each token of the context are tokenized at first."""
 END_MARGIN_TOKENS: Final = 64
 """A cut changes the tokens beside it; more than these are never of them."""
+KEPT_TEMPLATES: Final = 8
+"""Templates of requests that stay compiled."""
 _HEAD_CHARACTERS: Final = 256
 _SYSTEM_ROLES: Final = ("system", "developer")
 _ID_CHARACTERS: Final = string.ascii_letters + string.digits
@@ -60,9 +63,18 @@ class _Tokenized(NamedTuple):
 class Model:
     """What is needed of a loaded model to prepare requests for it."""
 
-    def __init__(self, name: str, provider: Provider, random: Random, now_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        name: str,
+        provider: Provider,
+        random: Random,
+        now_ns: Callable[[], int],
+        presets: Presets | None = None,
+    ) -> None:
         self.name = name
         self.provider = provider
+        self._presets = presets or Presets()
+        self._templates = functools.lru_cache(KEPT_TEMPLATES)(self._compiled)
         self.template = self._chat_template()
         self.format: Format = self.template.format if self.template is not None else Marked()
         self.pieces = Pieces(self._shown)
@@ -82,13 +94,23 @@ class Model:
             if not all(known):
                 return None
             source = CHATML
+        return self._compiled(source)
+
+    def _compiled(self, source: str) -> ChatTemplate:
         return ChatTemplate(
             source,
             model=self.name,
-            bos=provider.special("bos"),
-            eos=provider.special("eos"),
-            sees=provider.images is not None,
+            bos=self.provider.special("bos"),
+            eos=self.provider.special("eos"),
+            sees=self.provider.images is not None,
         )
+
+    def _given(self, source: str) -> ChatTemplate:
+        """A request's own template. Raises BadRequest."""
+        try:
+            return self._templates(source)
+        except EngineError as error:
+            raise BadRequest(error.message.replace(f" of model '{self.name}'", ""), param="template") from error
 
     def _shown(self, token: int) -> bytes:
         """The bytes of a token in an answer: of control tokens only the marks that its parser reads."""
@@ -128,7 +150,8 @@ class Model:
         sampling = self._sampling(request)
         prediction = self._prediction(request)
         choices: list[Choice] = []
-        for at, prompt in enumerate(request.prompts):
+        for at, asked in enumerate(request.prompts):
+            prompt = self._presets.before(asked, continued=bool(request.before))
             tokenized = self._tokenized(prompt, request)
             tokenized_ns = self._now_ns()
             echoed = tuple(images.words(tokenized.tokens)) if request.echo else ()
@@ -227,7 +250,12 @@ class Model:
     # ---- prompts -----------------------------------------------------------------------------------------------------
 
     def render(self, prompt: core.ChatPrompt) -> Rendering:
-        """A chat as text, by the model's template."""
+        """A chat as text, by its own template or the model's."""
+        if prompt.template:
+            given = self._given(prompt.template)
+            if not given.can_think:  # thinking is on where the model can and nothing was said of it
+                prompt = msgspec.structs.replace(prompt, thinking=None)
+            return given.render(prompt, datetime.datetime.now().astimezone())
         if self.template is None:
             raise UnsupportedFeature(
                 f'"{self.name}" does not support chat: its file holds no chat template. '
@@ -235,6 +263,17 @@ class Model:
                 param="messages",
             )
         return self.template.render(prompt, datetime.datetime.now().astimezone())
+
+    def shown(self, prompt: core.ChatPrompt) -> str:
+        """A chat as a request of it would be rendered, its images as they are shown."""
+        begun = self._presets.before(prompt)
+        assert isinstance(begun, core.ChatPrompt)
+        rendering = self.render(begun)
+        return rendering.marks.shown(rendering.text)
+
+    def counted(self, prompt: core.Prompt) -> list[int]:
+        """The token ids that a request of this prompt would have."""
+        return self.tokens_of(self._presets.before(prompt))
 
     def tokens_of(self, prompt: core.Prompt) -> list[int]:
         """The token ids of any prompt."""

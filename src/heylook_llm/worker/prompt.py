@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, NoReturn
 
 import jinja2
-import jinja2.ext
 import jinja2.sandbox
 import msgspec
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
 from heylook_llm import core
+from heylook_llm.catalog import go_template, template_syntax
 from heylook_llm.errors import BadRequest, EngineError, UnsupportedFeature
 from heylook_llm.worker.formats.formats import opens_reasoning
 from heylook_llm.worker.formats.parser import ReasoningMode
@@ -98,31 +98,20 @@ class _Bounds(NodeTransformer):
         return node
 
 
-class _GenerationTag(jinja2.ext.Extension):
-    """`{% generation %}` marks assistant text for training; here its body stands as it is."""
-
-    tags = {"generation"}  # noqa: RUF012  # declared so by Jinja
-
-    def parse(self, parser: Any) -> list[nodes.Node]:
-        """The body alone."""
-        next(parser.stream)
-        body: list[nodes.Node] = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return body
-
-
 class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
     """The sandbox with bounds on time and size."""
 
     intercepted_binops = frozenset(("*", "**", "+", "%"))
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _GenerationTag])
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=template_syntax.EXTENSIONS)
         self._clock = clock
         self._render = threading.local()
         del self.globals["lipsum"]  # filler text, as much as asked for
         self.globals["range"] = self._range
         self.globals["raise_exception"] = _raise_exception
         self.filters["tojson"] = _tojson
+        self.filters[go_template.PRINT_FILTER] = _as_go_prints
         for name in _GROWING_FILTERS:
             self.filters[name] = _bounded_filter(name, self.filters[name])
 
@@ -190,6 +179,12 @@ def _tojson(
     if indent is not None and int(indent) > 64:
         _too_large()
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _as_go_prints(value: Any) -> str:
+    if value is None or isinstance(value, jinja2.Undefined):
+        return ""
+    return value if isinstance(value, str) else _tojson(value)
 
 
 def _too_large() -> NoReturn:
@@ -272,6 +267,12 @@ def _bounded_filter(name: str, original: Callable[..., Any]) -> Callable[..., An
     return bounded
 
 
+_DOES_NOT_COMPILE: Final = (
+    *(jinja2.TemplateError, TemplateTooExpensive, ValueError),
+    *(SyntaxError, RecursionError, MemoryError),  # Python's own, of what is nested too deeply
+)
+
+
 class Rendering(NamedTuple):
     """A rendered prompt; `reasoning`: whether the answer may begin with reasoning, or is already inside it.
 
@@ -296,15 +297,19 @@ class ChatTemplate:
         sees: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises EngineError if the template doesn't compile. `model` is its name in messages; `sees`: images too."""
+        """Raises EngineError if the template doesn't compile. `model` is its name in messages; `sees`: images too.
+
+        `source` is Jinja, or a template of Ollama's.
+        """
         self._model = model
         self._sees = sees
         self._constants = {"bos_token": bos, "eos_token": eos}
         self._environment = _Environment(clock)
         self._source = source
         try:
-            self._template = self._environment.from_string(source)
-        except (jinja2.TemplateError, RecursionError, TemplateTooExpensive, ValueError) as error:
+            jinja = go_template.to_jinja(source) if go_template.is_go(source) else source
+            self._template = self._environment.from_string(jinja)
+        except _DOES_NOT_COMPILE as error:
             raise EngineError(f"The chat template of model '{model}' doesn't compile: {error}") from error
         self._environment.start()  # once for all probes
         self._burst = False

@@ -24,12 +24,15 @@ from heylook_llm.server.wire.exchange import Arrival, Asked, Reply, retry_header
 from heylook_llm.server.wire.ollama_body import (
     ChatBody,
     CommonFields,
+    CopyBody,
+    CreateBody,
     DeleteBody,
     EmbedBody,
     EmbeddingsBody,
     GenerateBody,
     Options,
     PullBody,
+    PushBody,
     ShowBody,
 )
 from heylook_llm.server.wire.pictures import Picture
@@ -41,6 +44,9 @@ BODIES: Final[dict[str, type[table.Body]]] = {
     "POST /api/embeddings": EmbeddingsBody,
     "POST /api/show": ShowBody,
     "POST /api/pull": PullBody,
+    "POST /api/push": PushBody,
+    "POST /api/create": CreateBody,
+    "POST /api/copy": CopyBody,
     "DELETE /api/delete": DeleteBody,
 }
 OPTIONS: Final = Options
@@ -52,6 +58,8 @@ _FAR_FUTURE: Final = 292 * 365.25 * 86400
 """What "forever" looks like in /api/ps; clients print Forever beyond 20 years."""
 _PART: Final = r"[A-Za-z0-9_][A-Za-z0-9_.+@-]{0,79}"
 _NAME: Final = re.compile(rf"^(?:[A-Za-z0-9_][A-Za-z0-9_.:-]{{0,349}}/)?(?:{_PART}/)*{_PART}(?::{_PART})?$")
+
+_ZERO: Final = re.compile(r"[+-]?(0+(\.0*)?|\.0+)(ns|us|µs|ms|s|m|h)?")
 
 Action = Literal["generate", "load", "unload"]
 
@@ -182,7 +190,7 @@ def parse_generate(body: bytes, arrival: Arrival) -> "Generate":
     if not fields.model.strip():
         raise ModelNotFound("model '' not found")
     model = check_name(fields.model)
-    if fields.raw and (fields.system or fields.context):
+    if fields.raw and (fields.template or fields.system or fields.context):
         raise BadRequest("raw mode does not support template, system, or context")
     if fields.images and (fields.raw or fields.suffix):
         raise BadRequest("images can't be combined with raw or suffix", param="images")
@@ -235,13 +243,20 @@ def _generate_prompt(fields: GenerateBody, album: list[Picture]) -> core.Prompt:
         return core.TextPrompt(fields.prompt, fields.suffix)
     system = (core.Message("system", (core.TextPart(fields.system),)),) if fields.system else ()
     user = core.Message("user", ollama_prompt.parts(fields.prompt, fields.images, "images", album))
-    return core.ChatPrompt((*system, user), thinking=ollama_prompt.thinking(fields.think))
+    thinking = ollama_prompt.thinking(fields.think)
+    return core.ChatPrompt((*system, user), thinking=thinking, template=fields.template)
 
 
 def _action(speaks: bool, fields: CommonFields) -> Action:
     if speaks:
         return "generate"
-    return "unload" if fields.keep_alive in (0, "0", "0s") and fields.keep_alive is not False else "load"
+    return "unload" if _is_zero(fields.keep_alive) else "load"
+
+
+def _is_zero(duration: object) -> bool:
+    if isinstance(duration, str):
+        return _ZERO.fullmatch(duration.strip()) is not None
+    return duration == 0 and not isinstance(duration, bool)
 
 
 def _asked(fields: CommonFields, model: str, prompt: core.Prompt, arrival: Arrival) -> Asked:

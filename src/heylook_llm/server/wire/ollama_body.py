@@ -140,8 +140,8 @@ class GenerateBody(CommonFields):
     ]
     system: Annotated[Text, Honoured()] = ""
     template: Annotated[
-        Any, Refused("template: a request's template is not accepted; set it in models.yaml.", neutral=("",))
-    ] = None
+        Text, Honoured("Jinja, or Go as Ollama's are; 64 Ki characters at most"), Field(max_length=1 << 16)
+    ] = ""
     context: Annotated[
         list[Annotated[Integer, Field(ge=0, le=2**31 - 1)]],
         Honoured("token ids put first"),
@@ -185,7 +185,7 @@ class ShowBody(Body):
     verbose: Annotated[Flag, Honoured("true: long arrays of model_info in full")] = False
     system: Annotated[Text, Honoured("overlays the modelfile text")] = ""
     template: Annotated[Text, Honoured("overlays the modelfile text")] = ""
-    options: Annotated[dict[str, Any], Ignored(), Field(default_factory=dict)]
+    options: Annotated[dict[str, Any], Honoured("overlays the modelfile text"), Field(default_factory=dict)]
 
 
 class PullBody(Body):
@@ -204,3 +204,67 @@ class DeleteBody(Body):
 
     model: Annotated[Text, Honoured()] = ""
     name: Annotated[Text, Honoured("deprecated name of model")] = ""
+
+
+class Preset(Inner):
+    """A message that every conversation with a model begins with."""
+
+    role: Text
+    content: Text = ""
+
+
+class CreateBody(Body):
+    """POST /api/create."""
+
+    model: Annotated[Text, Honoured("its name; one that stands in models.yaml is refused")] = ""
+    name: Annotated[Text, Honoured("deprecated name of model")] = ""
+    source: Annotated[Text, Honoured("the model to begin with, which is pulled where it isn't there")] = Field(
+        default="", alias="from"
+    )
+    files: Annotated[
+        dict[str, Text],
+        Honoured("names and digests of uploaded blobs: a GGUF, its parts, its projector; or a folder of safetensors"),
+        Field(default_factory=dict),
+    ]
+    adapters: Annotated[
+        dict[str, Text], Honoured("of uploaded LoRA adapters, as GGUF, or as MLX has them"), Field(default_factory=dict)
+    ]
+    draft_files: Annotated[
+        dict[str, Text], Honoured("of an uploaded GGUF that guesses ahead"), Field(default_factory=dict)
+    ]
+    template: Annotated[Text | None, Honoured("Jinja, or Go as Ollama's are")] = None
+    system: Annotated[Text | None, Honoured()] = None
+    license: Annotated[list[Text] | Text | None, Honoured()] = None
+    parameters: Annotated[
+        dict[str, Any],
+        Honoured("as options, and those that are set when a model is loaded"),
+        Field(default_factory=dict),
+    ]
+    messages: Annotated[list[Preset] | None, Honoured("roles system, user and assistant"), Field(max_length=10_000)] = (
+        None
+    )
+    quantize: Annotated[Text, Honoured("q4_K_M, q8_0 and the others that need no importance matrix")] = ""
+    quantization: Annotated[Text, Honoured("deprecated name of quantize")] = ""
+    stream: Annotated[Flag, Honoured("absent: true")] = True
+    renderer: Annotated[Any, Ignored("the chat template renders", told=True)] = None
+    parser: Annotated[Any, Ignored("chosen by the chat template", told=True)] = None
+    requires: Annotated[Any, Ignored()] = None
+    info: Annotated[Any, Ignored("the files say it", told=True)] = None
+
+
+class CopyBody(Body):
+    """POST /api/copy."""
+
+    source: Annotated[Text, Honoured()] = ""
+    destination: Annotated[Text, Honoured("one that stands in models.yaml is refused")] = ""
+
+
+class PushBody(Body):
+    """POST /api/push."""
+
+    model: Annotated[Text, Honoured("there is no registry to push to: a valid request is refused")] = ""
+    name: Annotated[Text, Honoured("deprecated name of model")] = ""
+    stream: Annotated[Flag, Ignored()] = True
+    insecure: Annotated[Flag, Ignored()] = False
+    username: Annotated[Any, Ignored()] = None
+    password: Annotated[Any, Ignored()] = None

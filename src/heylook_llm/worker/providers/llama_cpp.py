@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from heylook_llm import core
+from heylook_llm.catalog.gguf_header import FILE_TYPES
 from heylook_llm.errors import EngineError, LoadFailed
 from heylook_llm.worker.drafting import draft_failures
 from heylook_llm.worker.guide import Guide
@@ -48,6 +49,8 @@ DRAFTS: Final = 16
 """Guesses of one step beyond one for each sequence: their logits take memory, a vocabulary's worth each."""
 LEAST_LOGPROB: Final = -9999.0
 
+_GUESSED: Final = 1024
+"""A flag of llama.cpp's file types: the file doesn't name its own."""
 _BYTES: Final = ctypes.POINTER(ctypes.c_uint8)
 
 
@@ -153,7 +156,7 @@ class LlamaCpp(Vocabulary):
             n_layers_gpu=on_gpu,
             n_embedding=self._embeddings.width if self.pooling else int(native.llama_model_n_embd(model)),
             n_parameters=int(native.llama_model_n_params(model)),
-            quantization=native.llama_ftype_name(native.llama_model_ftype(model)).decode() or None,
+            quantization=FILE_TYPES.get(native.llama_model_ftype(model) & ~_GUESSED),
             weights_bytes=int(native.llama_model_size(model)) + projected,
             kv_bytes=int(self._log.mebibytes("KV") * (1 << 20)) or None,
             gpu_bytes=int(self._log.mebibytes(gpu=True) * (1 << 20)) + projected if on_gpu else 0,
