@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from heylook_llm import core
+from heylook_llm import config, core
 from heylook_llm.errors import (
     Cancelled,
     Conflict,
@@ -185,6 +185,20 @@ async def test_a_request_is_cancelled_while_it_waits_for_a_place() -> None:
                 await waiting
             assert router.status("b").queued == 0
         assert await ask(router, "b") == "hello"
+
+
+async def test_a_load_that_is_stopped_before_its_first_step_leaves_the_model_usable() -> None:
+    async with routing(THREE.replace("max_loaded_models: 2", "max_loaded_models: 1")) as router:
+        await ask(router, "a")
+        async with router.acquire("b"):
+            waiting = asyncio.create_task(ask(router, "a"))
+            await until(lambda: router.status("a").queued)
+            waiting.cancel()  # it hears of it in the loop's next turn, and the load begins in this one
+            router.configure(config.parse(THREE, Path("/nowhere/models.yaml")))
+            await asyncio.gather(waiting, return_exceptions=True)
+            assert waiting.cancelled()
+            async with asyncio.timeout(30):
+                assert await ask(router, "a", "again") == "again"
 
 
 async def test_a_load_that_nobody_waits_for_is_stopped() -> None:

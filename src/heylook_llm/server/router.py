@@ -381,6 +381,8 @@ class ModelRouter:
         worker = _Worker(process)
         entry.worker, entry.fault = worker, None
         worker.task = self._spawn(self._load(entry, worker, action))
+        # A task that is cancelled before its first step never runs, so it can't see to its own end.
+        worker.task.add_done_callback(lambda task: self._stopped(action.model, worker) if task.cancelled() else None)
 
     def _new_process(self, spec: ModelSpec, on_end: Callable[[WorkerProcess], None]) -> WorkerProcess:
         limits = self._settings.limits
