@@ -25,6 +25,7 @@ from heylook_llm.server.http import BoundedProtocol, uvicorn_config
 from heylook_llm.server.media import MediaOptions
 from heylook_llm.server.performance.record import Finished
 from heylook_llm.server.performance.recorder import Recorder
+from heylook_llm.server.responses_store import ResponseStore
 from heylook_llm.server.router import ModelRouter
 from heylook_llm.worker.providers.fake_log import Log
 from tests.delaying import Delaying
@@ -57,6 +58,7 @@ async def serve(path: Path, options: dict[str, Any]) -> None:
         pace=Pace(**options.get("pace", {})),
         recorder=recorder,
         media=MediaOptions(**options.get("media", {})),
+        responses=ResponseStore(Path(options["responses"])) if "responses" in options else None,
     )
 
     @contextlib.asynccontextmanager
@@ -65,6 +67,7 @@ async def serve(path: Path, options: dict[str, Any]) -> None:
         recorder.open()
         yield
         await router.close(0.5)
+        await app.state.server.responses.close()
         await asyncio.to_thread(recorder.close)
 
     more = {"http": options["http"]} if "http" in options else {}

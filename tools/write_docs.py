@@ -31,6 +31,7 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "prewarm": "Load `default_model` at the start, not at its first request.",
         "limits": "Bounds of the server: see below.",
         "performance": "What is kept of finished requests: see below.",
+        "responses": "What is kept of `/v1/responses`: see below.",
         "models": "The registry: a list of entries.",
     },
     config.ModelSpec: {
@@ -54,6 +55,11 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "file": "Where it is kept; `memory` writes nothing. Unset: `performance.sqlite3` in your state folder.",
         "keep": "How long: seconds, `12h`; `never`: for ever.",
         "keep_bytes": "What the file may take; the oldest requests make room.",
+    },
+    config.KeepingResponses: {
+        "file": "Where they are kept; `memory` writes nothing. Unset: `responses.sqlite3` in your state folder.",
+        "keep": "How long after a response was last gone on from: seconds, `12h`; `never`: for ever.",
+        "keep_bytes": "What the file may take; the responses that were longest unused make room.",
     },
     config.Limits: {
         "max_queue": "Requests that may wait for a model or a place in it; one more gets 503 with `Retry-After`.",
@@ -392,6 +398,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "model": lambda: keys(config.ModelSpec),
     "limits": lambda: keys(config.Limits),
     "performance": lambda: keys(config.Recording),
+    "responses": lambda: keys(config.KeepingResponses),
     "llama_cpp": lambda: keys(config.LlamaCppConfig, *SHARED),
     "mlx": lambda: keys(config.MlxConfig, *SHARED),
     "sampling": lambda: keys(config.SamplingDefaults),

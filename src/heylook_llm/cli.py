@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from heylook_llm.commands.client import Client
-    from heylook_llm.config import Recording, Settings
+    from heylook_llm.config import KeepingResponses, Recording, Settings
     from heylook_llm.server.guard import GuardOptions
     from heylook_llm.server.performance.recorder import Recorder
     from heylook_llm.server.reload import RegistryWatch
+    from heylook_llm.server.responses_store import ResponseStore
     from heylook_llm.server.router import ModelRouter
 
 Api = Literal["openai", "ollama", "both"]
@@ -304,9 +305,10 @@ def _composed(
     creations = Creations(watch.path, watch.read_anew, pulls)
     roots = [root.expanduser().absolute() for root in options.import_root] or None
     recorder = _recorder(settings.performance, watch.path)
+    store = _response_store(settings.responses, watch.path)
 
     @contextlib.asynccontextmanager
-    async def lifespan(_: Any) -> AsyncIterator[None]:
+    async def lifespan(app: Any) -> AsyncIterator[None]:
         router.start()
         recorder.open()
         await asyncio.to_thread(creations.blobs.prune, time.time())
@@ -314,6 +316,7 @@ def _composed(
             yield
         await pulls.close()
         await router.close(0)
+        await app.state.server.responses.close()
         await asyncio.to_thread(recorder.close)
 
     served = Options(
@@ -327,6 +330,7 @@ def _composed(
         creations=creations,
         imports=Imports(watch.path, watch.read_anew, roots),
         recorder=recorder,
+        responses=store,
     )
     return create_app(router, served, lifespan=lifespan)
 
@@ -349,11 +353,24 @@ def _recorder(recording: "Recording", registry: Path) -> "Recorder":
 
     if recording.file == IN_MEMORY:
         return Recorder(keep_seconds=recording.keep)
-    if recording.file is not None:
-        path = registry.parent / Path(recording.file).expanduser()
-    else:
-        path = state.performance_file()
+    path = _kept_in(recording.file, registry, state.performance_file())
     return Recorder(path, keep_seconds=recording.keep, keep_bytes=recording.keep_bytes)
+
+
+def _response_store(keeping: "KeepingResponses", registry: Path) -> "ResponseStore":
+    """What keeps responses; a relative file stands beside models.yaml."""
+    from heylook_llm.commands import state  # noqa: PLC0415
+    from heylook_llm.config import IN_MEMORY  # noqa: PLC0415
+    from heylook_llm.server.responses_store import ResponseStore  # noqa: PLC0415
+
+    if keeping.file == IN_MEMORY:
+        return ResponseStore(keep_seconds=keeping.keep)
+    path = _kept_in(keeping.file, registry, state.responses_file())
+    return ResponseStore(path, keep_seconds=keeping.keep, keep_bytes=keeping.keep_bytes)
+
+
+def _kept_in(file: str | None, registry: Path, default: Path) -> Path:
+    return default if file is None else registry.parent / Path(file).expanduser()
 
 
 def _api_key(options: ServeOptions) -> str | None:

@@ -347,6 +347,17 @@ class Recording(_Model):
     """What the file may take; the oldest make room."""
 
 
+class KeepingResponses(_Model):
+    """What is kept of responses of /v1/responses that are to be stored: their texts and images."""
+
+    file: str | None = None
+    """None: responses.sqlite3 in the user's state folder; IN_MEMORY: nothing is written."""
+    keep: Duration = 30 * 86_400.0
+    """Seconds until a response that wasn't gone on from is forgotten; what OpenAI keeps them."""
+    keep_bytes: int = pydantic.Field(256 << 20, ge=1 << 20)
+    """What the file may take; what was longest unused makes room."""
+
+
 class Settings(_Model):
     """A whole models.yaml."""
 
@@ -356,6 +367,7 @@ class Settings(_Model):
     """Load default_model at the start."""
     limits: Limits = Limits()
     performance: Recording = Recording()
+    responses: KeepingResponses = KeepingResponses()
     models: tuple[ModelSpec, ...] = ()
 
     @property
@@ -369,7 +381,7 @@ class Settings(_Model):
         return tuple(spec for spec in self.models if spec.lacks_engine)
 
 
-SECTIONS: Final[dict[str, type[_Model]]] = {"limits": Limits, "performance": Recording}
+SECTIONS: Final[dict[str, type[_Model]]] = {"limits": Limits, "performance": Recording, "responses": KeepingResponses}
 """The mappings of models.yaml beside its list of models."""
 IN_MEMORY: Final = "memory"
 

@@ -74,7 +74,8 @@ async def test_an_unknown_url_of_ollama() -> None:
 
 
 REFUSED = [
-    ("POST", "/v1/responses", "use POST /v1/chat/completions"),
+    ("POST", "/v1/responses/compact", "truncation"),
+    ("POST", "/v1/conversations", "previous_response_id"),
     ("POST", "/v1/audio/transcriptions", "no model here hears"),
     ("POST", "/v1/audio/speech", "no model here hears"),
     ("POST", "/v1/images/generations", "models see them"),

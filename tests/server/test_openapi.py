@@ -104,6 +104,16 @@ async def test_replies_are_what_the_document_says(tmp_path: Path) -> None:
     await checked.holds("DELETE", "/v1/models/scripted/cache", "/v1/models/{model_id}/cache")
     for dry_run in (True, False, False):
         await checked.holds("POST", "/v1/models/import", "/v1/models/import", {"dry_run": dry_run})
+    made = await checked.holds("POST", "/v1/responses", "/v1/responses", {"model": "scripted", "input": "x"})
+    here, route = f"/v1/responses/{made['id']}", "/v1/responses/{response_id}"
+    await checked.holds("GET", here, route)
+    await checked.holds("GET", f"{here}/input_items", f"{route}/input_items")
+    await checked.holds("DELETE", here, route)
+    counted = "/v1/responses/input_tokens"
+    await checked.holds("POST", counted, counted, {"model": "scripted", "input": "x"})
+    background = {"model": "scripted", "input": "x", "background": True, "instructions": "y", "metadata": {"k": "v"}}
+    waits = await checked.holds("POST", "/v1/responses", "/v1/responses", background)
+    await checked.holds("POST", f"/v1/responses/{waits['id']}/cancel", f"{route}/cancel")
     assert checked.seen | {"Reply.Request", "Reply.Cancelled"} == set(schemas()), "the two are asked for below"
 
 

@@ -56,6 +56,11 @@ def calibration_file() -> Path:
     return state_folder() / "bench-calibration.json"
 
 
+def responses_file() -> Path:
+    """Where servers keep responses; it may not exist."""
+    return Path(platformdirs.user_state_dir(APPLICATION, appauthor=False)) / "responses.sqlite3"
+
+
 def log_folder() -> Path:
     """Where servers log. Raises OSError where nothing can be written."""
     folder = Path(platformdirs.user_log_dir(APPLICATION, appauthor=False))

@@ -28,6 +28,7 @@ from heylook_llm.server import (
     pages,
     pull_routes,
     refused,
+    responses_routes,
     token_routes,
 )
 from heylook_llm.server.backend import Backend
@@ -45,6 +46,8 @@ from heylook_llm.server.performance.record import Outcome
 from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.performance.windows import WINDOWS
 from heylook_llm.server.precompile import Precompile
+from heylook_llm.server.responses_kept import Responses
+from heylook_llm.server.responses_store import ResponseStore
 from heylook_llm.server.wire import anthropic, jsontext, llama_server, ollama, openai_words
 from heylook_llm.server.wire.exchange import Reply
 
@@ -193,6 +196,7 @@ OPENAI: Final = (
     ),
     *batch_routes.ROUTES,
     *llama_routes.ROUTES,
+    *responses_routes.ROUTES,
     *refused.OPENAI,
 )
 ANTHROPIC: Final = (
@@ -452,7 +456,8 @@ def create_app(
     inward = Inward(options.guard.api_key)
     batches = Batches(inward, options.data_folder)
     refused_paths = frozenset(endpoint.path for endpoint in table if endpoint.refused)
-    server = Server(backend, options, place, Cards(backend), inward, batches, refused_paths)
+    responses = Responses(options.responses or ResponseStore(), place)
+    server = Server(backend, options, place, Cards(backend), inward, batches, responses, refused_paths)
     life = _living(batches, lifespan)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=life, redirect_slashes=True)
     inward.app = app

@@ -27,6 +27,8 @@ from heylook_llm.server.offloop import off_loop
 from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.pulls import Pulls
 from heylook_llm.server.reload import RegistryWatch
+from heylook_llm.server.responses_kept import Responses
+from heylook_llm.server.responses_store import ResponseStore
 from heylook_llm.server.wire import jsontext, table
 from heylook_llm.server.wire.exchange import Adapting, Arrival, Bounds, Exchange, Question, Reply, ignored_header
 
@@ -56,6 +58,8 @@ class Options:
     """Where files and batches are kept; None: in a temporary folder, as long as the server runs."""
     recorder: Recorder | None = None
     """What keeps finished requests; None: memory does, as long as the server runs."""
+    responses: ResponseStore | None = None
+    """What keeps responses; None: as above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class Server:
     cards: Cards
     inward: Inward
     batches: Batches
+    responses: Responses
     refused: frozenset[str] = frozenset()
     """Paths that are only there to be refused."""
 

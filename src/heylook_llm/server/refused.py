@@ -33,10 +33,15 @@ def _family(path: str, operation: str, message: str, methods: str = "POST GET DE
 
 OPENAI: Final = (
     _row(
-        "POST /v1/responses",
-        "create_response",
+        "POST /v1/responses/compact",
+        "compact_response",
         "use",
-        "The Responses API is not offered yet: use POST /v1/chat/completions.",
+        "Conversations are not compacted here: send `truncation` as auto, or fewer items.",
+    ),
+    _family(
+        "/v1/conversations",
+        "conversations",
+        "Conversations are not stored here: send previous_response_id to POST /v1/responses.",
     ),
     _family("/v1/audio", "audio", "Audio is not offered: no model here hears or speaks.", "POST GET"),
     _family("/v1/images", "images", "Images are not made here: models see them (POST /v1/chat/completions).", "POST"),

@@ -82,7 +82,86 @@ _TREATMENTS: Final = _map(
     _object({"treatment": {"enum": ["honoured", "ignored", "refused"]}}, {"note": TEXT}),
 )
 
+_ITEM: Final[Schema] = {
+    "type": "object",
+    "required": ["id", "type"],
+    "properties": {
+        "id": TEXT,
+        "type": {
+            "enum": [
+                *("message", "reasoning", "function_call", "function_call_output"),
+                *("custom_tool_call", "custom_tool_call_output"),
+            ]
+        },
+        "status": {"enum": ["in_progress", "completed", "incomplete"]},
+        "role": TEXT,
+        "content": _list({"type": "object"}),
+        "summary": _list({"type": "object"}),
+        "call_id": TEXT,
+        "name": TEXT,
+        "arguments": TEXT,
+        "input": TEXT,
+    },
+    "description": "An item of a conversation, as OpenAI describes it.",
+}
+_RESPONSE_USAGE: Final[Schema] = _object(
+    {
+        "input_tokens": COUNT,
+        "input_tokens_details": _object({"cached_tokens": COUNT, "cache_write_tokens": COUNT}),
+        "output_tokens": COUNT,
+        "output_tokens_details": _object({"reasoning_tokens": COUNT}),
+        "total_tokens": COUNT,
+    }
+)
+_RESPONSE: Final[Schema] = _object(
+    {
+        "id": TEXT,
+        "object": _is("response"),
+        "created_at": COUNT,
+        "status": {"enum": ["completed", "incomplete", "failed", "cancelled", "queued", "in_progress"]},
+        "completed_at": _or_null(COUNT),
+        "error": _or_null(_object({"code": TEXT, "message": TEXT})),
+        "incomplete_details": _or_null(_object({"reason": TEXT})),
+        "model": TEXT,
+        "output": _list(_ITEM),
+        "background": FLAG,
+        "instructions": _or_null(TEXT),
+        "max_output_tokens": _or_null(COUNT),
+        "max_tool_calls": {},
+        "parallel_tool_calls": FLAG,
+        "previous_response_id": _or_null(TEXT),
+        "prompt_cache_key": {},
+        "safety_identifier": {},
+        "store": FLAG,
+        "temperature": _or_null(SECONDS),
+        "top_p": _or_null(SECONDS),
+        "truncation": {"enum": ["auto", "disabled"]},
+        "user": {},
+        "metadata": _map(TEXT),
+        "reasoning": _object({"effort": _or_null(TEXT), "summary": _or_null(TEXT)}),
+        "service_tier": TEXT,
+        "text": _object({"format": {"type": "object"}}, {"verbosity": {}}),
+        "tool_choice": {"type": ["string", "object"]},
+        "tools": _list({"type": "object"}),
+        "top_logprobs": COUNT,
+        "usage": _or_null(_RESPONSE_USAGE),
+    },
+    {"timings": {"type": "object"}, "performance": {"type": "object"}},
+)
+
 REPLIES: Final[dict[str, Schema]] = {
+    "Response": _RESPONSE,
+    "ResponseItems": _object(
+        {
+            "object": _is("list"),
+            "data": _list(_ITEM),
+            "first_id": _or_null(TEXT),
+            "last_id": _or_null(TEXT),
+            "has_more": FLAG,
+        }
+    ),
+    "DeletedResponse": _object({"id": TEXT, "object": _is("response"), "deleted": {"const": True}}),
+    "InputTokens": _object({"object": _is("response.input_tokens"), "input_tokens": COUNT}),
     "Health": _object(
         {
             "status": {"enum": ["ok", "degraded"]},

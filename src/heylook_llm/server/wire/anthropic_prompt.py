@@ -14,12 +14,12 @@ from heylook_llm.server.wire import pictures
 from heylook_llm.server.wire.exchange import Bounds
 from heylook_llm.server.wire.pictures import Picture
 from heylook_llm.server.wire.table import kind_of
+from heylook_llm.server.wire.turns import joined, texts
 
 _ROLES: Final = ("user", "assistant", "system")
 _LEVELS: Final = {"low": "low", "medium": "medium", "high": "high", "xhigh": "max", "max": "max"}
 _SERVER_RESULT: Final = re.compile(r"(?!tool_result$)\w+_tool_result")
 """What one of Anthropic's own tools answered; it stands in the assistant's turn."""
-_GAP: Final = core.TextPart("\n\n")
 _TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
@@ -76,7 +76,7 @@ class _Turns:
     def add(self, turn: core.Message) -> None:
         """Append a turn; one more of the same speaker's is joined to it."""
         if self._turns and turn.role in ("user", "assistant") and self._turns[-1].role == turn.role:
-            self._turns[-1] = _joined(self._turns[-1], turn)
+            self._turns[-1] = joined(self._turns[-1], turn)
         elif turn.parts or turn.reasoning or turn.tool_calls or turn.role != "assistant":
             self._turns.append(turn)
 
@@ -87,7 +87,7 @@ class _Turns:
                 f"Invalid value for '{place}.role': must be one of {', '.join(_ROLES)}.", param=f"{place}.role"
             )
         if isinstance(message.content, str):
-            self.add(core.Message(message.role, _texts(message.content)))
+            self.add(core.Message(message.role, texts(message.content)))
             return
         blocks = _placed(message.content, f"{place}.content")
         match message.role:
@@ -116,7 +116,7 @@ class _Turns:
 
     def _answer_parts(self, content: object, place: str) -> tuple[core.Part, ...]:
         if content is None or isinstance(content, str):
-            return _texts(content or "")
+            return texts(content or "")
         return self._parts(_placed(content, place))
 
     def _read_assistant(self, blocks: list[tuple[str, body.Block]]) -> None:
@@ -128,7 +128,7 @@ class _Turns:
                 self.add(turn)
                 answer = json.dumps(block.model_dump(exclude_unset=True).get("content"), ensure_ascii=False)
                 name = self._names.get(identity, "")
-                self._turns.append(core.Message("tool", _texts(answer), tool_call_id=identity, name=name))
+                self._turns.append(core.Message("tool", texts(answer), tool_call_id=identity, name=name))
                 turn = core.Message("assistant")
             else:
                 turn = self._with(turn, block, place)
@@ -160,14 +160,14 @@ class _Turns:
     def _part(self, block: body.Block, place: str) -> tuple[core.Part, ...]:
         match block.type:
             case "text":
-                return _texts(_given(block.text, f"{place}.text"))
+                return texts(_given(block.text, f"{place}.text"))
             case "image":
                 self._album.append(_picture(block, f"{place}.source"))
                 return (pictures.UNREAD,)
             case "document":
-                return _texts(_document(block, place))
+                return texts(_document(block, place))
             case "search_result":
-                return _texts(_search_result(block, place))
+                return texts(_search_result(block, place))
             case "tool_result" | "tool_use" | "thinking" | "redacted_thinking" | "server_tool_use":
                 raise BadRequest(f"{place}: a block of type '{block.type}' can't stand here.", param=f"{place}.type")
             case "container_upload":
@@ -189,20 +189,6 @@ class _Turns:
                 param="messages",
             )
         return tuple(self._turns)
-
-
-def _joined(first: core.Message, second: core.Message) -> core.Message:
-    gap = (_GAP,) if first.parts and second.parts else ()
-    return msgspec.structs.replace(
-        first,
-        parts=(*first.parts, *gap, *second.parts),
-        reasoning=first.reasoning + second.reasoning,
-        tool_calls=(*first.tool_calls, *second.tool_calls),
-    )
-
-
-def _texts(text: str) -> tuple[core.Part, ...]:
-    return (core.TextPart(text),) if text else ()
 
 
 def _text(parts: Iterable[core.Part]) -> str:

@@ -52,7 +52,8 @@ def constrained(fields: SamplingFields) -> Constrained:
 # ---- the fields ------------------------------------------------------------------------------------------------------
 
 
-def _response_format(name: str, given: dict[str, Any]) -> Constrained:
+def formatted(name: str, given: dict[str, Any]) -> Constrained:
+    """What `response_format` asks for, or the Responses API's `text.format`. Raises as `constrained` does."""
     match given.get("type"):
         case None:
             raise _missing(f"{name}.type")
@@ -69,7 +70,7 @@ def _response_format(name: str, given: dict[str, Any]) -> Constrained:
         case "grammar":
             return Constrained(_grammar(f"{name}.grammar", given.get("grammar")), name)
         case "structural_tag":
-            raise UnsupportedFeature("'response_format' of type 'structural_tag' is not offered.", param=f"{name}.type")
+            raise UnsupportedFeature(f"'{name}' of type 'structural_tag' is not offered.", param=f"{name}.type")
     raise BadRequest(f"{name}.type must be {_FORMATS}.", param=f"{name}.type")
 
 
@@ -79,7 +80,7 @@ def _json_schema(name: str, given: dict[str, Any]) -> Constrained:
     if not isinstance(holder, dict):
         raise _wrong_type(place, "an object", holder)
     if holder.get("schema") is None:
-        raise _missing(f"{place}.schema" if holder is not given else f"{name}.json_schema")
+        raise _missing(f"{name}.json_schema" if holder is given and name == "response_format" else f"{place}.schema")
     strict = holder.get("strict")
     if strict is not None and not isinstance(strict, bool):
         raise _wrong_type(f"{place}.strict", "a boolean", strict)
@@ -158,7 +159,7 @@ def _simple(read: Callable[[str, object], core.Constraint]) -> Callable[[str, An
 
 
 _FIELDS: Final[dict[str, Callable[[str, Any], Constrained]]] = {
-    "response_format": _response_format,
+    "response_format": formatted,
     "json_schema": _simple(_schema),
     "grammar": _simple(_grammar),
     "guided_json": _simple(_schema),

@@ -277,7 +277,7 @@ def _thinking(fields: body.ChatBody, arguments: dict[str, Any]) -> bool | str | 
     if effort is None and isinstance(fields.think, str):
         effort, param = fields.think, "think"
     if effort is not None:
-        return _level(effort, param)
+        return level(effort, param)
     if isinstance(fields.think, bool):
         return fields.think
     enabled = (fields.reasoning or {}).get("enabled")
@@ -303,7 +303,8 @@ def _thinking_budget(fields: body.ChatBody, arguments: dict[str, Any]) -> int | 
     return budget if budget is not None and budget >= 0 else None
 
 
-def _level(effort: object, param: str) -> bool | str:
+def level(effort: object, param: str) -> bool | str:
+    """How much to reason. Raises BadRequest."""
     if not isinstance(effort, str) or effort not in _LEVELS:
         raise BadRequest(f"{param} must be one of {', '.join(_LEVELS)}.", param=param)
     return _LEVELS[effort]
