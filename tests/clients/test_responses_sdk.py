@@ -9,7 +9,10 @@ import httpx
 import openai
 import pydantic
 import pytest
+from openai.types.responses import input_token_count_params, response_create_params
 
+from heylook_llm.server.wire import table
+from heylook_llm.server.wire.responses_body import InputTokensBody, ResponseBody
 from tests.serving import Running
 
 pytestmark = pytest.mark.integration
@@ -319,3 +322,11 @@ def test_what_a_coding_agent_sends(fake_server: Running) -> None:
     assert last["type"] == "response.completed"
     assert last["response"]["output"][0]["content"][0]["text"] == "ok"
     assert len(last["response"]["tools"]) == 40
+
+
+def test_every_field_of_the_sdk_is_in_the_table() -> None:
+    for params, body in (
+        (response_create_params.ResponseCreateParamsBase, ResponseBody),
+        (input_token_count_params.InputTokenCountParams, InputTokensBody),
+    ):
+        assert set(params.__annotations__) <= {row.name for row in table.rows(body)}

@@ -16,7 +16,7 @@ from heylook_llm.server.endpoint import (
     respond,
 )
 from heylook_llm.server.generate import Generation, while_connected
-from heylook_llm.server.offloop import off_loop
+from heylook_llm.server.offloop import ON_LOOP, off_loop
 from heylook_llm.server.responses_kept import ROUTE
 from heylook_llm.server.wire import responses, responses_items
 from heylook_llm.server.wire.exchange import EVENT_STREAM, Headers, Reply, ignored_header
@@ -31,7 +31,7 @@ async def create_response(server: Server, request: Request) -> Response:
     body = await read_body(request, server.options.limits.max_body_bytes)
     fields = await off_loop(len(body), responses.read, body)
     before = await server.responses.known(fields.previous_response_id, responses_items.references(fields.input))
-    answer = await off_loop(len(body), responses.parse, fields, before, known, server.responses.keep)
+    answer = await off_loop(_size(body, before), responses.parse, fields, before, known, server.responses.keep)
     server.backend.resolve(answer.asked.request.model)
     await refuse_blind(server, answer)
     if len(body) > server.responses.largest_bytes and answer.store:
@@ -41,6 +41,11 @@ async def create_response(server: Server, request: Request) -> Response:
     if answer.background:
         return _begun(server, request, answer, headers)
     return Generation(answer, ROUTE, server.place, headers)
+
+
+def _size(body: bytes, before: responses.Known) -> int:
+    """How much is to be understood: a conversation that is kept may hold images, so it isn't little."""
+    return ON_LOOP + 1 if before.before or before.found else len(body)
 
 
 def _refuse_large(fields: ResponseBody) -> None:
@@ -100,7 +105,7 @@ async def count_response_tokens(server: Server, request: Request) -> Response:
     body = await read_body(request, server.options.limits.max_body_bytes)
     fields = await off_loop(len(body), responses.read_count, body)
     before = await server.responses.known(fields.previous_response_id, responses_items.references(fields.input))
-    count = await off_loop(len(body), responses.parse_count, fields, before, known)
+    count = await off_loop(_size(body, before), responses.parse_count, fields, before, known)
     server.backend.resolve(count.asked.request.model)
     await refuse_blind(server, count)
     response = respond(await while_connected(request.receive, _counted(server, count)))

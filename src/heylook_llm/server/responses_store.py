@@ -7,6 +7,7 @@ import asyncio
 import functools
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -41,28 +42,34 @@ class ResponseStore:
         self._open = functools.partial(ResponseDatabase, keep_seconds=keep_seconds, keep_bytes=keep_bytes)
         self._thread = ThreadPoolExecutor(1, "responses")
         self._database: ResponseDatabase | None = None
-        self._waiting = 0
+        self._places = threading.Semaphore(MOST_WAITING)
+        self._closed = False
         self._trimmed = 0.0
 
     def keep(self, kept: Kept) -> None:
         """Keep it. Never waits: what a disk is too slow or too full for is lost, and the log says so."""
-        if self._waiting >= MOST_WAITING:
-            log.warning("the response %s is not kept: %d others wait to be written", kept.id, self._waiting)
+        if self._closed or not self._places.acquire(blocking=False):
+            why = "the server ends" if self._closed else "too many others wait to be written"
+            log.warning("the response %s is not kept: %s", kept.id, why)
             return
-        self._waiting += 1
         self._thread.submit(self._write, kept).add_done_callback(self._written)
 
     def _written(self, done: "Future[None]") -> None:
-        self._waiting -= 1
+        self._places.release()
         if (error := done.exception()) is not None:
             log.error("a response could not be kept", exc_info=error)
 
     async def ask(self, read: Callable[[ResponseDatabase], T]) -> T:
         """What `read` finds in the file, with all that was kept before. Raises EngineError."""
+        if self._closed:
+            raise EngineError("The server ends.")
         return await asyncio.wrap_future(self._thread.submit(self._answer, read))
 
     def close(self) -> None:
-        """Write what waits, and end the thread."""
+        """Write what waits, and end the thread. A second time it does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         self._thread.submit(self._end)
         self._thread.shutdown()
 

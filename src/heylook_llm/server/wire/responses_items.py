@@ -70,12 +70,19 @@ def _resolved(item: ResponseItem, at: int, found: Mapping[str, Item]) -> tuple[R
 
 
 def kept_items(given: Iterable[tuple[ResponseItem, Item | None]], random: str) -> list[Item]:
-    """Those items as they are kept: in their long form, each with an id."""
-    return [kept if kept is not None else _long(item, random, at) for at, (item, kept) in enumerate(given)]
+    """Those items as they are kept: in their long form, each with an id that no other of them has."""
+    items: dict[str, Item] = {}
+    for at, (item, kept) in enumerate(given):
+        own = item_id(item.type, random, f"i{at:x}")
+        told = kept if kept is not None else _long(item, own)
+        if told["id"] in items:  # who asks page by page would go in circles
+            told = {**told, "id": own}
+        items[told["id"]] = told
+    return list(items.values())
 
 
-def _long(item: ResponseItem, random: str, at: int) -> Item:
-    told: Item = {"id": item_id(item.type, random, f"i{at:x}"), "type": item.type}
+def _long(item: ResponseItem, own_id: str) -> Item:
+    told: Item = {"id": own_id, "type": item.type}
     told |= {key: value for key, value in item.model_dump(exclude_unset=True).items() if value is not None}
     if item.type == "message":
         told.setdefault("status", "completed")

@@ -216,7 +216,7 @@ class _OpenText:
             return {"id": self._id, "type": "message", "status": status, "role": "assistant", "content": parts}
         told: Item = {"id": self._id, "type": "reasoning", "summary": []} | {self._part.holder: parts}
         if self._manner.sealed:
-            told["encrypted_content"] = sealed("".join(self._texts))
+            told["encrypted_content"] = sealed("".join(self._texts)) if parts else None
         return told
 
 
