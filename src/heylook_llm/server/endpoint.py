@@ -175,12 +175,17 @@ async def understood(server: Server, request: Request, parse: Callable[[bytes, A
     known = arrival(server, request)
     body = await read_body(request, server.options.limits.max_body_bytes)
     question = await off_loop(len(body), parse, body, known)
+    check(server, request, question)
+    return question
+
+
+def check(server: Server, request: Request, question: Question) -> None:
+    """Whether there is the model of a question; one of a batch yields to all others. Raises ModelNotFound."""
     if request.scope.get(BACKGROUND):
         asked = question.asked
         quiet = msgspec.structs.replace(asked.request, priority=LOWEST_PRIORITY)
         question.asked = msgspec.structs.replace(asked, request=quiet)
     server.backend.resolve(question.asked.request.model)
-    return question
 
 
 async def generation(

@@ -10,6 +10,7 @@ from heylook_llm.server.endpoint import (
     Query,
     Server,
     arrival,
+    check,
     json_response,
     read_body,
     refuse_blind,
@@ -32,7 +33,7 @@ async def create_response(server: Server, request: Request) -> Response:
     fields = await off_loop(len(body), responses.read, body)
     before = await server.responses.known(fields.previous_response_id, responses_items.references(fields.input))
     answer = await off_loop(_size(body, before), responses.parse, fields, before, known, server.responses.keep)
-    server.backend.resolve(answer.asked.request.model)
+    check(server, request, answer)
     await refuse_blind(server, answer)
     if len(body) > server.responses.largest_bytes and answer.store:
         _refuse_large(fields)
@@ -100,13 +101,13 @@ async def list_input_items(server: Server, request: Request) -> Response:
 
 
 async def count_response_tokens(server: Server, request: Request) -> Response:
-    """How many tokens the prompt of a response is."""
+    """How many tokens the prompt of a response is. A model that isn't loaded stays so, but for images."""
     known = arrival(server, request)
     body = await read_body(request, server.options.limits.max_body_bytes)
     fields = await off_loop(len(body), responses.read_count, body)
     before = await server.responses.known(fields.previous_response_id, responses_items.references(fields.input))
     count = await off_loop(_size(body, before), responses.parse_count, fields, before, known)
-    server.backend.resolve(count.asked.request.model)
+    check(server, request, count)
     await refuse_blind(server, count)
     response = respond(await while_connected(request.receive, _counted(server, count)))
     response.headers.update(dict(ignored_header(count.asked.ignored)))
@@ -114,9 +115,14 @@ async def count_response_tokens(server: Server, request: Request) -> Response:
 
 
 async def _counted(server: Server, count: responses.Count) -> Reply:
-    count.asked = await server.place.images.read(count.asked)
-    async with server.backend.acquire(count.asked.request.model) as lease:
-        answer = await lease.call(count.operation(lease.info))
+    model = count.asked.request.model
+    if count.asked.pictures:
+        count.asked = await server.place.images.read(count.asked)
+        async with server.backend.acquire(model) as lease:
+            answer = await lease.call(count.operation(lease.info))
+    else:
+        async with server.backend.words(model) as words:
+            answer = await words.call(count.operation(words.info))
     assert isinstance(answer, core.Tokens)
     return count.reply(answer)
 
