@@ -20,7 +20,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from tests.conformance.subjects import SUBJECTS, Subject
 
 Said = TypeVar("Said")
-CELL_SECONDS: Final = 60
+CELL_SECONDS: Final = 120
 """A cell that takes longer hangs."""
 
 

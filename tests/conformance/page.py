@@ -47,6 +47,7 @@ CLIENTS: Final = (
     Client("llm_cells", "llm", "OpenAI", "python"),
     Client("generated_python", "generated of /openapi.json (Python)", "all three", "python"),
     Client("generated_typescript", "generated of /openapi.json (TypeScript)", "all three", "node"),
+    Client("guide", "the guide's examples", "all three", "python"),
     Client("coding_agents", "what coding agents send", "OpenAI, Anthropic", "own"),
 )
 

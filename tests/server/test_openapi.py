@@ -128,3 +128,23 @@ async def test_a_request_in_flight_is_what_the_document_says(tmp_path: Path) -> 
     await checked.holds("GET", f"/v1/requests/{name}", "/v1/requests/{request_id}")
     await checked.holds("DELETE", f"/v1/requests/{name}", "/v1/requests/{request_id}")
     await asking.end()
+
+
+async def test_operations_keep_the_names_that_generated_clients_call() -> None:
+    """A name once published stays; a new route's is added to the file."""
+    told = await document(create_app(ScriptedBackend(), Options()))
+    operations = {
+        f"{verb.upper()} {path} {operation['operationId']}"
+        for path, verbs in told["paths"].items()
+        for verb, operation in verbs.items()
+    }
+    published = set((Path(__file__).parent.parent / "golden" / "operations.txt").read_text().splitlines())
+    assert published <= operations, "generated clients call these"
+    assert len(published) >= 60
+
+
+async def test_no_two_models_have_one_title() -> None:
+    """Generators call a class by it, and leave out the routes of those that collide."""
+    schemas = (await document(create_app(ScriptedBackend(), Options())))["components"]["schemas"]
+    titles = [schema.get("title", name) for name, schema in schemas.items()]
+    assert len(titles) == len(set(titles))

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import path from "node:path";
 
-const CELL_MILLISECONDS = 60_000;
+const CELL_MILLISECONDS = 120_000;
 const { subjects, key, tool, picture } = JSON.parse(process.env.CONFORMANCE_SUBJECTS);
 export { assert, key, tool, picture };
 
