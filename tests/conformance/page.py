@@ -48,6 +48,7 @@ CLIENTS: Final = (
     Client("generated_python", "generated of /openapi.json (Python)", "all three", "python"),
     Client("generated_typescript", "generated of /openapi.json (TypeScript)", "all three", "node"),
     Client("guide", "the guide's examples", "all three", "python"),
+    Client("schemathesis_cells", "schemathesis", "all routes", "python"),
     Client("coding_agents", "what coding agents send", "OpenAI, Anthropic", "own"),
 )
 
