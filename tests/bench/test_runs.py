@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +37,9 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path)
 
 
+CANARY = "sk-canary-4711"
+
+
 def store_of(home: Home) -> Store:
     (path,) = home.folder.rglob("bench.sqlite3")
     return Store(path)
@@ -56,7 +60,11 @@ def samples_of(home: Home, run: str = "last") -> list[Sample]:
 
 def test_every_stamp_follows_what_the_target_wrote(home: Home, null: Null) -> None:
     options = ("--scenario", "D(20,8)", "--concurrency", "1,4", "--requests", "10", "--name", "first")
-    told = bench(home, "run", "--target", null.url, *options)
+    told = bench(home, "run", "--target", null.url, *options, "--key", "env:BENCH_CANARY", BENCH_CANARY=CANARY)
+    assert CANARY not in json.dumps(told)
+    kept = [path for path in home.folder.rglob("*") if path.is_file()]
+    assert kept, "a key stands nowhere but in the request"
+    assert not [path for path in kept if CANARY.encode() in path.read_bytes()]
     assert [cell["outcomes"] for cell in told["cells"]] == [{"ok": 10}, {"ok": 10}]
     assert (told["state"], told["name"]) == ("done", "first")
     samples = samples_of(home)
@@ -106,6 +114,7 @@ def test_a_time_limit_ends_sending_and_nothing_in_flight_is_forgotten(home: Home
     assert max(one.t_end or 0 for one in samples) > cell.window_end
 
 
+@LONG
 def test_what_would_be_sent_is_said_without_sending(home: Home, null: Null) -> None:
     before = len(null.log())
     options = (
@@ -312,6 +321,8 @@ def test_nothing_listens_and_nothing_is_kept(home: Home) -> None:
     assert "start the server" in done.stderr
     assert home.run("bench", "run", "--target", "ftp://x", "--requests", "1").returncode == 2
     assert home.run("bench", "show", "nobody").returncode == 1
+    without_key = home.run("bench", "run", "--target", "http://127.0.0.1:1", "--requests", "1", "--key", "env:NOT_SET")
+    assert (without_key.returncode, "NOT_SET" in without_key.stderr) == (2, True)
 
 
 # ---- our own server --------------------------------------------------------------------------------------------------
@@ -339,6 +350,7 @@ def test_every_api_of_our_server_is_measured_and_paired(home: Home, fake_server:
     assert len(added) == 3, "what the template adds is the same for each of a cell"
 
 
+@LONG
 def test_cold_and_prefix_cells_are_what_they_say(home: Home, fake_server: Running) -> None:
     options = ("--model", "fake", "--scenario", "D(400,4)", "--requests", "4", "--cache", "cold", "--cache", "prefix75")
     told = bench(home, "run", "--target", fake_server.url, *options)
@@ -354,13 +366,17 @@ def test_cold_and_prefix_cells_are_what_they_say(home: Home, fake_server: Runnin
     assert all((sample.cached or 0) < 100 for sample in cold)
 
 
-def test_a_key_stands_nowhere_but_in_the_request(home: Home, null: Null) -> None:
-    secret = "sk-canary-4711"
-    options = ("--requests", "1", "--scenario", "D(5,2)", "--key", "env:BENCH_CANARY")
-    told = bench(home, "run", "--target", null.url, *options, BENCH_CANARY=secret)
-    assert told["cells"][0]["outcomes"] == {"ok": 1}
-    kept = [path for path in home.folder.rglob("*") if path.is_file()]
-    assert kept
-    assert not [path for path in kept if secret.encode() in path.read_bytes()]
-    assert secret not in json.dumps(told)
-    assert home.run("bench", "run", "--target", null.url, *options).returncode == 2
+@LONG
+def test_a_run_goes_on_although_its_model_is_no_longer_loaded(home: Home, fake_server: Running) -> None:
+    _ask(fake_server, "POST", "/v1/models/fake/load")
+    first = bench(home, "run", "--target", fake_server.url, "--scenario", "D(40,4)", "--requests", "2")
+    for model in ("fake", "slow"):
+        _ask(fake_server, "POST", f"/v1/models/{model}/unload")
+    again = bench(home, "resume")
+    assert (again["state"], again["samples"]) == ("done", first["samples"])
+
+
+def _ask(server: Running, method: str, path: str) -> None:
+    asked = urllib.request.Request(server.url + path, b"{}", {"Content-Type": "application/json"}, method=method)
+    with urllib.request.urlopen(asked, timeout=60) as response:
+        assert response.status == 200

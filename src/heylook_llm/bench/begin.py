@@ -45,18 +45,18 @@ class Estimate(msgspec.Struct, frozen=True):
     cost: float | None
 
 
-async def parties(spec: RunSpec) -> dict[TargetSpec, Party]:
-    """Identify every target. Raises TargetFailed, ConfigError."""
-    return {given: await identified(given) for given in spec.targets}
+async def parties(spec: RunSpec, *, again: bool = False) -> dict[TargetSpec, Party]:
+    """Identify every target; `again`: of a run whose cells know their models. Raises TargetFailed, ConfigError."""
+    return {given: await identified(given, again=again) for given in spec.targets}
 
 
-async def identified(given: TargetSpec) -> Party:
+async def identified(given: TargetSpec, *, again: bool = False) -> Party:
     """Identify one target. Raises TargetFailed, ConfigError."""
     key = key_of(given.key)
     headers = dialect_of(given.kind or "openai").headers(key)
     async with probing() as http:
         found = await Probe(http, given.url, headers).identify(given.kind)
-    return Party(specs.target_of(given, found.kind), found, _models(given, found), key)
+    return Party(specs.target_of(given, found.kind), found, given.models if again else _models(given, found), key)
 
 
 def _models(given: TargetSpec, found: Found) -> tuple[str, ...]:

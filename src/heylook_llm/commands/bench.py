@@ -286,7 +286,7 @@ def resume(name: str, as_json: bool) -> int:
             raise Conflict(f"The run {made.id[-8:]} goes on, in process {made.pid}.")
         spec = specs.checked(json.loads(made.spec_json))
         try:
-            again = asyncio.run(begin.parties(spec))
+            again = asyncio.run(begin.parties(spec, again=True))
         except TargetFailed as error:
             click.echo(f"Error: {error.message}", err=True)
             return TARGET
