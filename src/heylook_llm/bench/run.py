@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import aiohttp
 import msgspec
 import psutil
 
@@ -102,6 +103,7 @@ class Recorder:
         try:
             async with SenderProcess() as sender:
                 state = await self._through(sender)
+            await self._pair()
         except asyncio.CancelledError:
             state = "interrupted"
             raise
@@ -142,7 +144,7 @@ class Recorder:
         """One cell, from its preparation to its state."""
         target = self._targets[cell.target_id]
         async with probing() as http:
-            probe = Probe(http, target.base_url, dialect_of(target.kind).headers(self._keys[target.id]))
+            probe = self._probe(http, target)
             try:
                 plan = await self._plan(probe, cell, target)
                 flags = await self._prepared(probe, cell)  # last: whoever is asked for tokens loads the model
@@ -162,7 +164,6 @@ class Recorder:
             kept = tuple(dict.fromkeys((*cell.flags, *flags, *plan.flags, *active.flags)))
             window = {"window_start": active.start, "window_end": active.end}
             self._store.set_cell(cell, time.time(), state, flags=kept, **window)
-            await self._pair(probe, cell)
         return state
 
     def _judged(self, active: "_CellRun", plan: "CellRequests") -> CellState:
@@ -190,16 +191,24 @@ class Recorder:
         plan.settle(self._store)
         return plan
 
-    async def _pair(self, probe: Probe, cell: Cell) -> None:
-        """Add what the target measured. What can't be had is a warning: the samples stand without it."""
-        samples = self._store.samples(self._run.id, cell.id)
-        pairs = pairing.told_pairs(samples)
-        if self._found[cell.target_id].flavor == "heylook":
+    async def _pair(self) -> None:
+        """Add what the targets measured. What can't be had is a warning: the samples stand without it."""
+        targets = {cell.id: cell.target_id for cell in self._cells}
+        samples = self._store.samples(self._run.id)
+        self._store.add_pairs(pairing.told_pairs(samples))
+        for target in self._targets.values():
+            if self._found[target.id].flavor != "heylook":
+                continue
+            asked = [sample for sample in samples if targets[sample.cell_id] == target.id]
             try:
-                pairs += pairing.heylook_pairs(samples, await probe.rows(self._run.id))
+                async with probing() as http:
+                    rows = await self._probe(http, target).rows(self._run.id)
+                self._store.add_pairs(pairing.heylook_pairs(asked, rows))
             except (HeylookError, ValueError) as error:
-                self._warn(f"cell {cell.ordinal}: the server's own times can't be had: {error}")
-        self._store.add_pairs(pairs)
+                self._warn(f"{target.name}: the server's own times can't be had: {error}")
+
+    def _probe(self, http: aiohttp.ClientSession, target: Target) -> Probe:
+        return Probe(http, target.base_url, dialect_of(target.kind).headers(self._keys[target.id]))
 
     def _progress(self, active: "_CellRun") -> None:
         seconds = time.monotonic() - active.begun
