@@ -22,6 +22,7 @@ from heylook_llm.server.endpoint import Options
 from heylook_llm.server.generate import Pace
 from heylook_llm.server.guard import GuardOptions
 from heylook_llm.server.http import BoundedProtocol, uvicorn_config
+from heylook_llm.server.machine import Machine
 from heylook_llm.server.media import MediaOptions
 from heylook_llm.server.performance.record import Finished
 from heylook_llm.server.performance.recorder import Recorder
@@ -48,7 +49,8 @@ def recorder_of(option: str | None, **limits: Any) -> Recorder:
 async def serve(path: Path, options: dict[str, Any]) -> None:
     """Serve until stdin ends."""
     settings = config.load(path)
-    router = ModelRouter(settings)
+    machine = Machine(settings.hardware)
+    router = ModelRouter(settings, note_steps=bool(machine.energy.counters))
     recorder = recorder_of(options.get("recorder"), **options.get("keeping", {}))
     made = Options(
         data_folder=Path(options["data_folder"]) if "data_folder" in options else None,
@@ -59,6 +61,8 @@ async def serve(path: Path, options: dict[str, Any]) -> None:
         recorder=recorder,
         media=MediaOptions(**options.get("media", {})),
         responses=ResponseStore(Path(options["responses"])) if "responses" in options else None,
+        machine=machine,
+        record_text=options.get("record_text", False),
     )
 
     @contextlib.asynccontextmanager

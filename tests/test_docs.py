@@ -59,6 +59,8 @@ def test_the_bundled_registry_shows_every_key_with_its_default() -> None:
     assert settings.performance == config.Recording()
     assert settings.responses.model_fields_set == set(config.KeepingResponses.model_fields)
     assert settings.responses == config.KeepingResponses()
+    assert settings.hardware.model_fields_set == set(config.Hardware.model_fields)
+    assert settings.hardware == config.Hardware()
     assert spec.model_fields_set == set(config.ModelSpec.model_fields)
     assert spec.config.model_fields_set == set(config.LlamaCppConfig.model_fields)
     fresh = config.LlamaCppConfig(model_path=spec.config.model_path, n_ctx=spec.config.n_ctx)

@@ -24,7 +24,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "commands": ("",),
     "__init__": (),
     "errors": (),
-    "hardware": (),
+    "hardware": ("hardware",),
     "core": ("errors",),
     "support": (),
     "config": ("core", "engines", "errors"),

@@ -32,6 +32,7 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "limits": "Bounds of the server: see below.",
         "performance": "What is kept of finished requests: see below.",
         "responses": "What is kept of `/v1/responses`: see below.",
+        "hardware": "What you say of this machine, for `GET /hardware`: see below.",
         "models": "The registry: a list of entries.",
     },
     config.ModelSpec: {
@@ -50,6 +51,14 @@ EFFECTS: dict[type[pydantic.BaseModel], dict[str, str]] = {
         "license": "Shown by `show`: a list of texts.",
         "parent": "The model that it was made from; shown.",
         "config": "The engine's settings: see below.",
+    },
+    config.Hardware: {
+        "label": "What you call this machine.",
+        "machine": "Its make, in place of what its firmware says.",
+        "processor": "Its processor's name, in place of what is found.",
+        "memory": "Its memory in your words, such as `2 x 32 GB DDR5-6000`.",
+        "gpu": "Its GPU's name: of the first that is found, or of one that isn't.",
+        "powercap": "Where the processor's energy counters are.",
     },
     config.Recording: {
         "file": "Where it is kept; `memory` writes nothing. Unset: `performance.sqlite3` in your state folder.",
@@ -399,6 +408,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "limits": lambda: keys(config.Limits),
     "performance": lambda: keys(config.Recording),
     "responses": lambda: keys(config.KeepingResponses),
+    "hardware": lambda: keys(config.Hardware),
     "llama_cpp": lambda: keys(config.LlamaCppConfig, *SHARED),
     "mlx": lambda: keys(config.MlxConfig, *SHARED),
     "sampling": lambda: keys(config.SamplingDefaults),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from heylook_llm.commands.client import Client
     from heylook_llm.config import KeepingResponses, Recording, Settings
     from heylook_llm.server.guard import GuardOptions
+    from heylook_llm.server.machine import Machine
     from heylook_llm.server.performance.recorder import Recorder
     from heylook_llm.server.reload import RegistryWatch
     from heylook_llm.server.responses_store import ResponseStore
@@ -111,6 +112,7 @@ class ServeOptions:
     import_root: tuple[Path, ...]
     drain_seconds: float | None
     performance_file: str | None
+    record_text: bool = False
 
 
 @heylookllm.command()
@@ -174,6 +176,11 @@ class ServeOptions:
     "--performance-file",
     metavar="FILE",
     help="Where measurements are kept; memory writes none.  [default: in your state folder]",
+)
+@click.option(
+    "--record-text",
+    is_flag=True,
+    help="Keep prompts and answers beside the measurements, readable by you. They may hold secrets.",
 )
 def serve(**given: Any) -> None:
     """Serve the models of models.yaml over the OpenAI and Ollama APIs."""
@@ -254,10 +261,16 @@ def _serve(options: ServeOptions, settings: "Settings", path: Path) -> None:
     from heylook_llm.server.reload import RegistryWatch  # noqa: PLC0415
     from heylook_llm.server.router import ModelRouter  # noqa: PLC0415
 
-    router = ModelRouter(settings)
+    machine = _machine(settings)
+    router = ModelRouter(settings, note_steps=bool(machine.energy.counters))
     watch = RegistryWatch(path, functools.partial(_read_settings, options, path), router.configure)
-    app = _composed(options, settings, router, api_key, watch)
+    app = _composed(options, settings, router, api_key, watch, machine=machine)
+    live = app.state.server.place.live
     host = sockets[0].getsockname()[0] if options.uds is None else DEFAULT_HOST
+
+    async def drain() -> None:
+        await router.close(settings.limits.drain_seconds)
+        live.close()
 
     def started() -> None:
         note = state.RunningServer(os.getpid(), where, str(path.absolute()), str(log) if log else None)
@@ -267,12 +280,13 @@ def _serve(options: ServeOptions, settings: "Settings", path: Path) -> None:
 
     server = listen.Listener(
         uvicorn_config(app, host, 0, timeout_graceful_shutdown=listen.AFTER_DRAIN_SECONDS, backlog=listen.BACKLOG),
-        drain=lambda: router.close(settings.limits.drain_seconds),
+        drain=drain,
         started=started,
     )
     try:
         server.run(sockets=sockets)
     finally:
+        machine.energy.close()
         with contextlib.suppress(OSError):
             state.forget_server(os.getpid())
         if options.uds is not None:
@@ -290,8 +304,22 @@ def _bound(options: ServeOptions) -> "tuple[list[socket.socket], str, str]":
     return sockets, _url(sockets[0]), f"server-{sockets[0].getsockname()[1]}"
 
 
+def _machine(settings: "Settings") -> "Machine":
+    """The machine, with the energy counters that can be read here."""
+    from heylook_llm.hardware.energy import open_energy  # noqa: PLC0415
+    from heylook_llm.server.machine import Machine  # noqa: PLC0415
+
+    return Machine(settings.hardware, open_energy(Path(settings.hardware.powercap)))
+
+
 def _composed(
-    options: ServeOptions, settings: "Settings", router: "ModelRouter", api_key: str | None, watch: "RegistryWatch"
+    options: ServeOptions,
+    settings: "Settings",
+    router: "ModelRouter",
+    api_key: str | None,
+    watch: "RegistryWatch",
+    *,
+    machine: "Machine",
 ) -> "FastAPI":
     """The app over the router, which lives as long as the app does."""
     from heylook_llm.server.app import create_app  # noqa: PLC0415
@@ -331,6 +359,8 @@ def _composed(
         imports=Imports(watch.path, watch.read_anew, roots),
         recorder=recorder,
         responses=store,
+        machine=machine,
+        record_text=options.record_text,
     )
     return create_app(router, served, lifespan=lifespan)
 
@@ -419,6 +449,11 @@ def _announce(
         click.echo(f"  API documentation: {urls[0]}/docs")
     if log is not None:
         click.echo(f"  log: {log}")
+    if options.record_text:
+        click.echo(
+            "  WARNING: prompts and answers are kept beside the measurements (--record-text); they may hold secrets.",
+            err=True,
+        )
     open_hosts = [listener.getsockname()[0] for listener in sockets if options.uds is None]
     if api_key is None and not all(host.startswith(LOOPBACK) for host in open_hosts):
         click.echo(

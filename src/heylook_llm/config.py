@@ -358,6 +358,20 @@ class KeepingResponses(_Model):
     """What the file may take; what was longest unused makes room."""
 
 
+class Hardware(_Model):
+    """The machine, in its owner's words: where the machine doesn't tell, or tells wrong."""
+
+    label: str | None = None
+    """What the owner calls it."""
+    machine: str | None = None
+    processor: str | None = None
+    memory: str | None = None
+    """Its modules."""
+    gpu: str | None = None
+    powercap: str = "/sys/class/powercap"
+    """Where the processor's energy counters are."""
+
+
 class Settings(_Model):
     """A whole models.yaml."""
 
@@ -368,6 +382,7 @@ class Settings(_Model):
     limits: Limits = Limits()
     performance: Recording = Recording()
     responses: KeepingResponses = KeepingResponses()
+    hardware: Hardware = Hardware()
     models: tuple[ModelSpec, ...] = ()
 
     @property
@@ -381,7 +396,12 @@ class Settings(_Model):
         return tuple(spec for spec in self.models if spec.lacks_engine)
 
 
-SECTIONS: Final[dict[str, type[_Model]]] = {"limits": Limits, "performance": Recording, "responses": KeepingResponses}
+SECTIONS: Final[dict[str, type[_Model]]] = {
+    "limits": Limits,
+    "performance": Recording,
+    "responses": KeepingResponses,
+    "hardware": Hardware,
+}
 """The mappings of models.yaml beside its list of models."""
 IN_MEMORY: Final = "memory"
 

@@ -279,6 +279,8 @@ class PrefillChunk(msgspec.Struct, frozen=True, array_like=True):
     start_ns: int
     end_ns: int
     tokens: int
+    step_tokens: int = 0
+    """What the step computed of all sequences; 0: not noted."""
 
 
 class DecodeSteps(msgspec.Struct, frozen=True, array_like=True):
@@ -296,7 +298,15 @@ class DecodeSteps(msgspec.Struct, frozen=True, array_like=True):
     """uint8."""
     accepted: bytes = b""
     """uint8."""
+    busy_us: bytes = b""
+    """uint32: how long the engine computed the step. Empty, as the next: not noted (Load.note_steps)."""
+    step_tokens: bytes = b""
+    """uint32: what the step computed of all sequences, prompts and guesses among it."""
 
+
+BLOCK_TOKENS = 64
+"""Of Timeline.prompt_blocks."""
+BLOCK_HASH_BYTES = 8
 
 CachedFrom = Literal["running", "ended", "memory", "disk"]
 
@@ -349,6 +359,10 @@ class Timeline(msgspec.Struct, frozen=True, array_like=True):
     """Its images had become what the engine computes, or were found to have before."""
     images_ns: int | None = None
     """Its images were fetched and decoded."""
+    peak_bytes: int | None = None
+    """The most main memory that the model's process held while it had it, by readings each second and at its end."""
+    prompt_blocks: bytes = b""
+    """A keyed hash of each first part of its prompt (worker/blocks.py), of choice 0; empty: not noted."""
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
@@ -539,6 +553,10 @@ class WorkerStats(msgspec.Struct, frozen=True, array_like=True):
     sequences: tuple[SequenceStats, ...] = ()
     images: int = 0
     """Images that were encoded, each as often as what came of it had been given up again."""
+    at_ns: int = 0
+    """When these were so."""
+    peak_resident_bytes: int | None = None
+    """The most main memory that the process ever held."""
 
 
 # ---- unary operations: one question, one answer ----------------------------------------------------------------------
@@ -666,6 +684,10 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     """The system message of conversations that begin with none."""
     messages: tuple[Message, ...] = ()
     """What every conversation begins with, behind its system message."""
+    hash_key: bytes = b""
+    """What prompts are hashed with; empty: they aren't."""
+    note_steps: bool = False
+    """Whether Timelines say how long each step took and what it computed in all, which energy is shared out by."""
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from heylook_llm import core
 from heylook_llm.config import ModelSpec, canonical
 from heylook_llm.errors import HeylookError, ModelNotFound
-from heylook_llm.server.backend import Lease, ModelState, ModelStatus
+from heylook_llm.server.backend import Lease, ModelChange, ModelState, ModelStatus
 
 Step = tuple[core.Event, ...] | HeylookError | asyncio.Event
 Script = Callable[[core.Request], Iterable[Step]]
@@ -129,6 +129,7 @@ class ScriptedBackend:
         self.pinned = False
         self.loaded = True
         self.default_model: str | None = None
+        self.listeners: list[Callable[[ModelChange], None]] = []
 
     @asynccontextmanager
     async def acquire(
@@ -160,6 +161,10 @@ class ScriptedBackend:
         if canonical(model) not in {canonical(name) for name in (self.spec.id, *self.spec.aliases)}:
             raise ModelNotFound(model=model)
         return self.spec
+
+    def follow(self, listener: Callable[[ModelChange], None]) -> None:
+        """Its model never changes by itself; a test tells the listeners."""
+        self.listeners.append(listener)
 
     def models(self) -> list[ModelStatus]:
         """The one model."""

@@ -35,7 +35,9 @@ def app_of(**options: Any) -> FastAPI:
         await connection.close()
 
     chosen = GuardOptions(**({"hostnames": NAMES} | options))
-    return create_app(ScriptedBackend(), Options(guard=chosen), extra=[extra])
+    app = create_app(ScriptedBackend(), Options(guard=chosen), extra=[extra])
+    app.state.server.place.live.close()  # its stream ends at once, so that it can be called as any other route
+    return app
 
 
 def routes(app: FastAPI) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from heylook_llm.catalog import gguf_header, mlx_folder, mlx_vision
 from heylook_llm.commands.models import size_text
 from heylook_llm.commands.state import config_folder, log_folder, running_server, state_folder
 from heylook_llm.errors import ConfigError, LoadFailed
+from heylook_llm.hardware import apple, energy, inventory
 
 Verdict = Literal["ok", "wrong", "note"]
 _MARKS: Final[dict[Verdict, str]] = {"ok": "✓", "wrong": "✗", "note": "–"}
@@ -71,6 +72,7 @@ def examine(config_path: str | None, ports: Iterable[int]) -> list[Finding]:
         _processor(),
         _memory(),
         _graphics(),
+        _energy(),
         *_models(config_path),
         *(_port(port) for port in ports),
         _folders(),
@@ -180,8 +182,10 @@ def _mlx_eyes() -> Finding:
 
 
 def _processor() -> Finding:
-    cpu = hardware.cpu()
-    return Finding("processor", "ok", f"{cpu.name}, {cpu.available_cores:g} of {cpu.logical_cores} cores usable")
+    processor = inventory.inventory().processor
+    sets = ", ".join(processor.instruction_sets)
+    usable = f"{processor.name}, {processor.available_cores:g} of {processor.logical_cores} cores usable"
+    return Finding("processor", "ok", f"{usable}; {sets}" if sets else usable)
 
 
 def _memory() -> Finding:
@@ -204,6 +208,15 @@ def _graphics() -> Finding:
     if shutil.which("nvidia-smi") and _version("nvidia-ml-py") is None:
         return Finding("GPU", "note", "an NVIDIA driver is here", "pip install nvidia-ml-py shows its memory")
     return Finding("GPU", "note", "none found; models run on the processor")
+
+
+def _energy() -> Finding:
+    found = energy.open_energy(macmon=False)
+    if found.counters:
+        return Finding("energy", "ok", f"counted by {', '.join(found.names)}")
+    if shutil.which(apple.MACMON):
+        return Finding("energy", "ok", "counted by macmon")
+    return Finding("energy", "note", "not counted, so requests have no joules", found.reason or "")
 
 
 # ---- what is to be served --------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ async def health(server: Server, request: Request) -> Response:
         {
             "status": "degraded" if ailing else "ok",
             "version": __version__,
-            "models": {status.spec.id: _health(status) for status in statuses},
+            "models": {status.spec.id: health_of(status) for status in statuses},
             **({} if watch is None else {"registry": _registry(watch)}),
         }
     )
@@ -42,7 +42,8 @@ def _registry(watch: RegistryWatch) -> dict[str, Any]:
     return told if watch.error is None else {**told, "error": watch.error.replace(f"{watch.path.parent}/", "")}
 
 
-def _health(status: ModelStatus) -> dict[str, Any]:
+def health_of(status: ModelStatus) -> dict[str, Any]:
+    """A model's state."""
     told: dict[str, Any] = {"state": status.state, "in_flight": status.in_flight, "queued": status.queued}
     if status.load_fraction is not None and status.state == "loading":
         told["load_fraction"] = round(status.load_fraction, 3)

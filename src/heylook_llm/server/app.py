@@ -1,5 +1,6 @@
 """The HTTP program: the route table, and the one place where an error becomes a status."""
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -11,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import Scope
+from starlette.websockets import WebSocket
 
-from heylook_llm.errors import BadRequest, EngineError, HeylookError, MethodNotAllowed, NotFound
+from heylook_llm.errors import BadRequest, EngineError, HeylookError, MethodNotAllowed, NotFound, Overloaded
 from heylook_llm.server import (
     admin,
     anthropic_routes,
@@ -20,6 +22,7 @@ from heylook_llm.server import (
     create_routes,
     examples,
     group_routes,
+    hardware_routes,
     import_routes,
     llama_routes,
     ollama_routes,
@@ -31,19 +34,25 @@ from heylook_llm.server import (
     responses_routes,
     token_routes,
 )
-from heylook_llm.server.backend import Backend
+from heylook_llm.server.backend import Backend, ModelChange
 from heylook_llm.server.batches import Batches
 from heylook_llm.server.cards import Cards
-from heylook_llm.server.endpoint import Endpoint, Options, Query, Server, respond
+from heylook_llm.server.endpoint import Endpoint, Options, Query, Server, Socket, respond
 from heylook_llm.server.generate import InFlight, Place
 from heylook_llm.server.guard import REQUEST_ID, Access, Guard
 from heylook_llm.server.images import Images
 from heylook_llm.server.inward import Inward
+from heylook_llm.server.machine import Machine
 from heylook_llm.server.media import Fetcher
+from heylook_llm.server.performance import insight_routes, live_routes, telling
 from heylook_llm.server.performance import routes as performance_routes
+from heylook_llm.server.performance.energy_meter import EnergyMeter
+from heylook_llm.server.performance.live import CHANGES, Feed
+from heylook_llm.server.performance.minute_log import MinuteLog
 from heylook_llm.server.performance.prometheus import Metrics
 from heylook_llm.server.performance.record import Outcome
 from heylook_llm.server.performance.recorder import Recorder
+from heylook_llm.server.performance.sampler import Sampler
 from heylook_llm.server.performance.windows import WINDOWS
 from heylook_llm.server.precompile import Precompile
 from heylook_llm.server.responses_kept import Responses
@@ -427,7 +436,62 @@ PERFORMANCE: Final = (
         {},
         response="Performance.Run",
     ),
+    Endpoint(
+        "GET",
+        "/v1/performance/profile/{window}",
+        insight_routes.profile_performance,
+        "admin",
+        "Where time went: 1h, 6h, 24h or 7d",
+        response="Performance.Profile",
+    ),
+    Endpoint(
+        "GET",
+        "/v1/performance/models",
+        insight_routes.list_model_history,
+        "admin",
+        "The models' loads and memory",
+        response="Performance.Models",
+    ),
+    Endpoint(
+        "GET",
+        "/v1/performance/trace",
+        insight_routes.trace_performance,
+        "admin",
+        "A window as a trace to replay",
+        query=(
+            *_SELECTION,
+            Query(
+                "block_tokens", "Tokens of a block of `hash_ids`, a multiple of 64; 512 as Mooncake's.", kind="integer"
+            ),
+        ),
+        media_type="application/x-ndjson",
+        response="Performance.Trace",
+    ),
+    Endpoint(
+        "GET",
+        "/v1/performance/stream",
+        live_routes.stream_performance,
+        "admin",
+        "What happens now, as it happens",
+        query=(Query("after", "The id of the last event that was read; `Last-Event-ID` stands above it."),),
+        media_type="text/event-stream",
+        response="Performance.Live",
+    ),
     Endpoint("GET", "/metrics", performance_routes.scrape_metrics, "admin", "For Prometheus", media_type="text/plain"),
+)
+SOCKETS: Final = (Socket("/v1/performance/ws", live_routes.follow_performance, "admin"),)
+HARDWARE: Final = (
+    Endpoint(
+        "GET", "/hardware", hardware_routes.describe_hardware, "admin", "The machine", response="Hardware.Inventory"
+    ),
+    Endpoint(
+        "GET",
+        "/hardware/live",
+        hardware_routes.read_hardware,
+        "admin",
+        "What it does now",
+        response="Hardware.Now",
+    ),
 )
 _DOCUMENT: Final = "/openapi.json"
 
@@ -436,7 +500,7 @@ def endpoints(api: str) -> tuple[Endpoint, ...]:
     """The route table of `--api openai|ollama|both`."""
     ours = (*OPENAI, *ANTHROPIC)
     chosen = {"openai": ours, "ollama": OLLAMA, "both": (*ours, *OLLAMA)}[api]
-    return (*PAGES, *ADMIN, *PERFORMANCE, *chosen)
+    return (*PAGES, *ADMIN, *PERFORMANCE, *HARDWARE, *chosen)
 
 
 def create_app(
@@ -451,18 +515,28 @@ def create_app(
     images = Images(Fetcher(options.media), options.limits)
     in_flight = InFlight()
     metrics = Metrics(backend.models, lambda: len(in_flight.all()), lambda: recorder.dropped)
-    place = Place(backend, in_flight, recorder, metrics, options.pace, Precompile(), images)
+    machine = options.machine or Machine()
+    live = _feed(backend, in_flight, machine)
+    energy = EnergyMeter(machine.energy)
+    minutes = MinuteLog(machine.meter(), backend.models, recorder)
+    backend.follow(lambda change: _note(recorder, change))
+    place = Place(
+        *(backend, in_flight, recorder, metrics, options.pace, Precompile(), images, live, energy, minutes),
+        record_text=options.record_text,
+    )
     table = endpoints(options.api)
     inward = Inward(options.guard.api_key)
     batches = Batches(inward, options.data_folder)
     refused_paths = frozenset(endpoint.path for endpoint in table if endpoint.refused)
     responses = Responses(options.responses or ResponseStore(), place)
-    server = Server(backend, options, place, Cards(backend), inward, batches, responses, refused_paths)
-    life = _living(batches, lifespan)
+    server = Server(backend, options, place, Cards(backend), inward, batches, responses, machine, refused_paths)
+    life = _living(batches, place, lifespan)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=life, redirect_slashes=True)
     inward.app = app
     for endpoint in table:
         _mount(app, server, endpoint)
+    for socket in SOCKETS:
+        _mount_socket(app, server, socket)
     for router in extra:
         app.include_router(router)
     app.add_api_route(_DOCUMENT, _document_route(app), methods=["GET"], include_in_schema=False)
@@ -480,17 +554,36 @@ def create_app(
     return app
 
 
-def _living(batches: Batches, lifespan: Callable[[FastAPI], Any] | None) -> Callable[[FastAPI], Any]:
-    """The composer's life of the app, within which batches go on."""
+def _living(batches: Batches, place: Place, lifespan: Callable[[FastAPI], Any] | None) -> Callable[[FastAPI], Any]:
+    """The composer's life of the app, within which batches go on and the machine is measured."""
 
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        async with contextlib.nullcontext() if lifespan is None else lifespan(app):
+        async with contextlib.nullcontext() if lifespan is None else lifespan(app), _measuring(place):
             await batches.start()
             yield
             await batches.close()
 
     return life
+
+
+@contextlib.asynccontextmanager
+async def _measuring(place: Place) -> AsyncIterator[None]:
+    """What is measured all the time; at the end nobody listens any more."""
+    tasks = [asyncio.create_task(work) for work in (place.energy.run(), place.minutes.run())]
+    try:
+        yield
+    finally:
+        place.live.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _note(recorder: Recorder, change: ModelChange) -> None:
+    """Keep what happened to a model; while more comes than can be written it is left out."""
+    with contextlib.suppress(Overloaded):
+        recorder.question(lambda database: database.history.note_change(change))
 
 
 def _mount(app: FastAPI, server: Server, endpoint: Endpoint) -> None:
@@ -520,6 +613,34 @@ def _mount(app: FastAPI, server: Server, endpoint: Endpoint) -> None:
             app.add_api_route(path, answer, methods=[method], response_model=None, include_in_schema=False)
 
 
+def _mount_socket(app: FastAPI, server: Server, socket: Socket) -> None:
+    async def converse(websocket: WebSocket) -> None:
+        await socket.handler(server, websocket)
+
+    app.add_api_websocket_route(socket.path, converse)
+
+
+def _feed(backend: Backend, in_flight: InFlight, machine: Machine) -> Feed:
+    """The live feed, told of the models' changes, and of a sample each second while somebody listens."""
+
+    def state() -> dict[str, Any]:
+        return {
+            "requests": [entry.told() for entry in in_flight.all()],
+            "models": {status.spec.id: admin.health_of(status) for status in backend.models()},
+        }
+
+    feed = Feed(state)
+    sampler = Sampler(
+        machine.meter,
+        backend.models,
+        lambda: len(in_flight.all()),
+        lambda sample: feed.publish("sample", lambda: {"sample": sample}),
+    )
+    feed.on_first, feed.on_last = sampler.start, sampler.stop
+    backend.follow(lambda change: feed.publish(CHANGES[change.kind], lambda: {"model": telling.change(change)}))
+    return feed
+
+
 def _document_route(app: FastAPI) -> Callable[[], Any]:
     made: dict[str, Any] = {}
 
@@ -534,6 +655,7 @@ def _document_route(app: FastAPI) -> Callable[[], Any]:
 def _access(table: tuple[Endpoint, ...]) -> Callable[[str, str], Access]:
     """What a method and a path need: what its row says; a route without a row is admin's."""
     rows = [(set(row.methods.split()), compile_path(path)[0], row.access) for row in table for path in row.paths]
+    rows += [({"WEBSOCKET"}, compile_path(row.path)[0], row.access) for row in SOCKETS]
     rows.append(({"GET"}, compile_path(_DOCUMENT)[0], "open"))
 
     def access(method: str, path: str) -> Access:

@@ -4,7 +4,7 @@
 The routes know this file only.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
@@ -14,6 +14,9 @@ from heylook_llm import core
 from heylook_llm.config import ModelSpec
 
 ModelState = Literal["unloaded", "loading", "ready", "draining", "stalled", "crashed"]
+
+
+Change = Literal["loading", "loaded", "failed", "evicted", "crashed"]
 
 
 class ModelStatus(msgspec.Struct, frozen=True):
@@ -37,6 +40,24 @@ class ModelStatus(msgspec.Struct, frozen=True):
     last_error: str | None = None
     pid: int | None = None
     crashes: int = 0
+
+
+class ModelChange(msgspec.Struct, frozen=True):
+    """Something that happened to a model."""
+
+    model: str
+    provider: str
+    kind: Change
+    at: float
+    """Wall clock, seconds since 1970."""
+    seconds: float | None = None
+    """loaded: how long loading took; evicted, crashed: how long it had been loaded."""
+    reason: str | None = None
+    """evicted: place, memory, reload, idle or asked (by an operator); failed, crashed: what went wrong."""
+    resident_bytes: int | None = None
+    """Main memory of its process: when it was loaded, or last measured before its end."""
+    peak_resident_bytes: int | None = None
+    """The most that it held until then."""
 
 
 class Lease(Protocol):
@@ -112,6 +133,10 @@ class Backend(Protocol):
 
     def resolve(self, model: str) -> ModelSpec:
         """The entry of an id or alias, `name` matching `name:latest`, case-insensitively. Raises ModelNotFound."""
+        ...
+
+    def follow(self, listener: Callable[[ModelChange], None]) -> None:
+        """Tell the listener of every change from now on, on the event loop's thread; it must return at once."""
         ...
 
     def models(self) -> list[ModelStatus]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.websockets import WebSocket
 
 from heylook_llm import config
 from heylook_llm.errors import BadRequest, Overloaded
@@ -22,6 +23,7 @@ from heylook_llm.server.generate import Generation, Pace, Place
 from heylook_llm.server.guard import REQUEST_ID, Access, GuardOptions
 from heylook_llm.server.imports import Imports
 from heylook_llm.server.inward import BACKGROUND, LOWEST_PRIORITY, Inward
+from heylook_llm.server.machine import Machine
 from heylook_llm.server.media import MediaOptions
 from heylook_llm.server.offloop import off_loop
 from heylook_llm.server.performance.recorder import Recorder
@@ -60,6 +62,10 @@ class Options:
     """What keeps finished requests; None: memory does, as long as the server runs."""
     responses: ResponseStore | None = None
     """What keeps responses; None: as above."""
+    record_text: bool = False
+    """Whether it keeps what was asked and answered, too."""
+    machine: Machine | None = None
+    """The machine, as its owner says and its counters tell; None: as it is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,7 @@ class Server:
     inward: Inward
     batches: Batches
     responses: Responses
+    machine: Machine
     refused: frozenset[str] = frozenset()
     """Paths that are only there to be refused."""
 
@@ -123,6 +130,15 @@ class Endpoint:
     def operation(self) -> str:
         """A stable, readable operation id: the handler's name."""
         return getattr(self.handler, "__name__", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """A route that is a WebSocket. OpenAPI has no word for these."""
+
+    path: str
+    handler: Callable[["Server", WebSocket], Awaitable[None]]
+    access: Access
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:

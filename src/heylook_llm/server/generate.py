@@ -24,9 +24,13 @@ from heylook_llm.errors import (
 )
 from heylook_llm.server.backend import Backend, Lease
 from heylook_llm.server.images import Images
+from heylook_llm.server.performance import telling, texts
+from heylook_llm.server.performance.energy_meter import EnergyMeter
+from heylook_llm.server.performance.live import Feed
+from heylook_llm.server.performance.minute_log import MinuteLog
 from heylook_llm.server.performance.phases import server_timing
 from heylook_llm.server.performance.prometheus import Metrics
-from heylook_llm.server.performance.record import Finished, Labels, Outcome, labels_of
+from heylook_llm.server.performance.record import Finished, Labels, Outcome, Texts, labels_of
 from heylook_llm.server.performance.recorder import Recorder
 from heylook_llm.server.precompile import Precompile
 from heylook_llm.server.wire.exchange import Exchange, Question, Reply, ignored_header, truncation_headers
@@ -149,6 +153,11 @@ class Place(NamedTuple):
     pace: Pace
     precompile: Precompile
     images: Images
+    live: Feed
+    energy: EnergyMeter
+    minutes: MinuteLog
+    record_text: bool = False
+    """Whether what was asked and answered is kept, too."""
 
 
 class Answering(Response):
@@ -175,6 +184,11 @@ class Answering(Response):
         self._metrics = place.metrics
         self._precompile = place.precompile
         self._images = place.images
+        self._live = place.live
+        self._energy = place.energy
+        self._answers: dict[int, list[str]] | None = {} if place.record_text else None
+        self._ended: list[core.Timeline] = []
+        """Of each choice that ended, where their steps are wanted for their energy."""
         self._pace = place.pace
         self._extra = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
         self._stamps: dict[str, Any] = {
@@ -200,6 +214,10 @@ class Answering(Response):
         self._abort = scope.get("extensions", {}).get(ABORT, {}).get("call")
         self._entry = Entry(self._question, self._route, task)
         self._in_flight.add(self._entry)
+        self._live.publish("request.started", self._started)
+        spec = self._spec()
+        model = self._asked.request.model if spec is None else spec.id
+        self._energy.enter(model)
         watch = asyncio.create_task(_watch(receive, self._entry))
         timer = asyncio.get_running_loop().call_later(self._pace.tick_seconds, self._tick)
         self._timer = timer
@@ -209,8 +227,13 @@ class Answering(Response):
                 await self._say(problem)
             self._record(problem)
         finally:
+            self._energy.leave(model)
             self._timer.cancel()
             watch.cancel()
+
+    def _started(self) -> dict[str, Any]:
+        """What the live feed tells of its beginning."""
+        return {"request": {**self._entry.told(), **msgspec.structs.asdict(self._labels)}}
 
     async def _outcome(self, task: "asyncio.Task[Any]") -> HeylookError | None:
         """Answer; the error that ended it, or None."""
@@ -324,9 +347,12 @@ class Answering(Response):
             labels=self._labels,
             clock=now.clock,
             finished_boot=now.boot,
+            energy=self._energy.share(self._ended),
+            texts=self._texts(),
         )
         self._performance.record(finished)
         self._metrics.observe(finished)
+        self._live.publish("request.finished", lambda: {"request": telling.brief(finished)})
 
     def _whole_timeline(self) -> core.Timeline:
         """Choice 0's, with the last token of all choices and what the socket made it wait."""
@@ -335,6 +361,12 @@ class Answering(Response):
             all_tokens_ns=self._all_tokens_ns,
             flush_ns=self._flush_ns if "first_byte_ns" in self._stamps else None,
         )
+
+    def _texts(self) -> Texts | None:
+        if self._answers is None:
+            return None
+        answers = ("".join(pieces) for _, pieces in sorted(self._answers.items()))
+        return Texts("\n\n".join(map(texts.of_prompt, self._asked.request.prompts)), "\n\n".join(answers))
 
     def _spec(self) -> config.ModelSpec | None:
         """The entry of the model that was asked; None: it has left the registry meanwhile."""
@@ -432,6 +464,8 @@ class Generation(Answering):
                 event = msgspec.structs.replace(event, timeline=self._stamped(event.timeline))
                 if event.choice == 0:
                     self._timeline = event.timeline
+                if self._energy.counts:
+                    self._ended.append(event.timeline)
                 ends = (self._all_tokens_ns, event.timeline.last_token_ns)
                 self._all_tokens_ns = max((end for end in ends if end is not None), default=None)
             case core.Progress():
@@ -443,6 +477,8 @@ class Generation(Answering):
             case _:
                 entry.state = "generating"
                 entry.output_tokens += len(event.tokens)
+                if self._answers is not None:
+                    self._answers.setdefault(event.choice, []).append(texts.of_event(event))
         return event
 
     # ---- bytes out ----

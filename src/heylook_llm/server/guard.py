@@ -205,11 +205,13 @@ class Guard:
 
     async def _refuse(self, error: HeylookError, scope: Scope, send: Send) -> None:
         reply = self._word(error, scope)
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
-            return
         extra = [(b"www-authenticate", b"Bearer")] if error.status == 401 else []
-        await _reply(reply, scope, send, extra)
+        if scope["type"] == "http":
+            await _reply(reply, scope, send, extra)
+        elif "websocket.http.response" in scope.get("extensions", {}):
+            await _reply(reply, scope, send, extra, "websocket.http.response")
+        else:
+            await send({"type": "websocket.close", "code": 1008})
 
 
 class Headers:
@@ -351,13 +353,15 @@ def _with_headers(send: Send, scope: Scope, extra: list[tuple[bytes, bytes]]) ->
     return with_headers
 
 
-async def _reply(reply: Reply, scope: Scope, send: Send, extra: list[tuple[bytes, bytes]]) -> None:
+async def _reply(
+    reply: Reply, scope: Scope, send: Send, extra: list[tuple[bytes, bytes]], kind: str = "http.response"
+) -> None:
     headers = [
         (b"content-type", reply.media_type.encode()),
         (b"content-length", str(len(reply.body)).encode()),
         *((name.encode(), value.encode()) for name, value in reply.headers),
         *_common(scope, extra),
     ]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    body = b"" if scope["method"] == "HEAD" else reply.body
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await send({"type": f"{kind}.start", "status": reply.status, "headers": headers})
+    body = b"" if scope.get("method") == "HEAD" else reply.body
+    await send({"type": f"{kind}.body", "body": body, "more_body": False})

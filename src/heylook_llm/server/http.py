@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from heylook_llm.server.generate import ABORT
 
@@ -136,6 +137,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's, which takes a refusal with a status and a body for a mistake of the app, and logs it as that."""
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
+
+
 def _notice_dead_peers(transport: asyncio.Transport) -> None:
     """A peer that is gone without a word is noticed within half a minute."""
     sock = transport.get_extra_info("socket")
@@ -163,6 +173,7 @@ def uvicorn_config(app: ASGIApp, host: str, port: int, **more: Any) -> uvicorn.C
         "access_log": False,
         "log_config": None,
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
+        "ws": WebSocketProtocol,
         "ws_max_size": 1 << 20,
         "ws_ping_interval": 20.0,
         "ws_ping_timeout": 20.0,

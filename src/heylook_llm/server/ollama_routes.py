@@ -15,6 +15,7 @@ from heylook_llm.server.computation import computation
 from heylook_llm.server.endpoint import Server, json_response, read_body, refuse_blind, understood
 from heylook_llm.server.generate import Generation, keep_alive_seconds, while_connected
 from heylook_llm.server.offloop import off_loop
+from heylook_llm.server.placement import sizes
 from heylook_llm.server.wire import modelfile, ollama, ollama_create, ollama_embedding, rerank
 from heylook_llm.server.wire.exchange import Arrival, Inquiry, ignored_header
 
@@ -143,24 +144,18 @@ async def ollama_ps(server: Server, request: Request) -> Response:
 
 
 def _loaded(card: Card, now: float) -> dict[str, Any]:
-    status, info = card.status, card.info
+    status = card.status
     expires = status.expires_at
-    on_gpu = (info.gpu_bytes if info else None) or 0
+    size, on_gpu = sizes(status, card.info, card.size_bytes)
     return {
         **_identity(card),
-        "size": max(on_gpu, _engine_bytes(card) or status.resident_bytes or card.size_bytes),
+        "size": size,
         "digest": card.digest,
         "details": _details(card),
         "expires_at": ollama.forever(now) if expires is None else ollama.local_time(expires),
         "size_vram": on_gpu,
         "context_length": card.context_length or 0,
     }
-
-
-def _engine_bytes(card: Card) -> int | None:
-    if card.info is None or card.info.weights_bytes is None:
-        return None
-    return card.info.weights_bytes + (card.info.kv_bytes or 0)
 
 
 async def ollama_show(server: Server, request: Request) -> Response:

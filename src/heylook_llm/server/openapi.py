@@ -6,8 +6,9 @@ from typing import Any, Final
 from pydantic.json_schema import models_json_schema
 
 from heylook_llm import __version__
-from heylook_llm.server import reply_schemas
+from heylook_llm.server import hardware_schemas, reply_schemas
 from heylook_llm.server.endpoint import Endpoint, Query
+from heylook_llm.server.performance import insight_schemas, live_schemas
 from heylook_llm.server.performance import schemas as performance_schemas
 from heylook_llm.server.wire import (
     admin_body,
@@ -154,7 +155,8 @@ def _error(endpoint: Endpoint) -> dict[str, Any]:
 
 def components() -> dict[str, Any]:
     """The schemas of all bodies."""
-    schemas: dict[str, Any] = _ERRORS | performance_schemas.SCHEMAS | reply_schemas.schemas()
+    schemas: dict[str, Any] = _ERRORS | performance_schemas.SCHEMAS | live_schemas.SCHEMAS
+    schemas |= insight_schemas.SCHEMAS | hardware_schemas.SCHEMAS | reply_schemas.schemas()
     schemas |= _schemas("OpenAI", list(openai_tables.BODIES.values()))
     schemas |= _schemas("Llama", list(llama_server.BODIES.values()))
     schemas |= _schemas("Anthropic", list(anthropic.BODIES.values()))

@@ -9,6 +9,7 @@ recording what came of it and settling again.
 import asyncio
 import logging
 import random
+import secrets
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
@@ -17,7 +18,7 @@ from typing import Any, Final, assert_never
 
 import msgspec
 
-from heylook_llm import core
+from heylook_llm import core, hardware
 from heylook_llm.catalog import prefix_files
 from heylook_llm.config import FOREVER, ModelSpec, Settings, canonical
 from heylook_llm.errors import (
@@ -31,7 +32,7 @@ from heylook_llm.errors import (
 )
 from heylook_llm.server import measure
 from heylook_llm.server import plan as planning
-from heylook_llm.server.backend import Lease, ModelState, ModelStatus, Words
+from heylook_llm.server.backend import Change, Lease, ModelChange, ModelState, ModelStatus, Words
 from heylook_llm.server.fit import Bytes
 from heylook_llm.server.plan import Evict, Grant, Load, Measure, Refuse, State, StopLoad, Waiter
 from heylook_llm.server.process import WorkerProcess, remove_left_folders
@@ -99,10 +100,22 @@ class _Lease:
 
 
 class ModelRouter:
-    """See backend.Backend. `free_memory` says what is available now; None: unknown, load anything."""
+    """See backend.Backend. `free_memory` says what is available now; None: unknown, load anything.
 
-    def __init__(self, settings: Settings, free_memory: Callable[[], Bytes | None] = measure.available) -> None:
+    `note_steps`: whether workers note what each step computed in all (core.Load.note_steps).
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        free_memory: Callable[[], Bytes | None] = measure.available,
+        *,
+        note_steps: bool = False,
+    ) -> None:
         self._settings = settings
+        self._note_steps = note_steps
+        self._hash_key = secrets.token_bytes(16)
+        self._listeners: list[Callable[[ModelChange], None]] = []
         self._free_memory = free_memory
         self._entries = {spec.id: _Entry(spec) for spec in settings.enabled}
         self._names = {canonical(name): spec.id for spec in settings.enabled for name in (spec.id, *spec.aliases)}
@@ -326,10 +339,10 @@ class ModelRouter:
                 self._begin_load(action)
             case Evict():
                 log.info("%s is unloaded (%s)", action.model, action.reason)
-                self._begin_stop(action.model, reload=action.reason == "reload")
+                self._begin_stop(action.model, action.reason)
             case StopLoad():
                 log.info("loading %s is stopped: nobody waits for it any more", action.model)
-                self._stop_load(action.model)
+                self._stop_load(action.model, "nobody waited for it any more")
             case _:
                 assert_never(action)
 
@@ -380,6 +393,7 @@ class ModelRouter:
         process = self._new_process(entry.spec, lambda process: self._worker_ended(action.model, worker))
         worker = _Worker(process)
         entry.worker, entry.fault = worker, None
+        self._tell(entry, "loading", worker)
         worker.task = self._spawn(self._load(entry, worker, action))
         # A task that is cancelled before its first step never runs, so it can't see to its own end.
         worker.task.add_done_callback(lambda task: self._stopped(action.model, worker) if task.cancelled() else None)
@@ -393,7 +407,7 @@ class ModelRouter:
     async def _load(self, entry: _Entry, worker: _Worker, action: Load) -> None:
         model, start_ns = entry.spec.id, time.monotonic_ns()
         try:
-            info = await worker.process.start(_load_frame(entry.spec, action.n_ctx, self._state))
+            info = await worker.process.start(self._load_frame(entry.spec, action.n_ctx))
         except asyncio.CancelledError:
             self._stopped(model, worker)  # StopLoad; start() has waited until the process was gone
         except HeylookError as error:
@@ -407,10 +421,24 @@ class ModelRouter:
             log.info("%s is loaded in %.2f s", model, (worker.load_ns[1] - start_ns) / 1e9)
             self._loaded(entry, worker, info)
 
+    def _load_frame(self, spec: ModelSpec, n_ctx: int) -> core.Load:
+        """The Load frame; its limits are what the model may take in all, so that the engine can size its pool."""
+        options = spec.config.model_dump(mode="json")
+        options["n_ctx"] = n_ctx or options["n_ctx"]
+        limits = measure.granted(self._state.available, self._state.reserve)
+        return core.Load(
+            *(spec.id, spec.provider, spec.config.model_path, options, limits),
+            system=spec.system,
+            messages=spec.turns,
+            hash_key=self._hash_key,
+            note_steps=self._note_steps,
+        )
+
     def _loaded(self, entry: _Entry, worker: _Worker, info: core.ModelInfo) -> None:
         if worker.process.state != "ready":  # it died in the turn of the loop that told us of its success
             self._load_failed(entry, worker, LoadFailed(f"The engine of '{entry.spec.id}' ended right after loading."))
             return
+        self._tell(entry, "loaded", worker, seconds=(worker.load_ns[1] - worker.load_ns[0]) / 1e9)
         self._state = planning.ready(
             self._state,
             entry.spec.id,
@@ -433,18 +461,21 @@ class ModelRouter:
 
     def _fail_load(self, model: str, error: HeylookError) -> None:
         """A load came to nothing: everybody who waits for it is told, once."""
-        log.warning("%s isn't loaded (%s): %s", model, self._entries[model].spec.path, error.message)
-        self._entries[model].last_error = error.message
+        entry = self._entries[model]
+        log.warning("%s isn't loaded (%s): %s", model, entry.spec.path, error.message)
+        entry.last_error = error.message
+        self._tell(entry, "failed", None, reason=error.message)
         self._state = planning.stopped(self._state, model)
         for waiter in [waiter for waiter in self._state.waiters if waiter.model == model]:
             self._refuse(waiter, core.ErrorInfo.of(error).exception())  # one each: a raised one grows
         self._tell_gone(model)
         self._settle()
 
-    def _begin_stop(self, model: str, *, reload: bool = False) -> None:
+    def _begin_stop(self, model: str, reason: str) -> None:
         worker = self._entries[model].worker
         assert worker is not None  # only a ready model is ended
-        self._state = planning.stopping(self._state, model, time.monotonic(), reload=reload)
+        self._tell(self._entries[model], "evicted", worker, seconds=time.time() - worker.loaded_at, reason=reason)
+        self._state = planning.stopping(self._state, model, time.monotonic(), reload=reason == "reload")
         worker.stopping = True
         worker.task = self._spawn(self._stop(model, worker))
 
@@ -452,10 +483,11 @@ class ModelRouter:
         await worker.process.stop()
         self._stopped(model, worker)
 
-    def _stop_load(self, model: str) -> None:
+    def _stop_load(self, model: str, why: str) -> None:
         worker = self._entries[model].worker
         assert worker is not None
         assert worker.task is not None
+        self._tell(self._entries[model], "failed", worker, reason=f"Loading was stopped: {why}.")
         self._state = planning.stopping(self._state, model, time.monotonic())
         worker.stopping = True
         worker.task.cancel()
@@ -477,6 +509,7 @@ class ModelRouter:
         if process.fault is not None:
             entry.fault, entry.crashes = process.fault, entry.crashes + 1
             entry.last_error = f"The engine {process.fault}; the server's log has its last lines."
+        self._tell(entry, "crashed", worker, seconds=time.time() - worker.loaded_at, reason=entry.last_error)
         self._state = planning.crashed(self._state, model, time.monotonic())
         worker.task = self._spawn(process.kill())
         self._tell_gone(model)
@@ -487,6 +520,31 @@ class ModelRouter:
         for future in waiting:
             if not future.done():
                 future.set_result(None)
+
+    def follow(self, listener: Callable[[ModelChange], None]) -> None:
+        """See backend.Backend."""
+        self._listeners.append(listener)
+
+    def _tell(
+        self,
+        entry: _Entry,
+        kind: Change,
+        worker: _Worker | None,
+        *,
+        seconds: float | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Tell the listeners of a change, with what the worker last held."""
+        stats = worker.process.stats if worker is not None else None
+        held = (
+            hardware.process_memory(worker.process.pid) if kind == "loaded" and worker and worker.process.pid else None
+        )
+        resident = held.resident_bytes if held is not None else stats.resident_bytes if stats is not None else None
+        peak = stats.peak_resident_bytes if stats is not None else None
+        spec = entry.spec
+        change = ModelChange(spec.id, spec.provider, kind, time.time(), seconds, reason, resident, peak)
+        for listener in self._listeners:
+            listener(change)
 
     # ---- what is so --------------------------------------------------------------------------------------------------
 
@@ -589,9 +647,9 @@ class ModelRouter:
         if force and entry.worker is not None:
             entry.worker.process.end_requests(Cancelled(f"'{name}' was unloaded by an operator."))
             if planned.phase == "ready":
-                self._begin_stop(name)
+                self._begin_stop(name, "asked")
             elif planned.phase == "loading":
-                self._stop_load(name)
+                self._stop_load(name, "an operator unloaded it")
         else:
             self._state = planning.unload_asked(self._state, name)
         self._settle()
@@ -680,12 +738,3 @@ def _as_planned(spec: ModelSpec) -> planning.Model:
         pinned=spec.pinned,
         pinned_configured=spec.pinned,
     )
-
-
-def _load_frame(spec: ModelSpec, n_ctx: int, state: State) -> core.Load:
-    """The Load frame; its limits are what the model may take in all, so that the engine can size its pool."""
-    options = spec.config.model_dump(mode="json")
-    options["n_ctx"] = n_ctx or options["n_ctx"]
-    limits = measure.granted(state.available, state.reserve)
-    path = spec.config.model_path
-    return core.Load(spec.id, spec.provider, path, options, limits, system=spec.system, messages=spec.turns)

@@ -31,7 +31,6 @@ from random import SystemRandom
 from typing import Final, NoReturn, TypeVar, assert_never, cast
 
 import msgspec
-import psutil
 
 from heylook_llm import core, errors, pipe
 from heylook_llm.catalog import prefix_files
@@ -47,6 +46,7 @@ from heylook_llm.worker.retention import Fixed, Retention, estimated_budget
 from heylook_llm.worker.scheduler import Outcome, Scheduler
 from heylook_llm.worker.sequence import Sequence
 from heylook_llm.worker.speculate import Speculator
+from heylook_llm.worker.watermark import Watermark, resident_bytes
 
 PROVIDERS: Final = {
     "fake": "heylook_llm.worker.providers.fake",
@@ -155,6 +155,8 @@ class Engine:
         options: dict[str, object],
         marks: dict[int, Mark],
         keeper: Keeper | None = None,
+        *,
+        note_steps: bool = False,
     ) -> None:
         self.model = model
         self.keeper = keeper
@@ -163,6 +165,7 @@ class Engine:
         self._marks = marks
         self._open: dict[Sequence, Choice] = {}
         self.busy_ns = 0
+        self._memory = Watermark()
         info = model.info
         kv_tokens = info.kv_tokens or info.n_ctx * info.n_parallel
         self.scheduler = Scheduler(
@@ -177,6 +180,7 @@ class Engine:
             keeper=keeper,
             whole_images=model.provider.images is not None and model.provider.images.whole,
             tile=model.provider.tile,
+            note_steps=note_steps,
         )
         self.embedder = embedding.Embedder(model.provider.embedding, info.pooling)
 
@@ -187,7 +191,7 @@ class Engine:
 
     def stats(self, *, sequences: bool = False) -> core.WorkerStats:
         """The counters as of now; callable from any thread."""
-        scheduler = self.scheduler
+        scheduler, now_ns = self.scheduler, time.monotonic_ns()
         return core.WorkerStats(
             steps=scheduler.steps + self.embedder.steps,
             waiting=len(scheduler.waiting),
@@ -199,10 +203,12 @@ class Engine:
             cached_tokens=scheduler.cached_tokens,
             output_tokens=scheduler.output_tokens,
             preemptions=scheduler.preemptions,
-            resident_bytes=_resident_bytes(),
+            resident_bytes=self._memory.note(now_ns),
             busy_ns=self.busy_ns,
             sequences=tuple(sequence.stats() for sequence in scheduler.live()) if sequences else (),
             images=reader.encoded if (reader := self._provider.images) is not None else 0,
+            at_ns=now_ns,
+            peak_resident_bytes=self._memory.highest(),
         )
 
     def take(self, prepared: Prepared) -> None:
@@ -350,7 +356,9 @@ class Engine:
     def _close(self, choice: Choice, end: str, events: list[tuple[int, core.Event]]) -> None:
         """The last events of a choice."""
         sequence, decoder, prompt_tokens, prompt_text, _ = choice
-        request = sequence.request
+        request, stamps = sequence.request, sequence.stamps
+        if stamps.queued_ns is not None:
+            stamps.peak_bytes = self._memory.since(stamps.queued_ns, time.monotonic_ns())
         del self._open[sequence]
         events.extend((request, event) for event in decoder.flush())
         reason: core.FinishReason = "stop" if end == "stop" or decoder.ended else "length"
@@ -459,7 +467,8 @@ class Worker:
 
     def _load(self, load: core.Load) -> Engine:
         model = self._opened(load)
-        return Engine(model, self._outlet, load.options, self._marks, _keeper(load, model.provider))
+        keeper = _keeper(load, model.provider)
+        return Engine(model, self._outlet, load.options, self._marks, keeper, note_steps=load.note_steps)
 
     def _opened(self, load: core.Load) -> Model:
         """The model, or its vocabulary alone. Raises LoadFailed."""
@@ -477,7 +486,8 @@ class Worker:
         else:
             opened = module.open_model(load, _throttled(self._outlet))
         presets = Presets(load.system, load.messages)
-        return Model(load.model, cast("Provider", opened), SystemRandom(), time.monotonic_ns, presets)
+        provider = cast("Provider", opened)
+        return Model(load.model, provider, SystemRandom(), time.monotonic_ns, presets, hash_key=load.hash_key)
 
     # ---- the step loop -----------------------------------------------------------------------------------------------
 
@@ -556,7 +566,7 @@ class Worker:
     def _stats(self, *, sequences: bool = False) -> core.WorkerStats:
         engine = self._engine
         if engine is None:
-            return core.WorkerStats(resident_bytes=_resident_bytes())
+            return core.WorkerStats(resident_bytes=resident_bytes(), at_ns=time.monotonic_ns())
         return engine.stats(sequences=sequences)
 
     # ---- the preparers -----------------------------------------------------------------------------------------------
@@ -735,13 +745,6 @@ def _yield_to_others() -> None:
     """Let this thread, and those that an engine makes for it, go last: the streams' next tokens are waited for."""
     if sys.platform == "linux":  # elsewhere a priority is the whole process's
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), VIEWER_NICENESS)
-
-
-def _resident_bytes() -> int | None:
-    try:
-        return int(psutil.Process().memory_info().rss)
-    except psutil.Error:
-        return None
 
 
 def _settle() -> None:

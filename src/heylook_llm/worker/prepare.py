@@ -13,6 +13,7 @@ import msgspec
 from heylook_llm import core, support
 from heylook_llm.errors import BadRequest, Cancelled, ContextLengthExceeded, EngineError, UnsupportedFeature
 from heylook_llm.worker import images, infill
+from heylook_llm.worker.blocks import block_hashes
 from heylook_llm.worker.constrain import Constraints
 from heylook_llm.worker.formats.formats import Format, Marked
 from heylook_llm.worker.formats.parser import Parser, ReasoningMode
@@ -70,7 +71,10 @@ class Model:
         random: Random,
         now_ns: Callable[[], int],
         presets: Presets | None = None,
+        *,
+        hash_key: bytes = b"",
     ) -> None:
+        """`hash_key`: what prompts are hashed with (worker/blocks.py); empty: they aren't."""
         self.name = name
         self.provider = provider
         self._presets = presets or Presets()
@@ -82,6 +86,7 @@ class Model:
         self._constraints = Constraints(provider, self.pieces.of)
         self._random = random
         self._now_ns = now_ns
+        self._hash_key = hash_key
 
     def _chat_template(self) -> ChatTemplate | None:
         """The model's template; plain ChatML where it has none but its vocabulary has the tokens; else None."""
@@ -159,6 +164,7 @@ class Model:
             new_guide = self._guides(request.constraint, prompt, tokenized.reasoning)
             seen = self._encoded(tokenized.images, cancelled)
             encoded_ns = self._now_ns() if seen else None
+            hashed = block_hashes(tokenized.tokens, self._hash_key)
             for j in range(request.n):
                 sequence = Sequence(
                     number,
@@ -168,7 +174,7 @@ class Model:
                     limit_tokens=self._limit(request),
                     priority=request.priority,
                     shift=request.shift,
-                    stamps=_stamps(request, tokenized, tokenized_ns, encoded_ns),
+                    stamps=_stamps(request, tokenized, tokenized_ns, encoded_ns, b"" if j else hashed),
                     keep_tokens=request.keep_tokens,
                     draft_limit=request.draft_limit if new_guide is None else _guided_draft_limit(request),
                     prediction=prediction,
@@ -468,7 +474,9 @@ def _guided_draft_limit(request: core.Request) -> int | None:
     return 0 if budgets else request.draft_limit
 
 
-def _stamps(request: core.Request, tokenized: _Tokenized, tokenized_ns: int, encoded_ns: int | None) -> Stamps:
+def _stamps(
+    request: core.Request, tokenized: _Tokenized, tokenized_ns: int, encoded_ns: int | None, hashed: bytes
+) -> Stamps:
     return Stamps(
         received_ns=request.received_ns or None,
         rendered_ns=tokenized.rendered_ns,
@@ -476,6 +484,7 @@ def _stamps(request: core.Request, tokenized: _Tokenized, tokenized_ns: int, enc
         dropped_tokens=tokenized.dropped_tokens,
         request_id=request.id,
         encoded_ns=encoded_ns,
+        prompt_blocks=hashed,
     )
 
 

@@ -81,10 +81,13 @@ class Scheduler:
         keeper: Keeping | None = None,
         whole_images: bool = False,
         tile: int = 1,
+        note_steps: bool = False,
     ) -> None:
         """`parallel`: sequences that may run at once; the other slots only keep prefixes.
 
         `tile`: the provider's.
+
+        `note_steps`: Timelines say what each step computed in all, and how long it took.
 
         `whole_images`: an image is computed in one step, which may make it longer than `prefill_tokens` allow.
 
@@ -114,6 +117,7 @@ class Scheduler:
         self._speculation = speculation
         self._planned: list[Planned] = []
         self._whole_images = whole_images
+        self._note_steps = note_steps
 
     # ---- coming and going --------------------------------------------------------------------------------------------
 
@@ -289,18 +293,20 @@ class Scheduler:
     def _book(self, computed: list[Planned], start_ns: int, now_ns: int) -> None:
         """The cells of a step. Those of drafts count as computed only once they turn out drawn."""
         batch_size = self.composition.decoding
+        step_tokens = sum(planned.tokens for planned in computed) if self._note_steps else 0
+        whole = (now_ns - start_ns, step_tokens) if self._note_steps else None
         self.advanced = []
         for sequence, count, sampled, drafts in computed:
             self.pool.ledger.extend(sequence.slot, count)
             if not sequence.decoding:
-                sequence.chunks.append(core.PrefillChunk(start_ns, now_ns, count))
+                sequence.chunks.append(core.PrefillChunk(start_ns, now_ns, count, step_tokens))
                 self.prompt_tokens += count
                 if not sampled:
                     self.advanced.append(sequence)
             else:
                 sizes = sequence.batch_sizes
                 sizes[batch_size] = sizes.get(batch_size, 0) + 1
-                sequence.decoded.step(now_ns, batch_size, drafts)
+                sequence.decoded.step(now_ns, batch_size, drafts, whole)
             sequence.computed += count - drafts
             sequence.draft_tokens += drafts
             sequence.stamps.steps += 1

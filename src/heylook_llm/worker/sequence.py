@@ -41,6 +41,8 @@ class Stamps(msgspec.Struct):
     encoded_ns: int | None = None
     cached_from: core.CachedFrom | None = None
     shared_with: str = ""
+    peak_bytes: int | None = None
+    prompt_blocks: bytes = b""
 
 
 class Sequence:
@@ -215,6 +217,8 @@ class Sequence:
             shared_with=stamps.shared_with,
             decode=self.decoded.packed(stamps.first_token_ns),
             encoded_ns=stamps.encoded_ns,
+            peak_bytes=stamps.peak_bytes,
+            prompt_blocks=stamps.prompt_blocks,
         )
 
     def stats(self) -> core.SequenceStats:

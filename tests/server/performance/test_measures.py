@@ -62,3 +62,16 @@ def test_labels_are_bounded_and_can_be_shown() -> None:
     assert labels.run_id is not None
     assert labels.run_id.startswith("a??bbb")
     assert len(labels.run_id) == 128
+
+
+@pytest.mark.parametrize(
+    ("route", "dialect"),
+    [
+        ("/v1/chat/completions", "openai"),
+        ("/v1/responses", "openai"),
+        ("/v1/messages", "anthropic"),
+        ("/api/generate", "ollama"),
+    ],
+)
+def test_a_route_is_of_a_dialect(route: str, dialect: str) -> None:
+    assert finished(route=route).dialect == dialect

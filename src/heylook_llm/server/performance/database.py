@@ -18,8 +18,11 @@ import msgspec
 
 from heylook_llm import core
 from heylook_llm.server.performance import selection, tallies
+from heylook_llm.server.performance.energy import EnergyShare
+from heylook_llm.server.performance.history import SCHEMA as HISTORY
+from heylook_llm.server.performance.history import History
 from heylook_llm.server.performance.measures import Measures, measured
-from heylook_llm.server.performance.record import Finished, Labels, Moment
+from heylook_llm.server.performance.record import Finished, Labels, Moment, Texts
 from heylook_llm.server.performance.selection import Selection, Since
 from heylook_llm.server.performance.summary import Counted, Tally, gaps_of
 from heylook_llm.server.performance.tallies import Reading, Tallies
@@ -79,6 +82,8 @@ class Details(msgspec.Struct, frozen=True, array_like=True):
 
     timeline: core.Timeline
     first: core.Usage
+    energy: EnergyShare | None = None
+    texts: Texts | None = None
 
 
 class _Clock(NamedTuple):
@@ -119,6 +124,7 @@ class Database:
         except BaseException:
             self._connection.close()
             raise
+        self.history = History(self._connection, self._transaction)
 
     def _prepare(self, path: Path | None) -> None:
         run = self._connection.execute
@@ -140,6 +146,8 @@ class Database:
             if version == 0:
                 for statement in _SCHEMA:
                     run(statement)
+            for statement in HISTORY:
+                run(statement)
         (self._page_bytes,) = run("PRAGMA page_size").fetchone()
 
     @contextlib.contextmanager
@@ -170,6 +178,7 @@ class Database:
         with self._transaction():
             self._connection.executemany(_INSERT, values)
             sums.add_to(self._connection)
+            self.history.add(rows)
 
     def refuse(self, errors: Mapping[str, int], now: Moment) -> None:
         """Count requests that were refused before they had a row, by their errors' codes. Raises sqlite3.Error."""
@@ -216,6 +225,7 @@ class Database:
             deleted: int = run(f"DELETE FROM requests{f' WHERE {_UNPINNED}' if pinned else ''}").rowcount  # noqa: S608
             for table in ("hours", "minutes"):
                 run(f"DELETE FROM {table}")  # noqa: S608
+            self.history.clear()
         self._give_back()
         return deleted
 
@@ -228,7 +238,9 @@ class Database:
             deleted += self._delete(f"WHERE clock = ? AND finished_boot < ? AND {_UNPINNED}", (clock, boot))
         with self._transaction():
             minutes = self._since(now, tallies.MINUTES_SECONDS)
-            tallies.forget(self._connection, now.wall - self._keep_seconds, minutes)
+            oldest = max(0.0, now.wall - self._keep_seconds)  # what is kept for ever is kept since 1970
+            tallies.forget(self._connection, oldest, minutes)
+            self.history.trim(oldest)
         while self.full:
             some = self._delete(
                 f"WHERE seq IN (SELECT seq FROM requests WHERE {_UNPINNED} ORDER BY seq LIMIT ?)",  # noqa: S608
@@ -379,7 +391,7 @@ def _overlaps(times: core.Timeline, others: core.Timeline) -> bool:
 
 def _values(row: Finished, clock: int, count: Counted) -> tuple[Any, ...]:
     times, labels = row.timeline, row.labels
-    details = zlib.compress(_packer.encode(Details(times, row.first)), 1)
+    details = zlib.compress(_packer.encode(Details(times, row.first, row.energy, row.texts)), 1)
     return (
         *(row.id, row.finished_at, row.model, row.provider, row.dialect, row.route, row.stream, row.outcome),
         *(row.status, row.error, row.choices, labels.client, labels.client_request_id, labels.run_id, clock),
@@ -405,6 +417,8 @@ def _finished(clock: str, values: tuple[Any, ...]) -> Finished:
         timeline=details.timeline,
         usage=core.Usage(*(row[name] for name in _USAGE)),
         first=details.first,
+        energy=details.energy,
+        texts=details.texts,
         choices=row["choices"],
         provider=row["provider"],
         stream=bool(row["stream"]),

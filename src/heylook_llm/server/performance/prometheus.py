@@ -18,6 +18,8 @@ _PER_TOKEN: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 
 """OpenTelemetry's bounds, and below 10 ms some more: small models draw hundreds of tokens a second."""
 _OPERATIONS: Final = {
     "/v1/chat/completions": "chat",
+    "/v1/messages": "chat",
+    "/v1/responses": "chat",
     "/api/chat": "chat",
     "/v1/completions": "text_completion",
     "/api/generate": "generate_content",
@@ -60,6 +62,10 @@ class Metrics:
         self._per_token = self._histogram(
             "gen_ai_server_time_per_output_token_seconds", "Per token after the first.", _PER_TOKEN
         )
+        self._joules = Counter(
+            "heylook_energy_joules", "Energy attributed to requests, without the idle machine's.",
+            ("gen_ai_request_model", "phase"), registry=self._registry,
+        )  # fmt: skip
         self._queue = self._histogram("heylook_queue_seconds", "Waiting for the model and for a place.", _TO_FIRST)
         self._load = self._histogram("heylook_load_seconds", "Waiting for the model's load.", _DURATIONS)
         self._registry.register(_Now(models, in_flight, dropped))
@@ -80,6 +86,13 @@ class Metrics:
             ("accepted", usage.accepted_tokens),
         ):
             self._tokens.labels(finished.model, kind).inc(count)
+        if finished.energy is not None:
+            for phase, joules in (
+                ("prefill", finished.energy.prefill_joules),
+                ("decode", finished.energy.decode_joules),
+            ):
+                if joules is not None:
+                    self._joules.labels(finished.model, phase).inc(joules)
         for histogram, ns in (
             (self._duration, measures.e2e_ns),
             (self._to_first, measures.ttft_ns),

@@ -1,4 +1,4 @@
-"""What is kept of one finished request: who asked, how it ended, when each thing happened. Never its texts."""
+"""What is kept of one finished request: who asked, how it ended, when each thing happened. Seldom its texts."""
 
 import time
 from collections.abc import Iterable
@@ -7,9 +7,10 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from heylook_llm import core, hardware
+from heylook_llm.server.performance.energy import EnergyShare
 
 Outcome = Literal["done", "error", "cancelled", "disconnected"]
-Dialect = Literal["openai", "ollama"]
+Dialect = Literal["openai", "ollama", "anthropic"]
 
 MAX_LABEL_CHARACTERS: Final = 128
 LABELS: Final = {b"x-client-tag": "client", b"x-client-request-id": "client_request_id", b"x-run-id": "run_id"}
@@ -39,6 +40,13 @@ class Labels(msgspec.Struct, frozen=True):
     run_id: str | None = None
 
 
+class Texts(msgspec.Struct, frozen=True, array_like=True):
+    """What was asked and answered, kept only where the operator wants it (--record-text)."""
+
+    prompt: str
+    answer: str
+
+
 class Finished(msgspec.Struct, frozen=True):
     """One request that ended. Its Timeline is of choice 0, with the server's stamps."""
 
@@ -66,10 +74,16 @@ class Finished(msgspec.Struct, frozen=True):
     """Which monotonic clock its stamps are of (hardware.clock_id)."""
     finished_boot: float = 0.0
     """Seconds from that boot to its end: how old it is, whatever the wall clock was set to meanwhile."""
+    energy: EnergyShare | None = None
+    """None: nothing was counted."""
+    texts: Texts | None = None
+    """None: they weren't kept."""
 
     @property
     def dialect(self) -> Dialect:
         """Whose words it was asked in."""
+        if self.route.startswith("/v1/messages"):
+            return "anthropic"
         return "ollama" if self.route.startswith("/api/") else "openai"
 
 

@@ -56,7 +56,7 @@ def _window(request: Request) -> Window:
 
 async def list_finished_requests(server: Server, request: Request) -> Response:
     """Finished requests, newest first, a page at a time; `format=ndjson` gives all, oldest first, with Timelines."""
-    chosen = _selection(server, request)
+    chosen = selection_of(server, request)
     if _format(request, "json", ("json", "ndjson")) == "ndjson":
         return _export(server, chosen, "ndjson")
     limit = _number(request, "limit", 100, 1, MOST_ROWS)
@@ -96,7 +96,7 @@ def _explained(identity: str) -> Callable[[Database], dict[str, Any]]:
 
 async def export_finished_requests(server: Server, request: Request) -> Response:
     """Every kept request, oldest first: `format=json`, `ndjson` (both with Timelines) or `csv`."""
-    return _export(server, _selection(server, request), _format(request, "json", ("json", "ndjson", "csv")))
+    return _export(server, selection_of(server, request), _format(request, "json", ("json", "ndjson", "csv")))
 
 
 async def clear_performance(server: Server, request: Request) -> Response:
@@ -119,7 +119,8 @@ async def pin_run(server: Server, request: Request) -> Response:
     return json_response({"id": run, "object": "performance.run", "pinned": pinned})
 
 
-def _selection(server: Server, request: Request) -> Selection:
+def selection_of(server: Server, request: Request) -> Selection:
+    """Which requests a query asks for. Raises BadRequest."""
     given = request.query_params
     outcome = given.get("outcome")
     if outcome is not None and outcome not in get_args(Outcome):
@@ -166,13 +167,13 @@ async def scrape_metrics(server: Server, request: Request) -> Response:
 
 def _export(server: Server, chosen: Selection, form: str) -> Response:
     kind = {"json": "application/json", "ndjson": NDJSON, "csv": "text/csv; charset=utf-8"}[form]
-    pages = _pages(server, chosen)
+    found = pages(server, chosen)
     write = {"json": _as_json, "ndjson": _as_ndjson, "csv": _as_csv}[form]
     named = {"content-disposition": f'attachment; filename="performance.{form}"'}
-    return StreamingResponse(write(pages), media_type=kind, headers=named)
+    return StreamingResponse(write(found), media_type=kind, headers=named)
 
 
-async def _pages(server: Server, chosen: Selection) -> AsyncIterator[list[Finished]]:
+async def pages(server: Server, chosen: Selection) -> AsyncIterator[list[Finished]]:
     """What was recorded when it began, oldest first, some rows at a time."""
     ask, after = server.place.performance.ask, 0
     last = await ask(lambda database: database.last())

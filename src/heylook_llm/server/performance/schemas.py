@@ -7,153 +7,172 @@ from heylook_llm.server.performance.histogram import NAMES
 from heylook_llm.server.performance.phases import PHASES
 from heylook_llm.server.performance.record import Dialect, Outcome
 from heylook_llm.server.performance.summary import DURATIONS, ITL, RATES, TOLD
-from heylook_llm.server.performance.telling import COUNTS, STAMPS
+from heylook_llm.server.performance.telling import COUNTS, DECODE, STAMPS
 from heylook_llm.server.performance.verdict import Word
 from heylook_llm.server.performance.windows import WINDOWS
 
-_TEXT: Final = {"type": "string"}
-_COUNT: Final = {"type": "integer", "minimum": 0}
-_NUMBER: Final = {"type": "number"}
-_NUMBER_OR_NULL: Final = {"type": ["number", "null"], "minimum": 0}
-_COUNTS_BY_NAME: Final = {"type": "object", "additionalProperties": _COUNT}
-_INTEGERS: Final = {"type": "array", "items": _COUNT}
+TEXT: Final = {"type": "string"}
+COUNT: Final = {"type": "integer", "minimum": 0}
+NUMBER: Final = {"type": "number"}
+NUMBER_OR_NULL: Final = {"type": ["number", "null"], "minimum": 0}
+COUNTS_BY_NAME: Final = {"type": "object", "additionalProperties": COUNT}
+_INTEGERS: Final = {"type": "array", "items": COUNT}
 
 
-def _object(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
+def object_of(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """An object that has all of these."""
     return {"type": "object", "required": list(properties), "properties": properties, **more}
 
 
-def _enum(values: tuple[str, ...]) -> dict[str, Any]:
+def one_of(values: tuple[str, ...]) -> dict[str, Any]:
+    """One of these words."""
     return {"type": "string", "enum": list(values)}
 
 
-def _maybe(kind: str) -> dict[str, Any]:
+def maybe(kind: str) -> dict[str, Any]:
+    """That, or null."""
     return {"type": [kind, "null"]}
 
 
-def _list(name: str) -> dict[str, Any]:
+def list_of(name: str) -> dict[str, Any]:
+    """A list of what another schema says."""
     return {"type": "array", "items": {"$ref": f"#/components/schemas/{name}"}}
 
 
-_TOKENS: Final = {name: _COUNT for name in core.Usage.__struct_fields__}  # noqa: C420 (each a schema of its own)
+_TOKENS: Final = {name: COUNT for name in core.Usage.__struct_fields__}  # noqa: C420 (each a schema of its own)
 _BRIEF: Final = {
-    "id": _TEXT,
+    "id": TEXT,
     "object": {"const": "performance.request"},
-    "model": _TEXT,
-    "provider": _maybe("string"),
-    "dialect": _enum(get_args(Dialect)),
-    "route": _TEXT,
+    "model": TEXT,
+    "provider": maybe("string"),
+    "dialect": one_of(get_args(Dialect)),
+    "route": TEXT,
     "stream": {"type": "boolean"},
-    "choices": _COUNT,
-    "outcome": _enum(get_args(Outcome)),
-    "status": _COUNT,
-    "error": _maybe("string"),
-    "finished_at": {**_NUMBER, "description": "Seconds since 1970."},
-    "client": _maybe("string"),
-    "client_request_id": _maybe("string"),
-    "run_id": _maybe("string"),
-    "clock_id": _TEXT,
+    "choices": COUNT,
+    "outcome": one_of(get_args(Outcome)),
+    "status": COUNT,
+    "error": maybe("string"),
+    "finished_at": {**NUMBER, "description": "Seconds since 1970."},
+    "client": maybe("string"),
+    "client_request_id": maybe("string"),
+    "run_id": maybe("string"),
+    "clock_id": TEXT,
     **_TOKENS,
-    **dict.fromkeys((*DURATIONS.values(), *RATES.values(), "batch_size_mean"), _NUMBER_OR_NULL),
+    **dict.fromkeys((*DURATIONS.values(), *RATES.values(), "batch_size_mean"), NUMBER_OR_NULL),
+    **dict.fromkeys(("prefill_joules", "decode_joules"), NUMBER_OR_NULL),
 }
 _WHOLE: Final = {
     **_BRIEF,
+    "energy": object_of(
+        {
+            "method": {"const": "attributed"},
+            **dict.fromkeys(("prefill_joules", "decode_joules", "joules", "baseline_watts"), NUMBER_OR_NULL),
+            "counters": {"type": "array", "items": TEXT},
+            "reason": {**maybe("string"), "description": "Why joules are null."},
+        },
+        additionalProperties=False,
+    ),
+    "texts": {
+        "oneOf": [object_of({"prompt": TEXT, "answer": TEXT}, additionalProperties=False), {"type": "null"}],
+        "description": "null, unless the server was started with --record-text.",
+    },
     "phases_ms": {
         "type": "object",
-        "properties": dict.fromkeys(PHASES, _NUMBER_OR_NULL),
+        "properties": dict.fromkeys(PHASES, NUMBER_OR_NULL),
         "additionalProperties": False,
         "description": "Together the E2E.",
     },
-    "timeline": _object(
+    "timeline": object_of(
         {
-            **{name: {**_maybe("integer"), "description": "Nanoseconds of the monotonic clock."} for name in STAMPS},
+            **{name: {**maybe("integer"), "description": "Nanoseconds of the monotonic clock."} for name in STAMPS},
             **{key: {"type": ["integer", "string", "null"]} for key in COUNTS},
+            "prefill_end_ns": maybe("integer"),
             "prefill": {
                 "type": "array",
-                "items": _object({"start_ns": _COUNT, "end_ns": _COUNT, "tokens": _COUNT}),
+                "items": object_of(dict.fromkeys(("start_ns", "end_ns", "tokens", "step_tokens"), COUNT)),
             },
-            "decode": _object(dict.fromkeys(("gaps_us", "batch_sizes", "drafted", "accepted"), _INTEGERS)),
-            "batch_sizes_seen": _COUNTS_BY_NAME,
+            "decode": object_of(dict.fromkeys(DECODE, _INTEGERS)),
+            "batch_sizes_seen": COUNTS_BY_NAME,
         }
     ),
 }
 _MODEL: Final = {
-    "count": _COUNT,
-    "outcomes": _COUNTS_BY_NAME,
-    "errors": _COUNTS_BY_NAME,
-    "tokens": _object(_TOKENS),
-    "cache_hit_share": _NUMBER_OR_NULL,
-    "draft_acceptance": _NUMBER_OR_NULL,
-    "batch_size_mean": _NUMBER_OR_NULL,
-    "batch_occupancy": _NUMBER_OR_NULL,
+    "count": COUNT,
+    "outcomes": COUNTS_BY_NAME,
+    "errors": COUNTS_BY_NAME,
+    "tokens": object_of(_TOKENS),
+    "cache_hit_share": NUMBER_OR_NULL,
+    "draft_acceptance": NUMBER_OR_NULL,
+    "batch_size_mean": NUMBER_OR_NULL,
+    "batch_occupancy": NUMBER_OR_NULL,
     **{key: {"$ref": "#/components/schemas/Performance.Distribution"} for key in (*TOLD.values(), ITL)},
 }
 
 SCHEMAS: Final[dict[str, Any]] = {
-    "Performance.Distribution": _object(
+    "Performance.Distribution": object_of(
         {
-            "n": _COUNT,
-            **{key: {**_NUMBER_OR_NULL, "description": "null: n is too small for it."} for key in NAMES.values()},
-            "relative_error": {**_NUMBER_OR_NULL, "description": "null: exact, of the samples themselves."},
+            "n": COUNT,
+            **{key: {**NUMBER_OR_NULL, "description": "null: n is too small for it."} for key in NAMES.values()},
+            "relative_error": {**NUMBER_OR_NULL, "description": "null: exact, of the samples themselves."},
         },
         additionalProperties=False,
     ),
-    "Performance.Model": _object(_MODEL, additionalProperties=False),
-    "Performance.Summary": _object(
+    "Performance.Model": object_of(_MODEL, additionalProperties=False),
+    "Performance.Summary": object_of(
         {
             "object": {"const": "performance"},
-            "window": _enum(WINDOWS),
-            "from": _NUMBER,
-            "to": _NUMBER,
-            "method": _enum(("samples", "histogram")),
-            "relative_error": _NUMBER_OR_NULL,
+            "window": one_of(WINDOWS),
+            "from": NUMBER,
+            "to": NUMBER,
+            "method": one_of(("samples", "histogram")),
+            "relative_error": NUMBER_OR_NULL,
             "models": {
                 "type": "object",
                 "additionalProperties": {"$ref": "#/components/schemas/Performance.Model"},
             },
-            "refused": _object({"count": _COUNT, "errors": _COUNTS_BY_NAME}, additionalProperties=False),
-            "dropped_requests": _COUNT,
+            "refused": object_of({"count": COUNT, "errors": COUNTS_BY_NAME}, additionalProperties=False),
+            "dropped_requests": COUNT,
         },
         additionalProperties=False,
     ),
-    "Performance.Request": _object(_BRIEF, additionalProperties=False),
-    "Performance.Requests": _object(
+    "Performance.Request": object_of(_BRIEF, additionalProperties=False),
+    "Performance.Requests": object_of(
         {
             "object": {"const": "list"},
-            "data": _list("Performance.Request"),
+            "data": list_of("Performance.Request"),
             "has_more": {"type": "boolean"},
-            "next_before": _maybe("integer"),
+            "next_before": maybe("integer"),
         },
         additionalProperties=False,
     ),
-    "Performance.Whole": _object(_WHOLE, additionalProperties=False),
-    "Performance.Export": _list("Performance.Whole"),
-    "Performance.Explained": _object(
+    "Performance.Whole": object_of(_WHOLE, additionalProperties=False),
+    "Performance.Export": list_of("Performance.Whole"),
+    "Performance.Explained": object_of(
         {
             **_WHOLE,
-            "why_slow": _object(
+            "why_slow": object_of(
                 {
-                    "verdict": _enum(get_args(Word)),
+                    "verdict": one_of(get_args(Word)),
                     "causes": {
                         "type": "array",
-                        "items": _object(
+                        "items": object_of(
                             {
-                                "phase": _enum(PHASES),
-                                **dict.fromkeys(("spent_ms", "expected_ms", "excess_ms"), _NUMBER),
+                                "phase": one_of(PHASES),
+                                **dict.fromkeys(("spent_ms", "expected_ms", "excess_ms"), NUMBER),
                             }
                         ),
                     },
-                    "judged": {"type": "array", "items": _enum(PHASES)},
-                    "compared_with": _COUNT,
+                    "judged": {"type": "array", "items": one_of(PHASES)},
+                    "compared_with": COUNT,
                 }
             ),
             "shared_batch_with": {
                 "type": "array",
-                "items": _object({"id": _TEXT, "outcome": _enum(get_args(Outcome)), "overlap_ms": _NUMBER_OR_NULL}),
+                "items": object_of({"id": TEXT, "outcome": one_of(get_args(Outcome)), "overlap_ms": NUMBER_OR_NULL}),
             },
         },
         additionalProperties=False,
     ),
-    "Performance.Cleared": _object({"object": {"const": "performance"}, "deleted": _COUNT}),
-    "Performance.Run": _object({"id": _TEXT, "object": {"const": "performance.run"}, "pinned": {"type": "boolean"}}),
+    "Performance.Cleared": object_of({"object": {"const": "performance"}, "deleted": COUNT}),
+    "Performance.Run": object_of({"id": TEXT, "object": {"const": "performance.run"}, "pinned": {"type": "boolean"}}),
 }

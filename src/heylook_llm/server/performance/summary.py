@@ -100,7 +100,7 @@ def of_samples(rows: Iterable[Counted]) -> dict[str, Any]:
         tally.sum(row)
         for name, value in _told_values(row.measures):
             samples[name].append(value)
-    exact = {name: _distribution(percentiles_of_samples(values), None) for name, values in samples.items()}
+    exact = {name: distribution(percentiles_of_samples(values), None) for name, values in samples.items()}
     return {**of_tally(tally), **exact}
 
 
@@ -116,7 +116,7 @@ def of_tally(tally: Tally) -> dict[str, Any]:
         "draft_acceptance": _share(tokens["accepted_tokens"], tokens["draft_tokens"]),
         "batch_size_mean": _share(tally.batch_sum, tally.batch_count),
         **{
-            name: _distribution(percentiles_of_histogram(tally.histograms.get(name, {})), RELATIVE_ERROR)
+            name: distribution(percentiles_of_histogram(tally.histograms.get(name, {})), RELATIVE_ERROR)
             for name in (*TOLD.values(), ITL)
         },
     }
@@ -129,7 +129,7 @@ def _told_values(measures: Measures) -> Iterable[tuple[str, float]]:
             yield told, value / 1e6 if name in DURATIONS else value
 
 
-def _distribution(found: tuple[int, dict[str, float | None]], error: float | None) -> dict[str, Any]:
+def distribution(found: tuple[int, dict[str, float | None]], error: float | None) -> dict[str, Any]:
     count, values = found
     rounded = {name: None if value is None else round(value, 3) for name, value in values.items()}
     return {"n": count, **rounded, "relative_error": error}

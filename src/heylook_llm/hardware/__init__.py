@@ -1,12 +1,14 @@
 """What this machine is and does now: processor, memory, GPUs, and what a process holds of them.
 
-A leaf: it imports psutil and, where it is installed, NVIDIA's nvml. Bytes are bytes; unknown is None.
+A leaf: it imports psutil and, where it is installed, NVIDIA's nvml. Bytes are bytes; unknown is None. What it is made
+of in detail: `inventory`; what it does now: `readings`; what it consumes: `energy`.
 """
 
 import functools
 import os
 import platform
 import socket
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ import psutil
 _CGROUP: Final = Path("/sys/fs/cgroup")
 _UNLIMITED_BYTES: Final = 1 << 60
 """cgroup v1 writes a number near 2**63 for "no limit"."""
+COMMAND_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def memory() -> Memory:
 
 def gpus() -> tuple[Gpu, ...]:
     """The GPUs that nvml lists; () without nvml, without a driver or without a GPU."""
-    nvml = _nvml()
+    nvml = open_nvml()
     if nvml is None:
         return ()
     try:
@@ -101,10 +104,22 @@ def process_memory(pid: int) -> ProcessMemory | None:
     return ProcessMemory(resident, resident if private is None else private)
 
 
+def peak_bytes() -> int | None:
+    """The most main memory that this process ever held."""
+    if sys.platform == "linux":  # getrusage would count what the process that started this one held
+        for line in read_text("/proc/self/status").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        return None
+    import resource  # noqa: PLC0415 (absent on Windows)
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+
+
 @functools.cache
 def clock_id() -> str:
     """Which monotonic clock this process reads: stamps compare only within one boot and one time namespace."""
-    boot = _read("/proc/sys/kernel/random/boot_id").strip() or f"boot-{psutil.boot_time():.0f}"
+    boot = read_text("/proc/sys/kernel/random/boot_id").strip() or f"boot-{psutil.boot_time():.0f}"
     try:
         namespace = os.readlink("/proc/self/ns/time")
     except OSError:  # not Linux, or one without time namespaces
@@ -122,7 +137,7 @@ def boot_seconds() -> float:
 
 
 @functools.cache
-def _nvml() -> Any:
+def open_nvml() -> Any:
     """The module, initialized; None if it isn't installed or finds no driver."""
     try:
         import pynvml  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415 (optional: the extra `nvidia`)
@@ -139,19 +154,22 @@ def _gpu(pynvml: Any, index: int) -> Gpu:
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
     held = pynvml.nvmlDeviceGetMemoryInfo(handle)
     name, driver = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlSystemGetDriverVersion()
-    return Gpu(index, _text(name), int(held.total), int(held.free), _text(driver))
+    return Gpu(index, as_text(name), int(held.total), int(held.free), as_text(driver))
 
 
-def _text(value: str | bytes) -> str:
+def as_text(value: str | bytes) -> str:
+    """What nvml says, which some versions say in bytes."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _cpu_name() -> str:
     if sys.platform == "linux":
-        for line in _read("/proc/cpuinfo").splitlines():
+        for line in read_text("/proc/cpuinfo").splitlines():
             key, _, value = line.partition(":")
             if key.strip() in ("model name", "Model", "cpu model"):
                 return value.strip()
+    if sys.platform == "darwin" and (brand := sysctl("machdep.cpu.brand_string")):
+        return brand
     return platform.processor() or platform.machine() or "unknown"
 
 
@@ -162,7 +180,7 @@ def _available_cores(logical: int) -> float:
 
 
 def _cgroup_cores() -> float | None:
-    if (both := _read(_CGROUP / "cpu.max").split()) and both[0] != "max":
+    if (both := read_text(_CGROUP / "cpu.max").split()) and both[0] != "max":
         return int(both[0]) / int(both[1])
     quota, period = _number(_CGROUP / "cpu/cpu.cfs_quota_us"), _number(_CGROUP / "cpu/cpu.cfs_period_us")
     return quota / period if quota is not None and period and quota > 0 else None
@@ -182,7 +200,7 @@ def _cgroup_memory() -> Memory | None:
         total, current = _number(_CGROUP / limit), _number(_CGROUP / used)
         if total is None or current is None or total >= _UNLIMITED_BYTES:
             continue
-        cached = _stat(_read(_CGROUP / stat), inactive)
+        cached = _stat(read_text(_CGROUP / stat), inactive)
         return Memory(total, max(0, total - current + cached))
     return None
 
@@ -205,15 +223,30 @@ def _anonymous_bytes(pid: int) -> int | None:
 
 
 def _number(path: Path) -> int | None:
-    text = _read(path).strip()
+    text = read_text(path).strip()
     return int(text) if text.lstrip("-").isdigit() else None
 
 
-def _read(path: Path | str) -> str:
+def read_text(path: Path | str) -> str:
+    """A file's text; empty where it can't be read."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def sysctl(name: str) -> str:
+    """What macOS says of itself; empty where it has nothing to say."""
+    return command_output("/usr/sbin/sysctl", "-n", name).strip()
+
+
+def command_output(*command: str) -> str:
+    """What a program of the system prints; empty where it isn't there, fails or takes long."""
+    try:
+        done = subprocess.run(command, check=True, capture_output=True, timeout=COMMAND_SECONDS)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.decode("utf-8", "replace")
 
 
 def own_addresses() -> frozenset[str]:

@@ -1,0 +1,180 @@
+"""What happens now, told to whoever listens. Each message is made once for all, and nobody waits for a slow listener.
+
+A listener holds a bounded number of messages. One that reads slower than they come gets a snapshot of what is so
+instead of those it missed. Messages are numbered, so that a connection that broke can go on where it was; while nobody
+has listened for a while, none is made.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Literal, NamedTuple
+
+from heylook_llm.errors import Overloaded
+from heylook_llm.server.backend import Change
+from heylook_llm.server.wire import jsontext
+
+Kind = Literal[
+    "snapshot",
+    "request.started",
+    "request.finished",
+    "model.loading",
+    "model.loaded",
+    "model.failed",
+    "model.evicted",
+    "model.crashed",
+    "sample",
+]
+
+CHANGES: Final[dict[Change, Kind]] = {
+    "loading": "model.loading",
+    "loaded": "model.loaded",
+    "failed": "model.failed",
+    "evicted": "model.evicted",
+    "crashed": "model.crashed",
+}
+MOST_WAITING: Final = 256
+"""Messages that a listener may leave unread."""
+MOST_KEPT: Final = 512
+"""Messages that a connection which broke may go on from."""
+RESUME_SECONDS: Final = 30.0
+MOST_LISTENERS: Final = 64
+
+
+class Message(NamedTuple):
+    """One message, in the bytes of both ways to listen."""
+
+    number: int
+    text: str
+    """JSON: what a WebSocket sends."""
+    event: bytes
+    """The same as an event of an event stream."""
+
+
+class Listener:
+    """Who listens: what was said and isn't read yet."""
+
+    def __init__(self, feed: "Feed", unread: list[Message]) -> None:
+        self._feed = feed
+        self._unread = deque(unread)
+        self._news = asyncio.Event()
+        self._missed = False
+        self._ended = False
+        if unread:
+            self._news.set()
+
+    def offer(self, message: Message) -> None:
+        """Take a message to be read; too many, and they are all given up for a snapshot."""
+        if len(self._unread) >= MOST_WAITING:
+            self._unread.clear()
+            self._missed = True
+        if not self._missed:
+            self._unread.append(message)
+        self._news.set()
+
+    def end(self) -> None:
+        """There will be no more."""
+        self._ended = True
+        self._news.set()
+
+    async def next(self) -> Message | None:
+        """The next message; None: there will be none."""
+        await self._news.wait()
+        if self._ended:
+            return None
+        if self._missed:
+            self._missed = False
+            message = self._feed.snapshot()
+        else:
+            message = self._unread.popleft()
+        if not self._unread:
+            self._news.clear()
+        return message
+
+
+class Feed:
+    """Tells listeners. Everything is called on the event loop's thread."""
+
+    def __init__(self, state: Callable[[], dict[str, Any]], now: Callable[[], float] = time.monotonic) -> None:
+        """`state`: what is so now, for snapshots."""
+        self._state = state
+        self._now = now
+        self._name = secrets.token_hex(4)
+        """Of this run of the server: numbers of another mean nothing."""
+        self._number = 0
+        self._kept: deque[Message] = deque(maxlen=MOST_KEPT)
+        self._listeners: set[Listener] = set()
+        self._heard_until = 0.0
+        self._snapshot: Message | None = None
+        self._closed = False
+        self.on_first: Callable[[], None] = lambda: None
+        """Called when somebody begins to listen, and nobody did."""
+        self.on_last: Callable[[], None] = lambda: None
+        """Called when the last one leaves."""
+
+    @property
+    def listeners(self) -> int:
+        """How many listen."""
+        return len(self._listeners)
+
+    def publish(self, kind: Kind, fields: Callable[[], dict[str, Any]]) -> None:
+        """Tell this. `fields` is asked only where somebody may want to know."""
+        self._number += 1
+        if not self._listeners and self._now() > self._heard_until:
+            self._kept.clear()
+            return
+        message = self._made(kind, fields())
+        self._kept.append(message)
+        for listener in self._listeners:
+            listener.offer(message)
+
+    def snapshot(self) -> Message:
+        """What is so after all that was told; made once, for all who need it at that point."""
+        if self._snapshot is None or self._snapshot.number != self._number:
+            self._snapshot = self._made("snapshot", self._state())
+        return self._snapshot
+
+    def _made(self, kind: Kind, fields: dict[str, Any]) -> Message:
+        identity = f"{self._name}-{self._number}"
+        data = jsontext.encode({"type": kind, "id": identity, "at": time.time(), **fields})
+        head = f"id: {identity}\nevent: {kind}\ndata: ".encode()
+        return Message(self._number, data.decode(), head + data + b"\n\n")
+
+    def admit(self) -> None:
+        """Raises Overloaded where as many listen as may."""
+        if len(self._listeners) >= MOST_LISTENERS:
+            raise Overloaded(f"{MOST_LISTENERS} listen already.", retry_after_seconds=10.0)
+
+    @contextlib.contextmanager
+    def listen(self, after: str | None = None) -> Iterator[Listener]:
+        """A listener: of what came after the message of that id, where all of it is kept; else from a snapshot on."""
+        listener = Listener(self, self._since(after))
+        if self._closed:
+            listener.end()
+        self._listeners.add(listener)
+        if len(self._listeners) == 1:
+            self.on_first()
+        try:
+            yield listener
+        finally:
+            self._listeners.discard(listener)
+            self._heard_until = self._now() + RESUME_SECONDS
+            if not self._listeners:
+                self.on_last()
+
+    def _since(self, after: str | None) -> list[Message]:
+        name, _, digits = (after or "").rpartition("-")
+        if name == self._name and digits.isascii() and digits.isdigit() and len(digits) < 20:
+            number = int(digits)
+            if self._kept and self._kept[0].number <= number + 1 <= self._number + 1:
+                return [message for message in self._kept if message.number > number]
+        return [self.snapshot()]
+
+    def close(self) -> None:
+        """End every listener, and those to come."""
+        self._closed = True
+        for listener in self._listeners:
+            listener.end()
