@@ -59,6 +59,7 @@ def test_folders_and_names(tmp_path: Path) -> None:
         ("SYSTEM x", "no FROM line"),
         ("", "no FROM line"),
         ("FROM x\n\nNOPE y", "line 3: there is no instruction NOPE"),
+        ("FROM x\nPARAMETER num_ctx 512\nPARAMETER temprature 0", "line 3: there is no parameter temprature"),
         ('FROM x\nSYSTEM """y\n', "line 2: "),
         ("FROM x\nADAPTER nope.gguf", "line 2: nope.gguf: no such file"),
         ("FROM x\n???", "line 2: "),

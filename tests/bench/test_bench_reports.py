@@ -87,6 +87,8 @@ def test_runs_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_gates_and_baselines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert says("baseline") == 0
+    assert capsys.readouterr().out.startswith("There are no baselines yet")
     assert says("baseline", "main", "fast") == 0
     assert says("baseline") == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("main  ")

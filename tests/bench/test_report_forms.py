@@ -76,6 +76,7 @@ def test_the_verdict_stands_first_and_says_what_came_of_it() -> None:
         "m on null, asked by 4 clients: 99.0 tokens/s, the first token after 100 ms (median of 100), no request failed."
     )
     assert words.verdict(report_of([])) == "Nothing was measured: no request ended."
+    assert "bench show" in words.next_command(report_of([]))
     failed = report_of([answer(n, outcome="error", error_class="refused") for n in range(3)])
     assert words.verdict(failed) == "Nothing was measured: all 3 requests failed, most by refused."
     limited = msgspec.structs.replace(one, flags=["client-limited"])
@@ -189,6 +190,15 @@ def test_a_page_draws_what_the_report_holds() -> None:
     assert [(curve["name"], curve["level"]) for curve in data["curves"]] == [("null", [1, 8]), ("rival", [1, 8])]
     assert {phase["name"] for phase in data["phases"]} >= {"wait", "prefill", "residual", "first-token"}
     assert data["slow"][0]["verdict"] == "queue-bound"
+    assert set(data["colors"]) >= {phase["name"] for phase in data["phases"]} | set(data["slow"][0]["phases"])
+    assert len(set(data["colors"].values())) == len(data["colors"])
+
+
+def test_a_page_names_the_units_of_its_numbers() -> None:
+    seen = Seen(page.as_html(made()))
+    assert "Times in ms; in brackets: 95 % intervals" in seen.words
+    assert "tokens per second of one requesttokens/s40" in seen.words
+    assert "first token (TTFT)ms40" in seen.words
 
 
 def test_foreign_text_steers_no_terminal_and_is_no_markdown() -> None:

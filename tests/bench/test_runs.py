@@ -133,6 +133,10 @@ def test_what_would_be_sent_is_said_without_sending(home: Home, null: Null) -> N
         **{"cells": 4, "requests": 12, "input_tokens": 6 * 10 + 6 * 10, "output_tokens": 6 * 5 + 6 * 20},
         **{"at_most_seconds": None, "cost": None},
     }
+    shown = home.run("bench", "run", "--no-calibrate", "--target", null.url, *options).stdout.splitlines()
+    assert shown[0].startswith("4 cells · 12 requests · ")
+    assert null.url in shown[1]
+    assert shown[2:] == ["  scenarios: D(10,5), U(10,20)", "  loads: closed 1, closed 2", "  caches: warm"]
     assert len(null.log()) == before
     assert not list(home.folder.rglob("bench.sqlite3"))
 
@@ -318,7 +322,7 @@ def test_what_a_target_does_wrong_has_its_name(home: Home) -> None:
 def test_nothing_listens_and_nothing_is_kept(home: Home) -> None:
     done = home.run("bench", "run", "--target", "http://127.0.0.1:1", "--requests", "1")
     assert done.returncode == 4
-    assert "start the server" in done.stderr
+    assert "Nothing answers at http://127.0.0.1:1 (Connection refused); start the server" in done.stderr
     assert home.run("bench", "run", "--target", "ftp://x", "--requests", "1").returncode == 2
     assert home.run("bench", "show", "nobody").returncode == 1
     without_key = home.run("bench", "run", "--target", "http://127.0.0.1:1", "--requests", "1", "--key", "env:NOT_SET")

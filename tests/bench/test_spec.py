@@ -136,3 +136,24 @@ def test_a_targets_id_is_of_its_content() -> None:
     assert target_of(one, "openai") == target_of(same, "openai")
     assert target_of(one, "openai").id != target_of(one, "ollama").id
     assert target_of(one, "openai").name == "h:1"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"loads": [{"kind": "closed", "levels": [0]}]}, "it is wrong: loads.0: A load of 0 sends nothing: give a"),
+        ({"slo": {"luck": 3}}, "it is wrong: slo.luck: Input should be 'ttft'"),
+        ({"scenarios": ["D(1"]}, "write it as D(100,100), N(480,240)/(300,150) or U(50,100)/(20,40)."),
+    ],
+)
+def test_a_mistake_is_told_once_and_in_words_of_specs(more: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        checked({"targets": [{"url": "http://h:1"}], "requests": 5, **more}, "it")
+    assert words in caught.value.message
+    assert ";" not in caught.value.message
+    assert "[key]" not in caught.value.message
+
+
+def test_a_spec_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml can't be read: No such file or directory$"):
+        read(tmp_path / "none.yaml")

@@ -4,6 +4,7 @@ These calls are made between measurements, never during one.
 """
 
 import json
+import os
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
@@ -143,9 +144,9 @@ class Probe:
         except TimeoutError as error:
             raise TargetFailed(f"{self._url} didn't answer within {seconds:g} s.") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise TargetFailed(
-                f"Nothing answers at {self._url} ({error}); start the server, or name another."
-            ) from error
+            number = getattr(error, "errno", None) or 0
+            why = os.strerror(number) if number > 0 else error
+            raise TargetFailed(f"Nothing answers at {self._url} ({why}); start the server, or name another.") from error
 
 
 def _listed(name: str, names: tuple[str, ...]) -> str:

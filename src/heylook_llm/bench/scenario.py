@@ -108,7 +108,7 @@ def parse(text: str) -> Scenario:
         return Dataset()
     found = _SHAPE.fullmatch(packed)
     if found is None:
-        raise _wrong(text, "write it as D(100,100), N(480,240)/(300,150), U(50,100)/(20,40), E(512), R(512,100)")
+        raise _wrong(text, "write it as D(100,100), N(480,240)/(300,150) or U(50,100)/(20,40)")
     letter, first, second = found.groups()
     try:
         return _of(letter, _numbers(first), None if second is None else _numbers(second))

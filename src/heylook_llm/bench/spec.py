@@ -150,7 +150,7 @@ def read(path: Path) -> RunSpec:
     try:
         return parse(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} can't be read: {error}") from error
+        raise ConfigError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def checked(given: Any, source: str = "the spec") -> RunSpec:
@@ -158,11 +158,16 @@ def checked(given: Any, source: str = "the spec") -> RunSpec:
     try:
         return RunSpec.model_validate(given)
     except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        # a list from which a wrong item was left out is not too short because of it
+        within = {one["loc"][:depth] for one in found for depth in range(1, len(one["loc"]))}
         mistakes = [
-            f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg'].removeprefix('Value error, ')}"
-            for one in error.errors(include_url=False, include_input=False)
+            f"{'.'.join(str(part) for part in one['loc'] if part != '[key]') or 'it'}: "
+            f"{one['msg'].removeprefix('Value error, ').removesuffix('.')}"
+            for one in found
+            if one["loc"] not in within
         ]
-        raise ConfigError(f"{source} is wrong: {'; '.join(mistakes).removesuffix('.')}.") from error
+        raise ConfigError(f"{source} is wrong: {'; '.join(mistakes)}.") from error
 
 
 def as_json(spec: RunSpec) -> str:

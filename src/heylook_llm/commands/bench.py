@@ -17,7 +17,7 @@ from heylook_llm import __version__
 from heylook_llm.bench import begin, run
 from heylook_llm.bench import calibrate as calibration
 from heylook_llm.bench import spec as specs
-from heylook_llm.bench.begin import Estimate, Party
+from heylook_llm.bench.begin import Party
 from heylook_llm.bench.calibrate import Calibration
 from heylook_llm.bench.report import terminal
 from heylook_llm.bench.run import Progress, Recorder
@@ -83,7 +83,7 @@ def begin_run(order: Order) -> int:
         click.echo(f"Error: {error.message}", err=True)
         return TARGET
     if order.dry_run:
-        _show_estimate(spec, begin.estimated(spec, found), order.as_json)
+        _show_estimate(spec, found, order.as_json)
         return GOOD
     known = _calibration() if order.calibrated else None
     with Store(state.bench_file()) as store:
@@ -169,7 +169,8 @@ def _slo(given: tuple[str, ...]) -> dict[str, float]:
     return limits
 
 
-def _show_estimate(spec: RunSpec, estimate: Estimate, as_json: bool) -> None:
+def _show_estimate(spec: RunSpec, found: dict[TargetSpec, Party], as_json: bool) -> None:
+    estimate = begin.estimated(spec, found)
     if as_json:
         click.echo(json.dumps({"spec": spec.model_dump(mode="json"), "estimate": msgspec.structs.asdict(estimate)}))
         return
@@ -181,6 +182,13 @@ def _show_estimate(spec: RunSpec, estimate: Estimate, as_json: bool) -> None:
         None if estimate.cost is None else f"at most {estimate.cost:.2f} in your prices",
     ]
     click.echo(" · ".join(part for part in parts if part is not None))
+    for party in found.values():
+        click.echo(f"  {party.found.flavor} at {party.target.base_url}: {', '.join(party.models)}")
+    loads = [f"{load.kind} {load.level:g}" for each in spec.loads for load in each.loads()]
+    for title, values in (("scenarios", spec.scenarios), ("loads", loads), ("caches", spec.cache)):
+        click.echo(f"  {title}: {', '.join(values)}")
+    if spec.repeats > 1:
+        click.echo(f"  each {spec.repeats} times")
 
 
 # ---- calibration -----------------------------------------------------------------------------------------------------

@@ -149,8 +149,11 @@ def _base(store: Store, name: str) -> Run:
 def baselines() -> None:
     """List them."""
     with Store(state.bench_file()) as store:
-        for name, run_id in store.baselines().items():
-            click.echo(f"{name}  {run_id[-8:]}")
+        found = store.baselines()
+    for name, run_id in found.items():
+        click.echo(f"{name}  {run_id[-8:]}")
+    if not found:
+        click.echo("There are no baselines yet; `heylookllm bench baseline main last` makes one.")
 
 
 def set_baseline(name: str, run: str) -> None:

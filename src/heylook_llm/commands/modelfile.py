@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from heylook_llm.errors import BadRequest
+from heylook_llm.server.wire.ollama_body import Options
+from heylook_llm.server.wire.ollama_create import PARAMETERS
 
 MAX_BYTES: Final = 16 << 20
 _INSTRUCTION: Final = re.compile(r"[ \t]*([A-Za-z]+)[ \t]+")
@@ -85,6 +87,8 @@ class _Reader:
         elif name == "adapter":
             self.made.adapters += self._existing(value)
         elif name == "parameter":
+            if key not in PARAMETERS and key not in Options.model_fields:
+                raise self._wrong(f"there is no parameter {key}")
             _parameter(body.setdefault("parameters", {}), key, value)
         elif name == "message":
             body.setdefault("messages", []).append({"role": key, "content": value})

@@ -11,7 +11,8 @@
     const axis = { gridcolor: line, zerolinecolor: line, automargin: true };
     const whole = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink },
-      margin: { t: 20, r: 20, b: 50, l: 60 }, legend: { orientation: "h", y: -0.25 }, ...more,
+      margin: { t: 20, r: 20, b: 50, l: 60 }, legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom" },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: style.getPropertyValue("--quiet").trim(), activecolor: ink }, ...more,
     };
     whole.xaxis = { ...axis, ...whole.xaxis };
     whole.yaxis = { ...axis, ...whole.yaxis };
@@ -25,7 +26,7 @@
 
   function bars(phases, names, values) {
     return phases.map((phase) => ({
-      type: "bar", orientation: "h", name: phase, y: names, x: values(phase),
+      type: "bar", orientation: "h", name: phase, y: names, x: values(phase), marker: { color: data.colors[phase] },
       hovertemplate: phase + " %{x:.3g} ms<extra></extra>",
     }));
   }
@@ -37,7 +38,7 @@
     }))), { xaxis: { title: { text: "output tokens per second" }, rangemode: "tozero" },
       yaxis: { title: { text: "first token, ms" }, rangemode: "tozero" } });
     draw("where", data.phases.map((phase) => ({
-      type: "bar", orientation: "h", name: phase.name, y: data.labels, x: phase.ms,
+      type: "bar", orientation: "h", name: phase.name, y: data.labels, x: phase.ms, marker: { color: data.colors[phase.name] },
       hovertemplate: phase.name + ": %{x:.3g} ms<br>" + phase.meaning + "<extra></extra>",
     })), { barmode: "relative", xaxis: { title: { text: "mean ms of E2E" } }, yaxis: { autorange: "reversed" } });
     draw("spread", ["ttft", "tpot"].flatMap((name) => data.spread[name].map((points, row) => ({

@@ -25,6 +25,18 @@ from heylook_llm.errors import ConfigError
 
 _HERE: Final = Path(__file__).parent
 _TABLE: Final = ("ttfe", "ttft", "ttfo", "tpot", "itl", "stall", "e2e", "service", "lag", "connect", "speed")
+_COLORS: Final = dict(
+    zip(
+        PHASES,
+        (
+            *("#8c8c8c", "#d4a017", "#b07aa1", "#76b7b2", "#e15759", "#9c755f", "#edc948", "#4e79a7"),
+            *("#59a14f", "#f28e2b", "#d7b5a6", "#17becf", "#7f3c8d", "#11a579", "#ff9da7"),
+        ),
+        strict=True,
+    )
+)
+"""One for each phase, in every plot: plotly's own ten would come again."""
+_UNITS: Final = "Times in ms; in brackets: 95 % intervals, … where the samples set no bound."
 _POINTS: Final = 400
 """Of a curve of all values: more can't be seen."""
 
@@ -118,7 +130,7 @@ def _rows(rows: Sequence[Row]) -> str:
         [*(_text(words.axis(row, name)) for name in names), words.requests(row), *words.cells(row, interval=True)]
         for row in rows
     ]
-    return f"<p>{_text(', '.join(words.constant(rows)))}</p>{_table(heads, lines, titles)}"
+    return f"<p>{_text(', '.join(words.constant(rows)))}</p>{_table(heads, lines, titles)}<p>{_UNITS}</p>"
 
 
 def _formula(name: str) -> str:
@@ -131,18 +143,19 @@ def _formula(name: str) -> str:
 
 
 def _percentiles(row: Row, rows: Sequence[Row]) -> str:
-    heads = ["", "n", "mean", "least", "p50", "p90", "p95", "p99", "most"]
+    heads = ["", "unit", "n", "mean", "least", "p50", "p90", "p95", "p99", "most"]
     lines = []
     for name in _TABLE:
         if name not in row.measures:
             continue
         told = row.measures[name]
         numbers = []
-        for statistic in heads[2:]:
+        for statistic in heads[3:]:
             interval = told.intervals.get(statistic)
             title = "" if interval is None else f"[{words.bound(interval[0])}, {words.bound(interval[1])}]"
             numbers.append(f'<span title="{title}">{words.number(getattr(told, statistic))}</span>')
-        lines.append([f'<span title="{_formula(name)}">{MEASURES[name].title}</span>', str(told.n), *numbers])
+        title = f'<span title="{_formula(name)}">{MEASURES[name].title}</span>'
+        lines.append([title, MEASURES[name].unit, str(told.n), *numbers])
     return f"<h3>{_text(_label(row, rows))}</h3>{_table(heads, lines)}"
 
 
@@ -153,14 +166,14 @@ def _slow(rows: Sequence[Row]) -> str:
             str(slow.ordinal),
             words.number(slow.e2e_ms),
             _text(slow.verdict),
-            ", ".join(f"{c.phase} {words.number(c.spent_ms)} ms ({words.number(c.usual_ms)})" for c in slow.causes),
+            ", ".join(map(words.cause, slow.causes)),
             words.UNKNOWN if slow.shared_with is None else str(slow.shared_with),
             _text(slow.server_request_id or words.UNKNOWN),
         ]
         for row in rows
         for slow in row.slow
     ]
-    return _table(["", "request", "E2E ms", "verdict", "causes (usual)", "computed beside", "the server's id"], lines)
+    return _table(["", "request", "E2E ms", "verdict", "causes", "computed beside", "the server's id"], lines)
 
 
 def _meanings() -> str:
@@ -185,6 +198,7 @@ def _data(report: Report) -> dict[str, Any]:
     """For page.js. plotly reads tags in labels, so that foreign text is escaped here, too."""
     rows = report.rows
     return {
+        "colors": _COLORS,
         "labels": [_text(_label(row, rows)) for row in rows],
         "curves": _curves(rows),
         "phases": [

@@ -88,10 +88,7 @@ def _slow(rows: Sequence[Row]) -> str:
         for slow in row.slow[:3]:
             if not slow.causes:
                 continue
-            causes = ", ".join(
-                f"{cause.phase} {words.number(cause.spent_ms)} ms (usually {words.number(cause.usual_ms)})"
-                for cause in slow.causes[:2]
-            )
+            causes = ", ".join(map(words.cause, slow.causes[:2]))
             beside = f", beside {slow.shared_with} others" if slow.shared_with else ""
             lines.append(
                 f"  {words.axis(row, 'level')} #{slow.ordinal}: {words.number(slow.e2e_ms)} ms, {slow.verdict}: "

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+from heylook_llm.bench.breakdown import Cause
 from heylook_llm.bench.compare import NOT_SHOWN, compare
 from heylook_llm.bench.metrics import Report, Row
 from heylook_llm.bench.quantity import Value, parse, value_of
@@ -90,6 +91,12 @@ def requests(row: Row) -> str:
     return str(n) if n == row.counts.measured else f"{n} of {row.counts.measured}"
 
 
+def cause(found: Cause) -> str:
+    """What took a request longer, and how long it usually takes, but for waits: of them none is expected."""
+    usual = f" (usually {number(found.usual_ms)})" if found.usual_ms else ""
+    return f"{found.phase} {number(found.spent_ms)} ms{usual}"
+
+
 def verdict(report: Report) -> str:
     """One sentence: what came of it."""
     measured = [row for row in report.rows if "e2e" in row.measures]
@@ -154,6 +161,8 @@ def next_command(report: Report) -> str:
         return f"heylookllm bench resume {run}"
     if any(row.counts.error + row.counts.timeout for row in report.rows):
         return f"heylookllm bench export {run} --format jsonl --output errors.jsonl   # every request, with its error"
+    if not any("e2e" in row.measures for row in report.rows):
+        return f"heylookllm bench show {run}   # what was in the way"
     if any(0 < row.measures["e2e"].n < 100 for row in report.rows if "e2e" in row.measures):
         return "heylookllm bench run … --requests 100   # enough for p99"
     return f"heylookllm bench export {run} --format html --output report.html"
