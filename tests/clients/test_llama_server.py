@@ -1,5 +1,6 @@
 """What llama-server's clients send (llama.vim, llama.vscode, chat pages), as raw requests to the running server."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,8 +182,20 @@ def test_props_and_slots(http: httpx.Client) -> None:
     assert busy["next_token"][0]["n_decoded"] > 0
     assert busy["next_token"][0]["n_remain"] <= 1000
     assert http.get("/slots?model=heavy").json() == [], "looking loads nothing"
-    assert http.get("/slots?model=heavy&fail_on_no_slot=1").status_code == 503
+    free = http.get("/slots?model=heavy&fail_on_no_slot=1")
+    assert (free.status_code, free.json()) == (200, []), "a model that isn't loaded has all its places"
     assert http.get("/props?model=heavy").json()["is_sleeping"] is True
+
+
+def test_a_model_whose_places_are_all_taken_has_no_slot(http: httpx.Client) -> None:
+    body = {"model": "slow", "prompt": "[[count:500]]", "n_predict": 1000, "stream": True}
+    with contextlib.ExitStack() as streams:
+        answers = [streams.enter_context(http.stream("POST", "/completion", json=body)) for _ in range(8)]
+        lines = [answer.iter_lines() for answer in answers]  # kept, or they'd close their streams
+        assert all(map(next, lines)), "each has begun"
+        told = httpx.get(f"{http.base_url}/slots?model=slow&fail_on_no_slot=1")
+        assert (told.status_code, told.json()["error"]["message"]) == (503, "no slot available")
+        assert told.headers["retry-after"] == "1"
 
 
 def test_health_and_names_without_v1(http: httpx.Client) -> None:

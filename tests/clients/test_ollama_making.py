@@ -330,6 +330,8 @@ def test_wrong_uploads(home: Home, server: Server, tmp_path: Path) -> None:
     status, told = post(server, "/api/create", {"model": "bad", "files": {"m.gguf": name}, "stream": False})
     assert status == 400
     assert told["error"].startswith("m.gguf: ")
+    nameless = {"model": "bad", "files": {"a/": digest, "m.gguf": name}, "stream": False}
+    assert post(server, "/api/create", nameless) == (400, {"error": "'a/' is no name for a file"})
     with HTTP.stream("POST", server.url + "/api/create", json={"model": "bad", "files": {"m.gguf": name}}) as reply:
         lines = [json.loads(line) for line in reply.iter_lines()]
     assert (reply.status_code, list(lines[-1])) == (200, ["error"])

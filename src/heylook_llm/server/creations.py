@@ -388,7 +388,7 @@ def _is_gguf(path: Path) -> bool:
 def _file_name(given: str) -> str:
     """A file's own name, which becomes part of a path. Raises BadRequest."""
     name = given.replace("\\", "/").rpartition("/")[2]
-    if not name.isprintable() or name.startswith(".") or len(name.encode()) > 200:
+    if not name or not name.isprintable() or name.startswith(".") or len(name.encode()) > 200:
         raise BadRequest(f"{given[:64]!a} is no name for a file", param="files")
     return name
 

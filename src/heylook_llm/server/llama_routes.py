@@ -59,7 +59,8 @@ async def get_slots(server: Server, request: Request) -> Response:
     card = await _card(server, request)
     stats = await server.backend.stats(card.spec.id)
     slots = [] if stats is None or card.status.info is None else _slots(card.status.info, stats)
-    if request.query_params.get("fail_on_no_slot") and all(slot["is_processing"] for slot in slots):
+    busy = bool(slots) and all(slot["is_processing"] for slot in slots)  # a model that isn't loaded has all its places
+    if busy and request.query_params.get("fail_on_no_slot"):
         raise Unavailable("no slot available", code="no_slot_available")
     return json_response(slots)
 
@@ -126,7 +127,7 @@ ROUTES: Final = (
         get_slots,
         "use",
         "What a model computes",
-        query=(_MODEL, Query("fail_on_no_slot", "1: 503 where no place is free.")),
+        query=(_MODEL, Query("fail_on_no_slot", "1: 503 where all of a loaded model's places are taken.")),
         response="Reply.Slots",
     ),
 )
