@@ -55,7 +55,7 @@ class SightBatch:
 def episode(rng: Random, picture: Picture) -> list[Turn]:
     """A picture, shown with the first of some questions about it; now and then other talk."""
     turns = [sights.sight(rng, picture) for _ in range(rng.choice([1, 1, 2, 3]))]
-    turns[0] = sights.shown(rng, turns[0])
+    turns[0] = sights.shown(rng, turns[0], behind=0.7)
     if rng.random() < 0.2:
         turns.insert(rng.randint(1, len(turns)), teach(rng, skills.plain))
     return turns
@@ -93,7 +93,7 @@ class Writer:
 
     def sample(self, rng: Random) -> Sample:
         """A new sample: mostly many questions about one picture, none of which sees another's answer."""
-        return self.apart(rng) if rng.random() < 0.72 else self.together(rng)
+        return self.apart(rng) if rng.random() < 0.45 else self.together(rng)
 
     def together(self, rng: Random) -> Sample:
         """A dialogue."""

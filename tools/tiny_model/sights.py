@@ -310,13 +310,13 @@ def describe(rng: Random, picture: Picture) -> Turn | None:
 WRITERS: dict[str, tuple[Writer, float]] = {
     "colour of a shape": (shape_colour, 3.0),
     "colour of the background": (ground_colour, 0.4),
-    "count of a shape": (count_kind, 3.2),
+    "count of a shape": (count_kind, 7.0),
     "count of all shapes": (count_all, 0.6),
     "digit": (which_digit, 1.5),
     "colour of the digit": (digit_colour, 1.2),
-    "left or right": (side, 3.0),
+    "left or right": (side, 7.0),
     "shape on a side": (outermost, 1.6),
-    "shape of a colour": (shape_of_colour, 3.2),
+    "shape of a colour": (shape_of_colour, 2.5),
     "kind of the only shape": (only_shape, 1.0),
     "what is not there": (absent, 2.6),
     "description": (describe, 1.4),
@@ -341,12 +341,12 @@ def blind(rng: Random, picture: Picture) -> Turn:
 # -- dialogues ------------------------------------------------------------------------------------------------------
 
 
-def shown(rng: Random, turn: Turn) -> Turn:
-    """The turn with a picture in its question, before the text or behind it, as clients send it."""
+def shown(rng: Random, turn: Turn, behind: float = 0.25) -> Turn:
+    """The turn with a picture in its question, before the text or, now and then, behind it, as clients send it."""
     text = {"type": "text", "text": turn.messages[0]["content"]}
     image = {"type": "image"}
     gap = rng.choice(["", "", "", "\n", " "])
-    if rng.random() < 0.75:
+    if rng.random() > behind:
         parts = [image, {**text, "text": gap + text["text"]}]
     else:
         parts = [{**text, "text": text["text"] + gap}, image]
