@@ -136,7 +136,7 @@ def test_what_would_be_sent_is_said_without_sending(home: Home, null: Null) -> N
     shown = home.run("bench", "run", "--no-calibrate", "--target", null.url, *options).stdout.splitlines()
     assert shown[0].startswith("4 cells · 12 requests · ")
     assert null.url in shown[1]
-    assert shown[2:] == ["  scenarios: D(10,5), U(10,20)", "  loads: closed 1, closed 2", "  caches: warm"]
+    assert shown[2:] == ["  scenarios: D(10,5), U(1,10)/(2,20)", "  loads: closed 1, closed 2", "  caches: warm"]
     assert len(null.log()) == before
     assert not list(home.folder.rglob("bench.sqlite3"))
 
