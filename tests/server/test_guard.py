@@ -331,11 +331,19 @@ OPEN = {
     ("HEAD", "/"),
     ("GET", "/health"),
     ("HEAD", "/health"),
+    ("GET", "/v1/health"),
+    ("HEAD", "/v1/health"),
     ("GET", "/docs"),
     ("GET", "/redoc"),
     ("GET", "/docs/assets/start.js"),
     ("GET", "/openapi.json"),
 }
+
+
+LLAMA_SERVERS = {"/slots", "/props", "/infill", "/completion", "/completions"}
+"""In llama-server's own form."""
+CLOUDS = {"/api/signout", "/api/me", "/api/experimental/web_fetch", "/api/experimental/web_search"}
+"""Ollama's own cloud, which is refused to everyone."""
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -369,10 +377,13 @@ async def test_a_key_is_needed_everywhere_but_on_open_routes(method: str, path: 
                 assert isinstance(error, str)
             elif path.startswith("/v1/messages"):
                 assert error["type"] == "authentication_error"
+            elif path in LLAMA_SERVERS:
+                assert (error["code"], error["type"]) == (401, "authentication_error")
             else:
                 assert error["code"] == "invalid_api_key"
     for headers in good:
-        assert (await call(app, method, path, b"", headers=headers)).status not in (401, 403)
+        status = (await call(app, method, path, b"", headers=headers)).status
+        assert status == 403 if path in CLOUDS else status not in (401, 403)
 
 
 @pytest.mark.parametrize(

@@ -641,6 +641,7 @@ def test_every_kind_of_error_is_in_the_catalogue() -> None:
     assert {name for name in errors.every_kind() if name[0] != "_"} - known == {
         "HeylookError",
         "ConfigError",
+        "TargetFailed",
         "Unavailable",
         "ProtocolError",
     }

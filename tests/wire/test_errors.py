@@ -49,7 +49,7 @@ CATALOGUE: dict[str, tuple[int, str, str, str, str]] = {
 }  # fmt: skip
 OTHERWISE = {("anthropic", "Overloaded"): 529, ("ollama", "WorkerDied"): 500}
 """Statuses that a dialect has of its own."""
-INWARD = {"HeylookError", "ConfigError"}
+INWARD = {"HeylookError", "ConfigError", "TargetFailed"}
 
 
 def test_the_catalogue_is_whole() -> None:

@@ -63,7 +63,7 @@ def test_any_bytes_are_a_form_or_a_refusal(before: bytes, middle: bytes, after: 
 def test_files_keep_their_bytes() -> None:
     data = b"\r\n--a\r\n\x00\xff--b\n--b\r\n\r\n"
     head = 'content-type: image/png\r\nCONTENT-DISPOSITION: Form-Data; filename="a;name=x.png"; name=images'
-    assert parts(form((head, data), field("a", b"")), KIND) == [Part("images", data), Part("a", b"")]
+    assert parts(form((head, data), field("a", b"")), KIND) == [Part("images", data, "a;name=x.png"), Part("a", b"")]
     assert parts(form(field("a")), 'Multipart/Form-Data; charset=utf-8; BOUNDARY="b"') == [Part("a", b"x")]
 
 

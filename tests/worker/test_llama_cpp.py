@@ -58,7 +58,7 @@ def tokens_of(client: Client, prompt: core.Prompt, **fields: object) -> tuple[in
 def test_info_is_the_engines_own(client: Client) -> None:
     info = client.info
     assert info is not None
-    assert (info.architecture, info.quantization, info.n_layers, info.n_embedding) == ("qwen2", "all F32", 2, 64)
+    assert (info.architecture, info.quantization, info.n_layers, info.n_embedding) == ("qwen2", "F32", 2, 64)
     assert (info.n_ctx, info.n_ctx_trained, info.kv_tokens, info.n_parallel) == (1024, 4096, 8192, 8)
     assert info.n_parameters == 139_840
     assert info.kv_bytes == 8192 * 2 * 2 * 32 * 2
