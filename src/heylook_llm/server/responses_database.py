@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from heylook_llm.server.sqlite_file import FULL, SqliteFile
+from heylook_llm.server.sqlite_file import SqliteFile
 from heylook_llm.server.wire import jsontext
 from heylook_llm.server.wire.responses_items import Item
 
@@ -100,7 +100,7 @@ class ResponseDatabase(SqliteFile):
     def trim(self, now: float) -> int:
         """Delete what is older than is kept, then what was longest unused until the rest fits; how many."""
         deleted = self._delete("WHERE used_at < ?", (now - self._keep_seconds,))
-        while self.used_bytes > FULL * self._keep_bytes:
+        while self.full:
             oldest = "WHERE seq IN (SELECT seq FROM responses ORDER BY used_at, seq LIMIT ?)"
             some = self._delete(oldest, (DELETED_AT_ONCE,))
             if not some:

@@ -16,8 +16,10 @@ log = logging.getLogger(__name__)
 
 BUSY_SECONDS: Final = 5.0
 JOURNAL_BYTES: Final = 4 << 20
+"""What the write-ahead log may take; of a small size limit a quarter."""
+PAGE_BYTES: Final = 4096
 FULL: Final = 0.9
-"""Of the size limit, what may be used; the rest is for the rows of one commit."""
+"""Of the size limit, what may be used with the log; the rest is for the rows of one commit."""
 
 
 class OtherVersion(Exception):
@@ -32,10 +34,13 @@ class SqliteFile:
     schema: ClassVar[tuple[str, ...]]
     settings: ClassVar[tuple[str, ...]] = ()
     """Of the connection, beside those that every file has."""
+    additions: ClassVar[tuple[str, ...]] = ()
+    """What is also made in files of this version that were begun without it; it may stand already."""
 
     def __init__(self, path: Path | None, *, keep_bytes: int) -> None:
         """None: in memory. Raises sqlite3.Error for a file that can't be used, OtherVersion for another version's."""
-        self._keep_bytes = keep_bytes
+        self._journal_bytes = min(JOURNAL_BYTES, keep_bytes // 4)
+        self._full_bytes = FULL * keep_bytes - (0 if path is None else self._journal_bytes)
         self.path = path
         self._connection = sqlite3.connect(
             ":memory:" if path is None else path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -55,17 +60,21 @@ class SqliteFile:
         (verdict,) = run("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(str(verdict).replace("\n", " "))
+        run(f"PRAGMA page_size = {PAGE_BYTES}")
         run("PRAGMA auto_vacuum = INCREMENTAL")
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")
         for setting in self.settings:
             run(f"PRAGMA {setting}")
-        run(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
+        run(f"PRAGMA journal_size_limit = {self._journal_bytes}")
+        run(f"PRAGMA wal_autocheckpoint = {self._journal_bytes // PAGE_BYTES // 2}")
         with self.transaction():  # two servers may begin at once
             (version,) = run("PRAGMA user_version").fetchone()
             if version == 0:
                 for statement in (*self.schema, f"PRAGMA user_version = {self.version}"):
                     run(statement)
+            for statement in self.additions:
+                run(statement)
         (self._page_bytes,) = run("PRAGMA page_size").fetchone()
 
     @contextlib.contextmanager
@@ -87,7 +96,7 @@ class SqliteFile:
     @property
     def full(self) -> bool:
         """Whether it is time to delete for the size's sake."""
-        return self.used_bytes > FULL * self._keep_bytes
+        return self.used_bytes > self._full_bytes
 
     @property
     def used_bytes(self) -> int:

@@ -105,7 +105,7 @@ def test_several_commits_add_up_and_old_minutes_go(tmp_path: Path) -> None:
     (old, recent) = [minute for _, _, minute in kept.history.minutes(0)]
     assert (old.requests, recent.requests) == (1, 3)
     assert kept.history.changes("m", 0, 10) == [change]
-    with kept._transaction():
+    with kept.transaction():
         kept.history.trim(NOW - 3600)
     assert [minute.requests for _, _, minute in kept.history.minutes(0)] == [3]
     assert (list(kept.history.resources(0)), kept.history.changes(None, 0, 10)) == ([], [])

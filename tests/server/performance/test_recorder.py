@@ -160,7 +160,7 @@ def test_where_nothing_can_be_written_memory_keeps_it(tmp_path: Path, caplog: py
 
 
 def test_what_a_locked_file_keeps_out_is_written_later(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heylook_llm.server.performance.database.BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("heylook_llm.server.sqlite_file.BUSY_SECONDS", 0.01)
     recorder = Recorder(path)
     recorder.record(finished(1))
     assert len(ids(recorder)) == 1

@@ -1,14 +1,7 @@
-"""The SQLite file of finished requests. One thread owns it; every method is called there, and blocks.
+"""The SQLite file of finished requests. One thread owns it; every method is called there, and blocks."""
 
-Write-ahead log with synchronous=NORMAL: a commit survives the death of the process at any moment, and that of the
-machine but for the last ones. Several servers of one user may write into one file.
-"""
-
-import contextlib
-import datetime
+import functools
 import itertools
-import logging
-import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from heylook_llm import core
+from heylook_llm.server import sqlite_file
 from heylook_llm.server.performance import selection, tallies
 from heylook_llm.server.performance.energy import EnergyShare
 from heylook_llm.server.performance.history import SCHEMA as HISTORY
@@ -26,19 +20,12 @@ from heylook_llm.server.performance.record import Finished, Labels, Moment, Text
 from heylook_llm.server.performance.selection import Selection, Since
 from heylook_llm.server.performance.summary import Counted, Tally, gaps_of
 from heylook_llm.server.performance.tallies import Reading, Tallies
-
-log = logging.getLogger(__name__)
+from heylook_llm.server.sqlite_file import PAGE_BYTES, SqliteFile
 
 VERSION: Final = 3
 """Of the schema. A file of another version is left alone."""
 LATEST_SECONDS: Final = 3600.0
 """A request that shared the batch with another may have ended so much later."""
-BUSY_SECONDS: Final = 5.0
-JOURNAL_BYTES: Final = 4 << 20
-"""What the write-ahead log may take; of a small size limit a quarter."""
-PAGE_BYTES: Final = 4096
-FULL: Final = 0.9
-"""Of the size limit, what may be used with the log; the rest is for the rows of one commit."""
 DRIFT_SECONDS: Final = 0.5
 """The wall clock was set when it went so much faster or slower than the machine's."""
 _MEASURES: Final = Measures.__struct_fields__
@@ -71,7 +58,6 @@ _SCHEMA: Final = (
     *tallies.SCHEMA,
     "CREATE TABLE clocks (number INTEGER PRIMARY KEY, clock_id TEXT UNIQUE, boot_at REAL)",
     "CREATE TABLE pinned_runs (run_id TEXT PRIMARY KEY) WITHOUT ROWID",
-    f"PRAGMA user_version = {VERSION}",
 )
 _INSERT: Final = f"INSERT INTO requests ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 (constants)
 _UNPINNED: Final = "(run_id IS NULL OR run_id NOT IN (SELECT run_id FROM pinned_runs))"
@@ -99,71 +85,22 @@ _unpacker: Final = msgspec.msgpack.Decoder(Details)
 _gaps: Final = msgspec.msgpack.Decoder(dict[int, int])
 
 
-class OtherVersion(Exception):
-    """The file was written by another version of this program."""
-
-
-class Database:
+class Database(SqliteFile):
     """An open file of finished requests, or one in memory."""
 
+    version = VERSION
+    schema = _SCHEMA
+    additions = HISTORY
+
     def __init__(self, path: Path | None, *, keep_seconds: float, keep_bytes: int) -> None:
-        """None: in memory. Raises sqlite3.Error for a file that can't be used, OtherVersion for another version's."""
+        """As SqliteFile. `keep_seconds`: how long a request is kept."""
+        super().__init__(path, keep_bytes=keep_bytes)
         self._keep_seconds = keep_seconds
-        self._journal_bytes = min(JOURNAL_BYTES, keep_bytes // 4)
-        self._full_bytes = FULL * keep_bytes - (0 if path is None else self._journal_bytes)
         self._deleted_at_once = self._journal_bytes // PAGE_BYTES // 2
         """Rows, each of which may change a page of its own: half of the log."""
-        self.path = path
         self._clocks: dict[str, _Clock] = {}
         """By their ids; other servers may add some, which are read when they are met."""
-        self._connection = sqlite3.connect(
-            ":memory:" if path is None else path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        try:
-            self._prepare(path)
-        except BaseException:
-            self._connection.close()
-            raise
-        self.history = History(self._connection, self._transaction)
-
-    def _prepare(self, path: Path | None) -> None:
-        run = self._connection.execute
-        if path is not None:
-            path.chmod(0o600)
-        if run("PRAGMA user_version").fetchone()[0] not in (0, VERSION):
-            raise OtherVersion
-        (verdict,) = run("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(str(verdict).replace("\n", " "))
-        run(f"PRAGMA page_size = {PAGE_BYTES}")
-        run("PRAGMA auto_vacuum = INCREMENTAL")
-        run("PRAGMA journal_mode = WAL")
-        run("PRAGMA synchronous = NORMAL")
-        run(f"PRAGMA journal_size_limit = {self._journal_bytes}")
-        run(f"PRAGMA wal_autocheckpoint = {self._journal_bytes // PAGE_BYTES // 2}")
-        with self._transaction():  # two servers may begin at once
-            (version,) = run("PRAGMA user_version").fetchone()
-            if version == 0:
-                for statement in _SCHEMA:
-                    run(statement)
-            for statement in HISTORY:
-                run(statement)
-        (self._page_bytes,) = run("PRAGMA page_size").fetchone()
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
-
-    def close(self) -> None:
-        """Close it."""
-        self._connection.close()
+        self.history = History(self._connection, self.transaction)
 
     # ---- writing -----------------------------------------------------------------------------------------------------
 
@@ -175,7 +112,7 @@ class Database:
             count, clock = counted(row), self._clocks[row.clock].number
             sums.take(row, clock, count)
             values.append(_values(row, clock, count))
-        with self._transaction():
+        with self.transaction():
             self._connection.executemany(_INSERT, values)
             sums.add_to(self._connection)
             self.history.add(rows)
@@ -185,7 +122,7 @@ class Database:
         self._meet({now.clock: now.wall - now.boot})
         sums = Tallies()
         sums.refuse(errors, now.wall, Reading(self._clocks[now.clock].number, now.boot))
-        with self._transaction():
+        with self.transaction():
             sums.add_to(self._connection)
 
     def _meet(self, told: Mapping[str, float]) -> None:
@@ -209,7 +146,7 @@ class Database:
         statement = (
             "INSERT OR IGNORE INTO pinned_runs VALUES (?)" if pinned else "DELETE FROM pinned_runs WHERE run_id = ?"
         )
-        with self._transaction():
+        with self.transaction():
             self._connection.execute(statement, (run_id,))
 
     def pinned(self) -> frozenset[str]:
@@ -218,7 +155,7 @@ class Database:
 
     def clear(self) -> int:
         """Delete all rows but those of pinned runs, and what longer windows are made of; how many rows."""
-        with self._transaction():
+        with self.transaction():
             run = self._connection.execute
             (pinned,) = run(f"SELECT EXISTS (SELECT 1 FROM requests WHERE NOT {_UNPINNED})").fetchone()  # noqa: S608
             # without a condition SQLite drops the pages as they are
@@ -226,7 +163,7 @@ class Database:
             for table in ("hours", "minutes"):
                 run(f"DELETE FROM {table}")  # noqa: S608
             self.history.clear()
-        self._give_back()
+        self.give_back()
         return deleted
 
     # ---- limits ------------------------------------------------------------------------------------------------------
@@ -236,7 +173,7 @@ class Database:
         deleted = 0
         for clock, boot in self._since(now, self._keep_seconds):
             deleted += self._delete(f"WHERE clock = ? AND finished_boot < ? AND {_UNPINNED}", (clock, boot))
-        with self._transaction():
+        with self.transaction():
             minutes = self._since(now, tallies.MINUTES_SECONDS)
             oldest = max(0.0, now.wall - self._keep_seconds)  # what is kept for ever is kept since 1970
             tallies.forget(self._connection, oldest, minutes)
@@ -250,7 +187,7 @@ class Database:
                 break
             deleted += some
         if deleted:
-            self._give_back()
+            self.give_back()
         return deleted
 
     def _since(self, now: Moment, seconds: float) -> list[Reading]:
@@ -260,28 +197,10 @@ class Database:
             for clock_id, clock in self._all_clocks().items()
         ]
 
-    @property
-    def full(self) -> bool:
-        """Whether it is time to delete for the size's sake."""
-        return self.used_bytes > self._full_bytes
-
-    @property
-    def used_bytes(self) -> int:
-        """What the rows take."""
-        (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
-        (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
-        used: int = (pages - free) * self._page_bytes
-        return used
-
     def _delete(self, where: str, values: tuple[Any, ...]) -> int:
-        with self._transaction():
+        with self.transaction():
             deleted: int = self._connection.execute(f"DELETE FROM requests {where}", values).rowcount  # noqa: S608
         return deleted
-
-    def _give_back(self) -> None:
-        """Free pages to the file system."""
-        self._connection.executescript("PRAGMA incremental_vacuum;")  # execute() would stop after one page
-        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
@@ -433,41 +352,5 @@ def _finished(clock: str, values: tuple[Any, ...]) -> Finished:
 
 def opened(path: Path | None, *, keep_seconds: float, keep_bytes: int) -> Database:
     """The file's database; a damaged file is moved aside. Where none can be written, one in memory."""
-    if path is None:
-        return Database(None, keep_seconds=keep_seconds, keep_bytes=keep_bytes)
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        return _repaired(path, keep_seconds, keep_bytes)
-    except OtherVersion:
-        problem = "another version of heylookllm wrote it; moved away, another is begun"
-    except (OSError, sqlite3.Error) as error:
-        problem = str(error)
-    log.warning("%s can't be used (%s): measurements are kept in memory and end with the server", path, problem)
-    return Database(None, keep_seconds=keep_seconds, keep_bytes=keep_bytes)
-
-
-def _repaired(path: Path, keep_seconds: float, keep_bytes: int) -> Database:
-    try:
-        return Database(path, keep_seconds=keep_seconds, keep_bytes=keep_bytes)
-    except sqlite3.OperationalError:
-        raise  # the disk, a lock or a permission: the file itself may be sound
-    except sqlite3.DatabaseError as error:
-        aside = _moved_aside(path)
-        log.warning("%s is damaged (%s): it is now %s, and measurements begin anew", path, error, aside.name)
-    return Database(path, keep_seconds=keep_seconds, keep_bytes=keep_bytes)
-
-
-def _moved_aside(path: Path) -> Path:
-    """Rename the file and its journal, which together are the database."""
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%f")
-    aside = path.with_name(f"{path.name}.damaged-{stamp}")
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    return aside
-
-
-def is_damaged(error: sqlite3.Error) -> bool:
-    """Whether the file itself is broken, rather than the disk full or another server slow."""
-    return not isinstance(error, sqlite3.OperationalError)
+    open_file = functools.partial(Database, keep_seconds=keep_seconds, keep_bytes=keep_bytes)
+    return sqlite_file.opened(path, open_file, "measurements")

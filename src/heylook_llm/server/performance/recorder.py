@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from heylook_llm.errors import EngineError, Overloaded
-from heylook_llm.server.performance.database import Database, is_damaged, opened
+from heylook_llm.server.performance.database import Database, opened
 from heylook_llm.server.performance.record import Finished, Moment, moment
+from heylook_llm.server.sqlite_file import is_damaged
 
 log = logging.getLogger(__name__)
 
