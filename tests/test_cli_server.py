@@ -88,7 +88,7 @@ def test_the_registry_follows_its_file(own_home: Home) -> None:
 
 def test_the_start_lines_can_be_followed(server: Server) -> None:
     assert server.lines[0].startswith("heylookllm 2.")
-    assert "the OpenAI and Ollama APIs on http://127.0.0.1:" in server.lines[0]
+    assert "the OpenAI, Anthropic and Ollama APIs on http://127.0.0.1:" in server.lines[0]
     assert server.lines[1] == "  models: fake, slow"
     command = server.lines[2].removeprefix("  try it: ")
     answered = subprocess.run(["sh", "-c", f"{command} -s"], capture_output=True, text=True, check=True)

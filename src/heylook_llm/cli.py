@@ -183,7 +183,7 @@ class ServeOptions:
     help="Keep prompts and answers beside the measurements, readable by you. They may hold secrets.",
 )
 def serve(**given: Any) -> None:
-    """Serve the models of models.yaml over the OpenAI and Ollama APIs."""
+    """Serve the models of models.yaml over the OpenAI, Anthropic and Ollama APIs."""
     from heylook_llm import config  # noqa: PLC0415
     from heylook_llm.commands import environment  # noqa: PLC0415
 
@@ -438,7 +438,11 @@ def _announce(
 ) -> None:
     """What a user wants to know once it serves."""
     urls = [f"unix:{options.uds}"] if options.uds is not None else [_url(listener) for listener in sockets]
-    apis = {"openai": "the OpenAI API", "ollama": "the Ollama API", "both": "the OpenAI and Ollama APIs"}
+    apis = {
+        "openai": "the OpenAI and Anthropic APIs",
+        "ollama": "the Ollama API",
+        "both": "the OpenAI, Anthropic and Ollama APIs",
+    }
     models = ", ".join(spec.id for spec in settings.enabled) or "none; list some in models.yaml"
     click.echo(f"heylookllm {__version__} serves {apis[options.api]} on {' and '.join(urls)}")
     click.echo(f"  models: {models}")
