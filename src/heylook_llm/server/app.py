@@ -42,6 +42,7 @@ from heylook_llm.server.generate import InFlight, Place
 from heylook_llm.server.guard import REQUEST_ID, Access, Guard
 from heylook_llm.server.images import Images
 from heylook_llm.server.inward import Inward
+from heylook_llm.server.literal import PARAMETER, Literal
 from heylook_llm.server.machine import Machine
 from heylook_llm.server.media import Fetcher
 from heylook_llm.server.performance import insight_routes, live_routes, telling
@@ -537,6 +538,7 @@ def create_app(
         _mount(app, server, endpoint)
     for socket in SOCKETS:
         _mount_socket(app, server, socket)
+    app.router.routes.insert(0, Literal(app.router.routes))
     for router in extra:
         app.include_router(router)
     app.add_api_route(_DOCUMENT, _document_route(app), methods=["GET"], include_in_schema=False)
@@ -658,13 +660,20 @@ def _access(table: tuple[Endpoint, ...]) -> Callable[[str, str], Access]:
     rows += [({"WEBSOCKET"}, compile_path(row.path)[0], row.access) for row in SOCKETS]
     rows.append(({"GET"}, compile_path(_DOCUMENT)[0], "open"))
 
-    def access(method: str, path: str) -> Access:
+    def first(method: str, path: str) -> Access:
         for methods, pattern, need in rows:
             if method in methods and pattern.match(path):
                 return need
         return "admin"
 
-    return access
+    literal = {
+        (method, path): first(method, path)
+        for row in table
+        for path in row.paths
+        if PARAMETER not in path
+        for method in row.methods.split()
+    }
+    return lambda method, path: literal.get((method, path)) or first(method, path)
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
