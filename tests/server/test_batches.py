@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,24 @@ async def test_a_full_queue_only_delays(tmp_path: Path) -> None:
     assert (done.status, done.completed, done.failed) == ("completed", 1, 0)
     (row,) = await served.rows(done.output_file_id)
     assert row["response"]["body"]["choices"][0]["message"]["content"] == "Hello world"
+    await served.batches.close()
+
+
+async def test_a_batch_that_could_not_say_how_it_ended_can_be_cancelled(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = Served(tmp_path)
+    served.backend.gate = asyncio.Event()
+    await served.batches.ask(Store.files)
+    with closing(sqlite3.connect(tmp_path / "batches" / "batches.sqlite3", isolation_level=None)) as other:
+        other.execute("CREATE TRIGGER full BEFORE UPDATE ON batches BEGIN SELECT RAISE(FAIL, 'disk full'); END")
+        batch = await served.begin(2)
+        await until(lambda: caplog.text.count("the database of batches failed: disk full") == 2)
+        other.execute("DROP TRIGGER full")
+    assert (await served.batches.cancel(batch.id)).status == "cancelling"
+    done = await served.ended(batch.id)
+    assert (done.status, done.output_file_id) == ("cancelled", None)
+    assert {row["error"]["code"] for row in await served.rows(done.error_file_id)} == {"batch_cancelled"}
     await served.batches.close()
 
 

@@ -121,10 +121,9 @@ class Batches:
 
     async def delete_file(self, identity: str) -> None:
         """Raises NotFound; Conflict while a batch reads it."""
-        users = [batch.id for batch in await self.ask(Store.batches) if batch.status in OPEN]
-        for user in users:
-            if (await self._do(Store.batch, user)).input_file_id == identity:
-                raise Conflict(f"The batch {user} reads this file; cancel it first.", code="file_in_use")
+        for batch in await self.ask(Store.batches):
+            if batch.status in OPEN and batch.input_file_id == identity:
+                raise Conflict(f"The batch {batch.id} reads this file; cancel it first.", code="file_in_use")
         await self._do(Store.delete_file, identity)
 
     async def create(self, fields: openai_batches.BatchBody) -> Batch:
@@ -155,7 +154,10 @@ class Batches:
             return msgspec.structs.replace(now, status="cancelling", cancelling_at=int(self._clock()))
 
         batch = await self.ask(Store.change, identity, cancelling)
-        self._cancelled[identity].set()  # its task runs: it alone ends what is open
+        if (cancelled := self._cancelled.get(identity)) is not None:
+            cancelled.set()  # its task alone ends what is open
+        elif not self._closed:  # its task could not write down how it ended: another one does
+            self._begin(batch)
         return batch
 
     # ---- a batch -----------------------------------------------------------------------------------------------------
@@ -193,7 +195,8 @@ class Batches:
             return
         done = {}
         for name, field in (("output", "completed"), ("errors", "failed")):
-            done[field] = openai_batches.done(await self._do(Store.partial, _part(batch.id, name)))
+            came = await self._do(Store.partial, _part(batch.id, name))
+            done[field] = await asyncio.to_thread(openai_batches.done, came)
         began = int(self._clock())
 
         def in_progress(now: Batch) -> Batch:
