@@ -15,7 +15,7 @@ from heylook_llm.errors import (
 from heylook_llm.server.wire import jsontext, openai, openai_words, table
 from heylook_llm.server.wire.exchange import EVENT_STREAM, Arrival, Asked, Bounds, Reply, retry_headers
 from heylook_llm.server.wire.llama_server_body import InfillBody, NativeBody, NativeFields
-from heylook_llm.server.wire.openai_constraint import constrained
+from heylook_llm.server.wire.openai_constraint import Constrained, constrained
 
 BODIES: Final[dict[str, type[table.Body]]] = {"POST /completion": NativeBody, "POST /infill": InfillBody}
 NO_SLOT: Final = -1
@@ -108,7 +108,7 @@ def _native(fields: NativeFields, arrival: Arrival, prompts: tuple[core.Prompt, 
         echo=shown and not all(isinstance(prompt, core.TextPrompt) for prompt in prompts),
     )
     needs = ("completion", *(("insert",) if isinstance(fields, InfillBody) else ()))
-    return Native(msgspec.structs.replace(asked, request=request, needs=needs), fields, place)
+    return Native(msgspec.structs.replace(asked, request=request, needs=needs), fields, form, place)
 
 
 def _sampling(fields: NativeFields, arrival: Arrival) -> core.Sampling:
@@ -195,11 +195,11 @@ class Native:
     stream_media_type = EVENT_STREAM
     unheeded: tuple[str, ...] = ()
 
-    def __init__(self, asked: Asked, fields: NativeFields, place: str) -> None:
+    def __init__(self, asked: Asked, fields: NativeFields, form: Constrained, place: str) -> None:
         self.asked = asked
         self._fields = fields
+        self._form = form
         self._place = place
-        self._form = constrained(fields)
         self._defaults = core.Sampling()
         self._prompt_tokens: dict[int, int] = {}
         self._output_tokens: dict[int, int] = {}
