@@ -31,7 +31,6 @@ from heylook_llm.server.wire import ollama_create
 from heylook_llm.server.wire.ollama_create import Order
 
 FOLDER: Final = "created"
-MODEL_KINDS: Final = ("chat", "base", "embedding", "reranker")
 _MAGIC: Final = b"GGUF"
 _ADAPTER_FILES: Final = ("adapters.safetensors", "adapter_config.json")
 
