@@ -6,12 +6,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from heylook_llm import core
 from heylook_llm.errors import UnsupportedFeature
-from heylook_llm.server.endpoint import Server, generation, refuse_blind, respond, understood
-from heylook_llm.server.generate import while_connected
+from heylook_llm.server.endpoint import Server, generation, refuse_blind, understood
+from heylook_llm.server.token_routes import counted
 from heylook_llm.server.wire import anthropic
-from heylook_llm.server.wire.exchange import Reply, ignored_header
 
 _COUNTING: Final = ("loading", "ready")
 
@@ -35,9 +33,7 @@ async def count_message_tokens(server: Server, request: Request) -> Response:
     await refuse_blind(server, count)
     if count.asked.pictures:
         _refuse_unloaded(server, count.asked.request.model)
-    response = respond(await while_connected(request.receive, _counted(server, count)))
-    response.headers.update(dict(ignored_header(count.asked.ignored)))
-    return response
+    return await counted(server, request, count)
 
 
 def _refuse_unloaded(server: Server, model: str) -> None:
@@ -49,16 +45,3 @@ def _refuse_unloaded(server: Server, model: str) -> None:
             code="model_not_loaded",
             param="model",
         )
-
-
-async def _counted(server: Server, count: anthropic.Count) -> Reply:
-    model = count.asked.request.model
-    if count.asked.pictures:
-        count.asked = await server.place.images.read(count.asked)
-        async with server.backend.acquire(model) as lease:
-            answer = await lease.call(count.operation(lease.info))
-    else:
-        async with server.backend.words(model) as words:
-            answer = await words.call(count.operation(words.info))
-    assert isinstance(answer, core.Tokens)
-    return count.reply(answer)

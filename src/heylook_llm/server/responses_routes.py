@@ -3,7 +3,6 @@
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from heylook_llm import core
 from heylook_llm.errors import BadRequest
 from heylook_llm.server.endpoint import (
     Endpoint,
@@ -14,13 +13,13 @@ from heylook_llm.server.endpoint import (
     json_response,
     read_body,
     refuse_blind,
-    respond,
 )
-from heylook_llm.server.generate import Generation, while_connected
+from heylook_llm.server.generate import Generation
 from heylook_llm.server.offloop import ON_LOOP, off_loop
 from heylook_llm.server.responses_kept import ROUTE
+from heylook_llm.server.token_routes import counted
 from heylook_llm.server.wire import responses, responses_items
-from heylook_llm.server.wire.exchange import EVENT_STREAM, Headers, Reply, ignored_header
+from heylook_llm.server.wire.exchange import EVENT_STREAM, Headers, ignored_header
 from heylook_llm.server.wire.responses_body import ResponseBody
 
 _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -109,22 +108,7 @@ async def count_response_tokens(server: Server, request: Request) -> Response:
     count = await off_loop(_size(body, before), responses.parse_count, fields, before, known)
     check(server, request, count)
     await refuse_blind(server, count)
-    response = respond(await while_connected(request.receive, _counted(server, count)))
-    response.headers.update(dict(ignored_header(count.asked.ignored)))
-    return response
-
-
-async def _counted(server: Server, count: responses.Count) -> Reply:
-    model = count.asked.request.model
-    if count.asked.pictures:
-        count.asked = await server.place.images.read(count.asked)
-        async with server.backend.acquire(model) as lease:
-            answer = await lease.call(count.operation(lease.info))
-    else:
-        async with server.backend.words(model) as words:
-            answer = await words.call(count.operation(words.info))
-    assert isinstance(answer, core.Tokens)
-    return count.reply(answer)
+    return await counted(server, request, count)
 
 
 _HI = {"model": "heylook-tiny", "input": "What is the capital of France?"}

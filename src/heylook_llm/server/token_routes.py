@@ -7,11 +7,11 @@ from starlette.responses import Response
 
 from heylook_llm import core
 from heylook_llm.errors import BadRequest
-from heylook_llm.server.endpoint import Server, json_response, read_body, refuse_blind, understood
+from heylook_llm.server.endpoint import Server, json_response, read_body, refuse_blind, respond, understood
 from heylook_llm.server.generate import while_connected
 from heylook_llm.server.offloop import off_loop
 from heylook_llm.server.wire import jsontext, openai, openai_prompt, openai_words, table
-from heylook_llm.server.wire.exchange import Bounds, ignored_header
+from heylook_llm.server.wire.exchange import Bounds, Counting, Reply, ignored_header
 from heylook_llm.server.wire.openai_body import DetokenizeBody, TemplateBody, TokenizeBody
 from heylook_llm.server.wire.pictures import Picture
 
@@ -118,6 +118,22 @@ async def count_input_tokens(server: Server, request: Request) -> Response:
     answer, _ = await _ask(server, request, asked.request.model, core.Tokenize(prompt))
     assert isinstance(answer, core.Tokens)
     return json_response({"object": "response.input_tokens", "input_tokens": len(answer.tokens) + answer.image_tokens})
+
+
+async def counted(server: Server, request: Request, count: Counting) -> Response:
+    """The answer to a dialect's own count; one with images needs the whole model. Leaving cancels the wait."""
+    response = respond(await while_connected(request.receive, _counted(server, count)))
+    response.headers.update(dict(ignored_header(count.asked.ignored)))
+    return response
+
+
+async def _counted(server: Server, count: Counting) -> Reply:
+    hold = server.backend.acquire if count.asked.pictures else server.backend.words
+    count.asked = await server.place.images.read(count.asked)
+    async with hold(count.asked.request.model) as held:
+        answer = await held.call(count.operation(held.info))
+    assert isinstance(answer, core.Tokens)
+    return count.reply(answer)
 
 
 async def _body(server: Server, request: Request, model: type[table.AnyBody]) -> table.AnyBody:

@@ -118,6 +118,18 @@ class Adapting(Question, Protocol):
         ...
 
 
+class Counting(Adapting, Protocol):
+    """A question of how many tokens a prompt is. Pure."""
+
+    def operation(self, info: core.ModelInfo) -> core.Tokenize:
+        """What to ask the model. Raises UnsupportedFeature where the model lacks a need."""
+        ...
+
+    def reply(self, answer: core.Tokens) -> Reply:
+        """The count."""
+        ...
+
+
 class Exchange(Adapting, Protocol):
     """A question that the model answers by generating. Pure: bytes out, time passed in."""
 
