@@ -12,7 +12,7 @@ from heylook_llm.bench.sample import Sample
 from heylook_llm.bench.store import Store
 from heylook_llm.cli import heylookllm
 from heylook_llm.commands import state
-from heylook_llm.errors import ConfigError, NotFound
+from heylook_llm.errors import ConfigError, Conflict, NotFound
 from tests.bench.answers import answer
 from tests.bench.records import MACHINE, TARGET, cell, run
 
@@ -101,5 +101,12 @@ def test_gates_and_baselines(capsys: pytest.CaptureFixture[str]) -> None:
     assert says("gate", "fast", "slow", "--fail-if", "ttft.p99>+5%") == 3
     assert says("gate", "fast", "slow", "--fail-if", "ttft.p50>+5%", "--json") == 1
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["status"] == 1
+    with Store(state.bench_file()) as store:
+        store.create(run("01RUNEMPTY", name="empty", created=2.0, state="failed"), MACHINE, [TARGET], [])
+        store.add_event("01RUNEMPTY", 3.0, "warning", {"text": "cell 0: there is no model 'nope'."})
+    says("report", "empty")
+    assert "(cell 0: there is no model 'nope')" in capsys.readouterr().out
+    with pytest.raises(Conflict, match="measured nothing"):
+        says("baseline", "main", "empty")
     with pytest.raises(ConfigError, match="is no condition"):
         says("gate", "main", "--fail-if", "faster")

@@ -15,11 +15,11 @@ import msgspec
 import pytest
 
 from heylook_llm.bench.measures import MEASURES
-from heylook_llm.bench.metrics import Report
+from heylook_llm.bench.metrics import Report, report
 from heylook_llm.bench.report import markdown, page, tables, terminal, words, workbook
 from heylook_llm.bench.sample import Cell, Pair, Sample, Target
 from tests.bench.answers import MS, answer, report_of
-from tests.bench.records import TARGET, cell
+from tests.bench.records import TARGET, cell, run
 from tests.bench.test_breakdown import story
 
 pytestmark = pytest.mark.unit
@@ -76,6 +76,8 @@ def test_the_verdict_stands_first_and_says_what_came_of_it() -> None:
         "m on null, asked by 4 clients: 99.0 tokens/s, the first token after 100 ms (median of 100), no request failed."
     )
     assert words.verdict(report_of([])) == "Nothing was measured: no request ended."
+    why = report(run(), [cell()], [], {TARGET.id: TARGET}, warnings=["cell 0: there is no model 'nope'."])
+    assert words.verdict(why) == "Nothing was measured: no request ended (cell 0: there is no model 'nope')."
     assert "bench show" in words.next_command(report_of([]))
     failed = report_of([answer(n, outcome="error", error_class="refused") for n in range(3)])
     assert words.verdict(failed) == "Nothing was measured: all 3 requests failed, most by refused."

@@ -187,6 +187,8 @@ class Report(msgspec.Struct, frozen=True):
     flags: list[str]
     manifest: dict[str, Any]
     rows: list[Row]
+    warnings: list[str] = []
+    """What was in the way while it ran."""
 
 
 def report(  # noqa: PLR0917 (a run and all that was kept of it)
@@ -196,6 +198,7 @@ def report(  # noqa: PLR0917 (a run and all that was kept of it)
     targets: Mapping[str, Target],
     pairs: Mapping[str, Sequence[Pair]] | None = None,
     limits: Mapping[str, float] | None = None,
+    warnings: Sequence[str] = (),
 ) -> Report:
     """A run's report. `limits` are the SLOs in milliseconds; None: those of its spec."""
     by_cell: dict[str, list[Sample]] = {}
@@ -222,6 +225,7 @@ def report(  # noqa: PLR0917 (a run and all that was kept of it)
             )
             for group in groups
         ],
+        warnings=list(warnings),
     )
 
 

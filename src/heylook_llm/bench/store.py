@@ -149,6 +149,10 @@ class Store:
         """What happened in a run behind a place in its order."""
         return self._select(Occurrence, "event", "run_id = ? AND seq > ? ORDER BY seq", (run_id, after))
 
+    def warnings(self, run_id: str) -> list[str]:
+        """What a run's recorder had to say, in its order."""
+        return [json.loads(event.data_json)["text"] for event in self.events(run_id) if event.type == "warning"]
+
     def settled(self, cell_id: str) -> set[int]:
         """The ordinals that needn't be sent again."""
         marks = ", ".join("?" * len(SETTLED))

@@ -14,7 +14,7 @@ from heylook_llm.bench.report import markdown, tables, terminal
 from heylook_llm.bench.sample import Run
 from heylook_llm.bench.store import Store
 from heylook_llm.commands import state
-from heylook_llm.errors import ConfigError, NotFound
+from heylook_llm.errors import ConfigError, Conflict, NotFound
 
 Form = Literal["json", "csv", "jsonl", "xlsx", "html", "markdown"]
 SUFFIXES: Final[dict[Form, str]] = {
@@ -30,7 +30,8 @@ SUFFIXES: Final[dict[Form, str]] = {
 def made(store: Store, run: Run, limits: dict[str, float] | None = None) -> Report:
     """The report of a run, from what the store keeps."""
     cells, samples = store.cells(run.id), store.samples(run.id)
-    return report(run, cells, samples, store.targets(run.id), store.pairs(run.id), limits or None)
+    pairs, warnings = store.pairs(run.id), store.warnings(run.id)
+    return report(run, cells, samples, store.targets(run.id), pairs, limits or None, warnings)
 
 
 def show(name: str, as_form: str, slo: Sequence[str]) -> int:
@@ -160,5 +161,7 @@ def set_baseline(name: str, run: str) -> None:
     """Call a run so."""
     with Store(state.bench_file()) as store:
         found = store.run(run)
+        if not store.sample_count(found.id):
+            raise Conflict(f"The run {found.id[-8:]} has measured nothing, so nothing can be held to it.")
         store.set_baseline(name, found.id)
     click.echo(f"{name} is the run {found.id[-8:]}: heylookllm bench gate {name} last --fail-if 'ttft.p95>+5%'")

@@ -114,7 +114,9 @@ def _of_nothing(report: Report) -> str:
         for name, count in row.errors.items():
             errors[name] = errors.get(name, 0) + count
     if not errors:
-        return "Nothing was measured: no request ended."
+        told = "; ".join(shown(text).removesuffix(".") for text in dict.fromkeys(report.warnings))
+        why = f" ({told})" if told else ""
+        return f"Nothing was measured: no request ended{why}."
     worst = max(errors, key=lambda name: errors[name])
     return f"Nothing was measured: all {sum(errors.values())} requests failed, most by {shown(worst)}."
 
