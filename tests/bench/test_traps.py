@@ -54,6 +54,9 @@ def test_03_a_chunk_is_not_a_token() -> None:
     assert "itl" not in unknown.measures
     assert unknown.measures["icl"].p50 == 40
     assert "unmapped" in remarks_of(unknown)
+    texts = {remark.code: remark.text for remark in unknown.remarks}
+    assert "the chunks of 1 answer hold" in texts["unmapped"]
+    assert texts["few"].startswith("1 request: ")
 
 
 def stalled(load: str) -> list[Sample]:

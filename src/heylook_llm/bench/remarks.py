@@ -33,12 +33,17 @@ def remarks(row: "Row", measured: Sequence[Sample], mismatched: int, clocks: int
     """All that there are of a row."""
     found = [*_of_counts(row), *_of_tokens(row, forced), *_of_cache(row, measured), *_of_time(row, measured)]
     if mismatched:
-        text = f"The server's times of {mismatched} requests belong to other requests; they were left out."
+        text = f"The server's times of {counted(mismatched, 'request')} belong to other requests; they were left out."
         found.append(Remark("pairs-mismatched", text))
     if clocks > 1:
         text = "Samples of one cell have stamps of different clocks, as after a restart of the machine: no rates."
         found.append(Remark("clocks", text))
     return found
+
+
+def counted(number: int, name: str) -> str:
+    """So many of something: 1 request, 2 requests."""
+    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def _of_counts(row: "Row") -> Iterator[Remark]:
@@ -51,20 +56,24 @@ def _of_counts(row: "Row") -> Iterator[Remark]:
     if counts.cut:
         yield Remark(
             "cut",
-            f"{counts.cut} requests were still in flight at the end and are in no latency, though they were the "
-            "slowest; a longer drain_seconds lets them end.",
+            f"{_were(counts.cut)} still in flight at the end and in no latency, though the slowest; a longer "
+            "drain_seconds lets such requests end.",
         )
     if counts.cancelled:
-        yield Remark("cancelled", f"{counts.cancelled} requests were cancelled with the run; they are in no latency.")
+        yield Remark("cancelled", f"{_were(counts.cancelled)} cancelled with the run, and in no latency.")
     if counts.disordered:
-        yield Remark("disordered", f"{counts.disordered} requests have stamps that can't be; they are in no number.")
+        yield Remark("disordered", f"{_were(counts.disordered)} left out of every number: their stamps can't be.")
     if counts.loading:
         yield Remark(
             "loading",
-            f"{counts.loading} requests waited for their model's load; they are in no latency of this warm row.",
+            f"{_were(counts.loading)} waiting for their model's load, and in no latency of this warm row.",
         )
     if row.measures and (n := row.measures["e2e"].n if "e2e" in row.measures else 0) < 20:
-        yield Remark("few", f"{n} requests: p90 and p95 need 20, p99 needs 100.")
+        yield Remark("few", f"{counted(n, 'request')}: p90 and p95 need 20, p99 needs 100.")
+
+
+def _were(requests: int) -> str:
+    return f"{counted(requests, 'request')} {'was' if requests == 1 else 'were'}"
 
 
 def _of_tokens(row: "Row", forced: bool) -> Iterator[Remark]:
@@ -75,7 +84,8 @@ def _of_tokens(row: "Row", forced: bool) -> Iterator[Remark]:
     if tokens.unmapped:
         yield Remark(
             "unmapped",
-            f"Nobody says how many tokens the chunks of {tokens.unmapped} answers hold: they have no ITL.",
+            f"Nobody says how many tokens the chunks of {counted(tokens.unmapped, 'answer')} hold, and there are not "
+            "as many chunks as tokens (tags of reasoning and halves of characters are tokens without a text): no ITL.",
         )
     if tokens.short:
         yield Remark("short", f"{tokens.short} of {tokens.requests} answers are shorter than asked.")
@@ -122,7 +132,7 @@ def _of_time(row: "Row", measured: Sequence[Sample]) -> Iterator[Remark]:
     if opened is not None:
         yield Remark(
             "connected",
-            f"{opened.n} measured requests opened their connection; that time is in E2E, never in TTFT.",
+            f"{counted(opened.n, 'measured request')} opened their connection; that time is in E2E, never in TTFT.",
         )
     yield from _of_start(measured)
     yield from _of_repeats(row)

@@ -19,6 +19,7 @@ from heylook_llm.bench import calibrate as calibration
 from heylook_llm.bench import spec as specs
 from heylook_llm.bench.begin import Party
 from heylook_llm.bench.calibrate import Calibration
+from heylook_llm.bench.remarks import counted
 from heylook_llm.bench.report import terminal
 from heylook_llm.bench.run import Progress, Recorder
 from heylook_llm.bench.sample import ENDED, Run, RunState
@@ -175,8 +176,8 @@ def _show_estimate(spec: RunSpec, found: dict[TargetSpec, Party], as_json: bool)
         click.echo(json.dumps({"spec": spec.model_dump(mode="json"), "estimate": msgspec.structs.asdict(estimate)}))
         return
     parts = [
-        f"{estimate.cells} cells",
-        "requests as time allows" if estimate.requests is None else f"{estimate.requests} requests",
+        counted(estimate.cells, "cell"),
+        "requests as time allows" if estimate.requests is None else counted(estimate.requests, "request"),
         None if estimate.input_tokens is None else f"at most {estimate.input_tokens} + {estimate.output_tokens} tokens",
         None if estimate.at_most_seconds is None else f"at most {estimate.at_most_seconds / 60:.1f} minutes of sending",
         None if estimate.cost is None else f"at most {estimate.cost:.2f} in your prices",

@@ -8,6 +8,7 @@ from heylook_llm.bench.breakdown import Cause
 from heylook_llm.bench.compare import NOT_SHOWN, compare
 from heylook_llm.bench.metrics import Report, Row
 from heylook_llm.bench.quantity import Value, parse, value_of
+from heylook_llm.bench.remarks import counted
 
 UNKNOWN: Final = "–"
 COLUMNS: Final[tuple[tuple[str, str], ...]] = (
@@ -59,7 +60,7 @@ def bound(value: float | None, scale: float = 1.0) -> str:
 def level(row: Row) -> str:
     """How it was loaded."""
     if row.load == "closed":
-        return f"{row.level:g} client{'' if row.level == 1 else 's'}"
+        return counted(int(row.level), "client")
     return row.load if row.load == "max" else f"{row.load} {row.level:g}/s"
 
 
