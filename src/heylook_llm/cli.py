@@ -807,9 +807,9 @@ def bench_calibrate(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def bench_list(limit: int, as_json: bool) -> None:
     """List the runs, newest first: @1 is the last."""
-    from heylook_llm.commands import bench as benches  # noqa: PLC0415
+    from heylook_llm.commands import bench_runs  # noqa: PLC0415
 
-    benches.listed(limit, as_json)
+    bench_runs.listed(limit, as_json)
 
 
 @bench.command("show")
@@ -817,9 +817,9 @@ def bench_list(limit: int, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def bench_show(run: str, as_json: bool) -> None:
     """Show a run: last, @2, its name or the end of its id."""
-    from heylook_llm.commands import bench as benches  # noqa: PLC0415
+    from heylook_llm.commands import bench_runs  # noqa: PLC0415
 
-    benches.show(run, as_json)
+    bench_runs.show(run, as_json)
 
 
 @bench.command("resume")
@@ -837,18 +837,18 @@ def bench_resume(context: click.Context, run: str, as_json: bool) -> None:
 @click.argument("run", default="last")
 def bench_cancel(run: str) -> None:
     """End a run that goes on; what it has is kept."""
-    from heylook_llm.commands import bench as benches  # noqa: PLC0415
+    from heylook_llm.commands import bench_runs  # noqa: PLC0415
 
-    benches.cancel(run)
+    bench_runs.cancel(run)
 
 
 @bench.command("delete")
 @click.argument("run", nargs=-1, required=True)
 def bench_delete(run: tuple[str, ...]) -> None:
     """Forget runs."""
-    from heylook_llm.commands import bench as benches  # noqa: PLC0415
+    from heylook_llm.commands import bench_runs  # noqa: PLC0415
 
-    benches.delete(run)
+    bench_runs.delete(run)
 
 
 @bench.command("schema")

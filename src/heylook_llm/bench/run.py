@@ -329,16 +329,6 @@ class _CellRun:
         return full > max(1, SATURATED_SHARE * len(self._pulses))
 
 
-def alive(run: Run) -> bool:
-    """Whether the process that executes a run is there: its number and when it began must both agree."""
-    if run.pid is None or run.pid_started is None:
-        return False
-    try:
-        return abs(psutil.Process(run.pid).create_time() - run.pid_started) < 1
-    except psutil.Error:
-        return False
-
-
 async def execute(recorder: Recorder) -> RunState:
     """Execute a run under the terminal's signals: once to drain, twice to stop."""
     loop = asyncio.get_running_loop()

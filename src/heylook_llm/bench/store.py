@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 import msgspec
+import psutil
 
 from heylook_llm.bench.sample import (
     ENDED,
@@ -302,6 +303,16 @@ class Store:
     def _event(self, run_id: str, wall: float, kind: str, data: dict[str, Any]) -> int:
         query = "INSERT INTO event (run_id, wall, type, data_json) VALUES (?, ?, ?, ?)"
         return self._connection.execute(query, (run_id, wall, kind, json.dumps(data))).lastrowid or 0
+
+
+def alive(run: Run) -> bool:
+    """Whether the process that executes a run is there: its number and when it began must both agree."""
+    if run.pid is None or run.pid_started is None:
+        return False
+    try:
+        return abs(psutil.Process(run.pid).create_time() - run.pid_started) < 1
+    except psutil.Error:
+        return False
 
 
 def _written(row: msgspec.Struct) -> tuple[Any, ...]:

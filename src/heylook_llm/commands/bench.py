@@ -1,11 +1,9 @@
-"""The bench on the command line: runs are begun, listed, shown, resumed, cancelled and deleted here."""
+"""Runs of the bench on the command line: begun, resumed and executed here."""
 
 import asyncio
-import datetime
 import json
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +23,7 @@ from heylook_llm.bench.run import Progress, Recorder
 from heylook_llm.bench.sample import ENDED, Run, RunState
 from heylook_llm.bench.spec import RunSpec, TargetSpec
 from heylook_llm.bench.store import Store
-from heylook_llm.commands import bench_reports, state
+from heylook_llm.commands import bench_reports, bench_runs, state
 from heylook_llm.errors import ConfigError, Conflict, TargetFailed
 
 GOOD, USAGE, UNTRUSTWORTHY, TARGET, CANCELLED = 0, 2, 3, 4, 130
@@ -245,10 +243,10 @@ def _execute(store: Store, made: Run, parties: dict[str, Party], as_json: bool) 
     line.end()
     made = store.run(made.id)
     if as_json:
-        _tell(store, made, as_json)
+        bench_runs.tell(store, made, as_json)
     else:
         click.echo(terminal.text(bench_reports.made(store, made)))
-        _warn(store, made)
+        bench_runs.warn(store, made)
     return _status(made, ended)
 
 
@@ -290,7 +288,7 @@ class _Line:
 def resume(name: str, as_json: bool) -> int:
     """Send what a run hasn't committed; the exit status."""
     with Store(state.bench_file()) as store:
-        made = _current(store, store.run(name))
+        made = bench_runs.current(store, store.run(name))
         if made.state not in ENDED and made.state != "pending":
             raise Conflict(f"The run {made.id[-8:]} goes on, in process {made.pid}.")
         spec = specs.checked(json.loads(made.spec_json))
@@ -305,117 +303,6 @@ def resume(name: str, as_json: bool) -> int:
             click.echo(f"Error: {', '.join(changed)} speaks another API than when the run began.", err=True)
             return TARGET
         return _execute(store, made, parties, as_json)
-
-
-# ---- looking ---------------------------------------------------------------------------------------------------------
-
-
-def _current(store: Store, made: Run) -> Run:
-    return store.interrupt_if_dead(made, run.alive(made), time.time())
-
-
-def listed(limit: int, as_json: bool) -> None:
-    """The runs, newest first."""
-    with Store(state.bench_file()) as store:
-        runs = [_current(store, made) for made in store.runs(limit)]
-        if as_json:
-            click.echo(json.dumps([_brief(store, made) for made in runs]))
-            return
-        if not runs:
-            click.echo("There are no runs yet; `heylookllm bench` makes one.")
-        for place, made in enumerate(runs, 1):
-            brief = _brief(store, made)
-            when = datetime.datetime.fromtimestamp(made.created).strftime("%Y-%m-%d %H:%M")
-            name = f"  {made.name}" if made.name else ""
-            targets = ", ".join(brief["targets"])
-            click.echo(
-                f"@{place:<3} {made.id[-8:]}  {when}  {made.state:<11} {brief['cells']:>3} cells "
-                f"{brief['samples']:>6} samples  {targets}{name}"
-            )
-
-
-def show(name: str, as_json: bool) -> None:
-    """One run."""
-    with Store(state.bench_file()) as store:
-        _tell(store, _current(store, store.run(name)), as_json)
-
-
-def _tell(store: Store, made: Run, as_json: bool) -> None:
-    told = {**_brief(store, made), "cells": list(_counts(store, made)), "warnings": _warnings(store, made)}
-    if as_json:
-        click.echo(json.dumps(told))
-        return
-    click.echo(f"Run {made.id[-8:]}{f' ({made.name})' if made.name else ''}: {made.state}")
-    for cell in told["cells"]:
-        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in cell["outcomes"].items()) or "nothing sent"
-        flags = f"  [{', '.join(cell['flags'])}]" if cell["flags"] else ""
-        click.echo(
-            f"  {cell['target']}  {cell['model']}  {cell['scenario']}  {cell['load']} {cell['level']:g}  "
-            f"{cell['cache']}  {outcomes}{flags}"
-        )
-    _warn(store, made)
-
-
-def _warn(store: Store, made: Run) -> None:
-    for text in (*json.loads(made.flags_json), *_warnings(store, made)):
-        click.echo(f"Warning: {text}", err=True)
-
-
-def _brief(store: Store, made: Run) -> dict[str, Any]:
-    return {
-        "id": made.id,
-        "name": made.name,
-        "state": made.state,
-        "created": made.created,
-        "started": made.started,
-        "ended": made.ended,
-        "spec_hash": made.spec_hash,
-        "flags": json.loads(made.flags_json),
-        "targets": sorted(target.name for target in store.targets(made.id).values()),
-        "cells": len(store.cells(made.id)),
-        "samples": store.sample_count(made.id),
-    }
-
-
-def _counts(store: Store, made: Run) -> Iterator[dict[str, Any]]:
-    """What became of the measured requests of each cell."""
-    targets = store.targets(made.id)
-    outcomes = store.outcomes(made.id)
-    for cell in store.cells(made.id):
-        yield {
-            "id": cell.id,
-            "target": targets[cell.target_id].name,
-            **{name: getattr(cell, name) for name in ("model", "task", "scenario", "load", "level", "repeat", "cache")},
-            **{name: getattr(cell, name) for name in ("state", "planned", "flags")},
-            "outcomes": outcomes.get(cell.id, {}),
-        }
-
-
-def _warnings(store: Store, made: Run) -> list[str]:
-    return [json.loads(event.data_json)["text"] for event in store.events(made.id) if event.type == "warning"]
-
-
-# ---- ending ----------------------------------------------------------------------------------------------------------
-
-
-def cancel(name: str) -> None:
-    """Ask a run that goes on to end; what it has is kept."""
-    with Store(state.bench_file()) as store:
-        made = _current(store, store.run(name))
-        if made.state in ENDED:
-            raise Conflict(f"The run {made.id[-8:]} has ended: {made.state}.")
-        store.request_cancel(made.id)
-    click.echo(f"Asked the run {made.id[-8:]} to end; what it has is kept.")
-
-
-def delete(names: tuple[str, ...]) -> None:
-    """Forget runs."""
-    with Store(state.bench_file()) as store:
-        for made in [_current(store, store.run(name)) for name in names]:
-            if made.state not in ENDED and made.state != "pending":
-                raise Conflict(f"The run {made.id[-8:]} goes on; first: heylookllm bench cancel {made.id[-8:]}")
-            store.delete(made.id)
-            click.echo(f"Deleted the run {made.id[-8:]}.")
 
 
 def schema() -> None:
