@@ -89,8 +89,6 @@ class Breakdown(msgspec.Struct, frozen=True):
     one_clock: bool = False
     mismatched: bool = False
     """What the server measured can't be of this request; it was left out."""
-    first_byte_residual_ns: int | None = None
-    """(server received - client sent) + (client's first byte - server's): what neither accounts for until then."""
     in_batch: tuple[int, int] | None = None
     """Stamps between which the server computed it; on one clock only."""
 
@@ -183,15 +181,10 @@ def _paired(sample: Sample, told: _Told, client: dict[Phase, int], ready: int, s
     upload = min(sent, max(ready, times.received_ns)) - ready
     phases = {**client, "upload": upload, **server}
     phases["residual"] = end - ready - upload - sum(server.values())
-    first = sample.t_headers
-    known = first is not None and times.first_byte_ns is not None
     return Breakdown(
         phases,
         "heylook",
         one_clock=True,
-        first_byte_residual_ns=(times.received_ns - sent) + (first - times.first_byte_ns)  # type: ignore[operator]
-        if known
-        else None,
         in_batch=(times.admitted_ns, times.last_token_ns)
         if times.admitted_ns is not None and times.last_token_ns is not None
         else None,

@@ -1,6 +1,7 @@
 """What a server measured, joined to what the bench saw: pure. A request that can't be matched stays alone."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,13 +19,11 @@ def heylook_pairs(samples: Iterable[Sample], rows: Iterable[dict[str, Any]]) -> 
         if identity is not None:
             by_id[identity] = None if identity in by_id else row
     known = [sample for sample in samples if sample.client_request_id is not None]
-    counts: dict[str, int] = {}
-    for sample in known:
-        counts[sample.client_request_id or ""] = counts.get(sample.client_request_id or "", 0) + 1
+    counts = Counter(sample.client_request_id for sample in known)
     pairs = []
     for sample in known:
         found = by_id.get(sample.client_request_id or "")
-        if found is not None and counts[sample.client_request_id or ""] == 1:
+        if found is not None and counts[sample.client_request_id] == 1:
             pairs.append(Pair(sample.id, "heylook", json.dumps(found), residual_ns(sample, found)))
     return pairs
 
@@ -32,19 +31,14 @@ def heylook_pairs(samples: Iterable[Sample], rows: Iterable[dict[str, Any]]) -> 
 def residual_ns(sample: Sample, row: dict[str, Any]) -> int | None:
     """What neither side accounts for: on the way to the server, and on the way back until the first bytes arrived.
 
-    None where stamps are of different clocks, or one is missing.
+    A stream's head goes out with its first event. None where stamps are of different clocks, or one is missing.
     """
     times = row.get("timeline") or {}
-    stamps = (sample.t_sent, times.get("received_ns"), times.get("first_byte_ns"), _first_byte(sample))
+    stamps = (sample.t_sent, times.get("received_ns"), times.get("first_byte_ns"), sample.t_headers)
     if row.get("clock_id") != sample.clock_id or None in stamps:
         return None
     sent, received, flushed, arrived = (int(stamp) for stamp in stamps if stamp is not None)
     return (received - sent) + (arrived - flushed)
-
-
-def _first_byte(sample: Sample) -> int | None:
-    """A stream's head goes out with its first event."""
-    return sample.t_headers
 
 
 def told_pairs(samples: Iterable[Sample]) -> list[Pair]:
