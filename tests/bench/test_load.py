@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from heylook_llm.bench.load import SECOND, Load, schedule, sweep
+from heylook_llm.bench.load import SECOND, Load, schedule
 from heylook_llm.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -83,11 +83,3 @@ def test_max_sends_all_at_once_and_a_closed_loop_plans_nothing() -> None:
 def test_loads_that_send_nothing_are_refused(kind: Any, level: float, more: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         Load(kind, level, **more)
-
-
-@given(some.floats(0.1, 100), some.floats(0.1, 100), some.integers(0, 20))
-def test_a_sweep_lies_between_its_ends(one: float, other: float, points: int) -> None:
-    rates = sweep(min(one, other), max(one, other), points)
-    assert len(rates) == (points if one != other else 0)
-    assert list(rates) == sorted(rates)
-    assert all(min(one, other) < rate < max(one, other) for rate in rates)

@@ -67,17 +67,6 @@ def schedule(load: Load, random: random.Random) -> Iterator[int]:
             assert_never(load.kind)
 
 
-def sweep(slowest: float, fastest: float, points: int) -> tuple[float, ...]:
-    """Rates between what one client at a time reaches and what the server does at most, evenly spaced.
-
-    As guidellm's sweep: the ends were measured, and lie outside what is returned.
-    """
-    if points < 1 or not 0 < slowest < fastest:
-        return ()
-    step = (fastest - slowest) / (points + 1)
-    return tuple(slowest + step * (place + 1) for place in range(points))
-
-
 def _constant(rate: float) -> Iterator[int]:
     """Each from the start, so that no error adds up."""
     ordinal = 0

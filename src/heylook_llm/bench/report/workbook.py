@@ -7,7 +7,7 @@ from typing import Any, Final
 import xlsxwriter  # type: ignore[import-untyped]  # it ships no types
 
 from heylook_llm.bench.breakdown import MEANING, PHASES
-from heylook_llm.bench.measures import MEASURES, values
+from heylook_llm.bench.measures import MEASURES, POOLED, values
 from heylook_llm.bench.metrics import Report
 from heylook_llm.bench.quantity import PLAIN
 from heylook_llm.bench.report import words
@@ -90,7 +90,7 @@ def _summary(sheet: _Sheet, report: Report) -> None:
 
 def _samples(sheet: _Sheet, cells: Sequence[Cell], samples: Iterable[Sample]) -> None:
     by_id = {cell.id: cell for cell in cells}
-    names = [name for name in MEASURES if name not in ("itl", "icl")]
+    names = [name for name in MEASURES if name not in POOLED]
     heads = ["model", "scenario", "load", "level", "cache", "repeat", *_SAMPLE, *names]
 
     def lines() -> Iterable[list[Any]]:
