@@ -197,7 +197,7 @@ class Occurrence(msgspec.Struct, frozen=True):
 
 def new_id(wall: float) -> str:
     """A ULID: 26 characters that sort by time."""
-    value = (int(wall * 1000) << 80) | secrets.randbits(80)
+    value = (round(wall * 1000) << 80) | secrets.randbits(80)
     return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
 
 
