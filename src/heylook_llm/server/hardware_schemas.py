@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from heylook_llm.server.performance.schemas import COUNT, NUMBER, NUMBER_OR_NULL, TEXT, maybe, object_of
+from heylook_llm.server.performance.schemas import COUNT, NUMBER, NUMBER_OR_NULL, TEXT, array_of, closed, maybe
 
 _REASONS: Final = {
     "type": "object",
@@ -12,19 +12,11 @@ _REASONS: Final = {
 _COUNT_OR_NULL: Final = maybe("integer")
 
 
-def _closed(properties: dict[str, Any]) -> dict[str, Any]:
-    return object_of(properties, additionalProperties=False)
-
-
-def _array(items: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": items}
-
-
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
     return {"oneOf": [schema, {"type": "null"}]}
 
 
-_PROCESSOR: Final = _closed(
+_PROCESSOR: Final = closed(
     {
         "name": TEXT,
         "vendor": maybe("string"),
@@ -36,11 +28,11 @@ _PROCESSOR: Final = _closed(
         "efficiency_cores": _COUNT_OR_NULL,
         "min_mhz": NUMBER_OR_NULL,
         "max_mhz": NUMBER_OR_NULL,
-        "instruction_sets": _array(TEXT),
+        "instruction_sets": array_of(TEXT),
         "microcode": maybe("string"),
     }
 )
-_MODULE: Final = _closed(
+_MODULE: Final = closed(
     {
         "slot": maybe("string"),
         "size_bytes": COUNT,
@@ -50,7 +42,7 @@ _MODULE: Final = _closed(
         "part_number": maybe("string"),
     }
 )
-_GPU: Final = _closed(
+_GPU: Final = closed(
     {
         "index": COUNT,
         "name": TEXT,
@@ -63,27 +55,27 @@ _GPU: Final = _closed(
         "power_limit_watts": NUMBER_OR_NULL,
     }
 )
-_ENGINE: Final = _or_null(_closed({"version": TEXT, "uses_gpu": {"type": "boolean"}}))
+_ENGINE: Final = _or_null(closed({"version": TEXT, "uses_gpu": {"type": "boolean"}}))
 _COMPUTE: Final = {"enum": ["cpu", "gpu", "hybrid", None]}
 
 SCHEMAS: Final[dict[str, Any]] = {
-    "Hardware.Inventory": _closed(
+    "Hardware.Inventory": closed(
         {
             "object": {"const": "hardware"},
             "label": maybe("string"),
             "machine": maybe("string"),
             "firmware": maybe("string"),
             "processor": _PROCESSOR,
-            "memory": _closed(
+            "memory": closed(
                 {
                     "description": maybe("string"),
                     "total_bytes": COUNT,
                     "swap_bytes": COUNT,
-                    "modules": _or_null(_array(_MODULE)),
+                    "modules": _or_null(array_of(_MODULE)),
                 }
             ),
-            "gpus": _array(_GPU),
-            "system": _closed(
+            "gpus": array_of(_GPU),
+            "system": closed(
                 {
                     "name": TEXT,
                     "distribution": maybe("string"),
@@ -92,28 +84,28 @@ SCHEMAS: Final[dict[str, Any]] = {
                     "python": TEXT,
                 }
             ),
-            "engines": _closed({"heylookllm": TEXT, "llama_cpp": _ENGINE, "mlx": _ENGINE}),
-            "overridden": {**_array(TEXT), "description": "What the owner says, in models.yaml."},
+            "engines": closed({"heylookllm": TEXT, "llama_cpp": _ENGINE, "mlx": _ENGINE}),
+            "overridden": {**array_of(TEXT), "description": "What the owner says, in models.yaml."},
             "unknown": _REASONS,
         }
     ),
-    "Hardware.Now": _closed(
+    "Hardware.Now": closed(
         {
             "object": {"const": "hardware.live"},
             "at": {**NUMBER, "description": "Seconds since 1970."},
             "seconds": {**NUMBER_OR_NULL, "description": "What percentages and watts are the mean over."},
-            "cpu": _closed(
+            "cpu": closed(
                 {
                     "percent": NUMBER_OR_NULL,
-                    "core_percents": _or_null(_array(NUMBER)),
+                    "core_percents": _or_null(array_of(NUMBER)),
                     "mhz": NUMBER_OR_NULL,
                     "temperature_celsius": maybe("number"),
-                    "load_average": _array(NUMBER),
+                    "load_average": array_of(NUMBER),
                 }
             ),
-            "memory": _closed({"total_bytes": COUNT, "available_bytes": COUNT, "swap_used_bytes": COUNT}),
-            "gpus": _array(
-                _closed(
+            "memory": closed({"total_bytes": COUNT, "available_bytes": COUNT, "swap_used_bytes": COUNT}),
+            "gpus": array_of(
+                closed(
                     {
                         "index": COUNT,
                         "percent": NUMBER_OR_NULL,
@@ -125,7 +117,7 @@ SCHEMAS: Final[dict[str, Any]] = {
                     }
                 )
             ),
-            "power": _closed(
+            "power": closed(
                 {
                     "watts": NUMBER_OR_NULL,
                     "idle_watts": {**NUMBER_OR_NULL, "description": "While nothing is computed."},
@@ -134,7 +126,7 @@ SCHEMAS: Final[dict[str, Any]] = {
             ),
             "models": {
                 "type": "object",
-                "additionalProperties": _closed(
+                "additionalProperties": closed(
                     {
                         "compute": _COMPUTE,
                         "layers": _COUNT_OR_NULL,

@@ -10,8 +10,9 @@ from heylook_llm.server.performance.schemas import (
     NUMBER,
     NUMBER_OR_NULL,
     TEXT,
+    array_of,
+    closed,
     maybe,
-    object_of,
     one_of,
 )
 
@@ -20,15 +21,7 @@ _CHANGE_OR_NULL: Final = {**maybe("number"), "description": "In percent of the o
 _BYTES_OR_NULL: Final = maybe("integer")
 
 
-def _closed(properties: dict[str, Any]) -> dict[str, Any]:
-    return object_of(properties, additionalProperties=False)
-
-
-def _array(items: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": items}
-
-
-_BUCKET: Final = _closed(
+_BUCKET: Final = closed(
     {
         "timestamp": _TIME,
         "requests": COUNT,
@@ -38,7 +31,7 @@ _BUCKET: Final = _closed(
         **dict.fromkeys(("cpu_percent", "gpu_percent", "power_watts"), NUMBER_OR_NULL),
     }
 )
-_TREND: Final = _closed(
+_TREND: Final = closed(
     {
         "hour": _TIME,
         "requests": COUNT,
@@ -48,7 +41,7 @@ _TREND: Final = _closed(
         "draft_acceptance": NUMBER_OR_NULL,
     }
 )
-_MODEL: Final = _closed(
+_MODEL: Final = closed(
     {
         "model": TEXT,
         "provider": TEXT,
@@ -60,7 +53,7 @@ _MODEL: Final = _closed(
         **dict.fromkeys(("loads", "failures", "crashes"), COUNT),
         "evictions": {**COUNTS_BY_NAME, "description": "By reason: place, memory, reload, idle, asked."},
         "load_ms": {"$ref": "#/components/schemas/Performance.Distribution"},
-        "memory": _closed(
+        "memory": closed(
             dict.fromkeys(
                 (
                     *("resident_bytes", "peak_resident_bytes", "weights_bytes", "kv_bytes", "gpu_bytes"),
@@ -69,18 +62,18 @@ _MODEL: Final = _closed(
                 _BYTES_OR_NULL,
             )
         ),
-        "history": _array(CHANGE),
+        "history": array_of(CHANGE),
     }
 )
 
 SCHEMAS: Final[dict[str, Any]] = {
-    "Performance.Profile": _closed(
+    "Performance.Profile": closed(
         {
             "object": {"const": "performance.profile"},
-            "time_range": _closed({"window": one_of(SPANS), "from": _TIME, "to": _TIME, "bucket_seconds": NUMBER}),
+            "time_range": closed({"window": one_of(SPANS), "from": _TIME, "to": _TIME, "bucket_seconds": NUMBER}),
             "request_count": COUNT,
-            "timing_breakdown": _array(
-                _closed(
+            "timing_breakdown": array_of(
+                closed(
                     {
                         "operation": one_of(OPERATIONS),
                         "avg_time_ms": NUMBER_OR_NULL,
@@ -89,29 +82,29 @@ SCHEMAS: Final[dict[str, Any]] = {
                     }
                 )
             ),
-            "resource_timeline": _array(_BUCKET),
-            "bottlenecks": _array(
-                _closed(
+            "resource_timeline": array_of(_BUCKET),
+            "bottlenecks": array_of(
+                closed(
                     {
                         "model": TEXT,
                         "request_count": COUNT,
                         "avg_total_ms": NUMBER_OR_NULL,
-                        "breakdown": _closed(dict.fromkeys((*OPERATIONS, "first_token"), NUMBER_OR_NULL)),
+                        "breakdown": closed(dict.fromkeys((*OPERATIONS, "first_token"), NUMBER_OR_NULL)),
                         "largest": {"enum": [*OPERATIONS, None]},
                     }
                 )
             ),
-            "trends": _array(_TREND),
+            "trends": array_of(_TREND),
         }
     ),
-    "Performance.Models": _closed({"object": {"const": "list"}, "data": _array(_MODEL)}),
+    "Performance.Models": closed({"object": {"const": "list"}, "data": array_of(_MODEL)}),
     "Performance.Trace": {
-        **_closed(
+        **closed(
             {
                 "timestamp": {**COUNT, "description": "Milliseconds since the first request came."},
                 "input_length": COUNT,
                 "output_length": COUNT,
-                "hash_ids": _array(COUNT),
+                "hash_ids": array_of(COUNT),
                 "model": TEXT,
             }
         ),

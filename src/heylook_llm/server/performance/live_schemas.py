@@ -3,11 +3,11 @@
 from typing import Any, Final, get_args
 
 from heylook_llm.server.performance.live import CHANGES, Kind
-from heylook_llm.server.performance.schemas import COUNT, NUMBER, NUMBER_OR_NULL, TEXT, maybe, object_of
+from heylook_llm.server.performance.schemas import COUNT, NUMBER, NUMBER_OR_NULL, TEXT, array_of, closed, maybe
 
 _SPEEDS: Final = {"tokens_per_second": NUMBER_OR_NULL, "prompt_tokens_per_second": NUMBER_OR_NULL}
 
-CHANGE: Final = object_of(
+CHANGE: Final = closed(
     {
         "id": TEXT,
         "provider": TEXT,
@@ -17,10 +17,9 @@ CHANGE: Final = object_of(
         "reason": maybe("string"),
         "resident_bytes": maybe("integer"),
         "peak_resident_bytes": maybe("integer"),
-    },
-    additionalProperties=False,
+    }
 )
-SAMPLE: Final = object_of(
+SAMPLE: Final = closed(
     {
         **_SPEEDS,
         "in_flight": COUNT,
@@ -28,28 +27,20 @@ SAMPLE: Final = object_of(
         "batch_size": NUMBER_OR_NULL,
         "models": {
             "type": "object",
-            "additionalProperties": object_of(
+            "additionalProperties": closed(
                 {
                     **_SPEEDS,
                     **dict.fromkeys(("running", "waiting", "batch_size", "kv_used_tokens"), COUNT),
                     **dict.fromkeys(("kv_tokens", "resident_bytes"), maybe("integer")),
-                },
-                additionalProperties=False,
+                }
             ),
         },
         "cpu_percent": NUMBER_OR_NULL,
         "memory_used_bytes": COUNT,
         "memory_total_bytes": COUNT,
-        "gpus": {
-            "type": "array",
-            "items": object_of(
-                {"index": COUNT, "percent": NUMBER_OR_NULL, "memory_used_bytes": maybe("integer")},
-                additionalProperties=False,
-            ),
-        },
+        "gpus": array_of(closed({"index": COUNT, "percent": NUMBER_OR_NULL, "memory_used_bytes": maybe("integer")})),
         "power_watts": NUMBER_OR_NULL,
-    },
-    additionalProperties=False,
+    }
 )
 _ALWAYS: Final = {
     "type": {"enum": list(get_args(Kind))},

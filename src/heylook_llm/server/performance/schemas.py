@@ -19,9 +19,14 @@ COUNTS_BY_NAME: Final = {"type": "object", "additionalProperties": COUNT}
 _INTEGERS: Final = {"type": "array", "items": COUNT}
 
 
-def object_of(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
+def object_of(properties: dict[str, Any]) -> dict[str, Any]:
     """An object that has all of these."""
-    return {"type": "object", "required": list(properties), "properties": properties, **more}
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def closed(properties: dict[str, Any]) -> dict[str, Any]:
+    """An object that has all of these and no others."""
+    return {**object_of(properties), "additionalProperties": False}
 
 
 def one_of(values: tuple[str, ...]) -> dict[str, Any]:
@@ -34,9 +39,14 @@ def maybe(kind: str) -> dict[str, Any]:
     return {"type": [kind, "null"]}
 
 
+def array_of(items: dict[str, Any]) -> dict[str, Any]:
+    """A list of these."""
+    return {"type": "array", "items": items}
+
+
 def list_of(name: str) -> dict[str, Any]:
     """A list of what another schema says."""
-    return {"type": "array", "items": {"$ref": f"#/components/schemas/{name}"}}
+    return array_of({"$ref": f"#/components/schemas/{name}"})
 
 
 _TOKENS: Final = {name: COUNT for name in core.Usage.__struct_fields__}  # noqa: C420 (each a schema of its own)
@@ -63,17 +73,16 @@ _BRIEF: Final = {
 }
 _WHOLE: Final = {
     **_BRIEF,
-    "energy": object_of(
+    "energy": closed(
         {
             "method": {"const": "attributed"},
             **dict.fromkeys(("prefill_joules", "decode_joules", "joules", "baseline_watts"), NUMBER_OR_NULL),
             "counters": {"type": "array", "items": TEXT},
             "reason": {**maybe("string"), "description": "Why joules are null."},
-        },
-        additionalProperties=False,
+        }
     ),
     "texts": {
-        "oneOf": [object_of({"prompt": TEXT, "answer": TEXT}, additionalProperties=False), {"type": "null"}],
+        "oneOf": [closed({"prompt": TEXT, "answer": TEXT}), {"type": "null"}],
         "description": "null, unless the server was started with --record-text.",
     },
     "phases_ms": {
@@ -109,16 +118,15 @@ _MODEL: Final = {
 }
 
 SCHEMAS: Final[dict[str, Any]] = {
-    "Performance.Distribution": object_of(
+    "Performance.Distribution": closed(
         {
             "n": COUNT,
             **{key: {**NUMBER_OR_NULL, "description": "null: n is too small for it."} for key in NAMES.values()},
             "relative_error": {**NUMBER_OR_NULL, "description": "null: exact, of the samples themselves."},
-        },
-        additionalProperties=False,
+        }
     ),
-    "Performance.Model": object_of(_MODEL, additionalProperties=False),
-    "Performance.Summary": object_of(
+    "Performance.Model": closed(_MODEL),
+    "Performance.Summary": closed(
         {
             "object": {"const": "performance"},
             "window": one_of(WINDOWS),
@@ -130,24 +138,22 @@ SCHEMAS: Final[dict[str, Any]] = {
                 "type": "object",
                 "additionalProperties": {"$ref": "#/components/schemas/Performance.Model"},
             },
-            "refused": object_of({"count": COUNT, "errors": COUNTS_BY_NAME}, additionalProperties=False),
+            "refused": closed({"count": COUNT, "errors": COUNTS_BY_NAME}),
             "dropped_requests": COUNT,
-        },
-        additionalProperties=False,
+        }
     ),
-    "Performance.Request": object_of(_BRIEF, additionalProperties=False),
-    "Performance.Requests": object_of(
+    "Performance.Request": closed(_BRIEF),
+    "Performance.Requests": closed(
         {
             "object": {"const": "list"},
             "data": list_of("Performance.Request"),
             "has_more": {"type": "boolean"},
             "next_before": maybe("integer"),
-        },
-        additionalProperties=False,
+        }
     ),
-    "Performance.Whole": object_of(_WHOLE, additionalProperties=False),
+    "Performance.Whole": closed(_WHOLE),
     "Performance.Export": list_of("Performance.Whole"),
-    "Performance.Explained": object_of(
+    "Performance.Explained": closed(
         {
             **_WHOLE,
             "why_slow": object_of(
@@ -170,8 +176,7 @@ SCHEMAS: Final[dict[str, Any]] = {
                 "type": "array",
                 "items": object_of({"id": TEXT, "outcome": one_of(get_args(Outcome)), "overlap_ms": NUMBER_OR_NULL}),
             },
-        },
-        additionalProperties=False,
+        }
     ),
     "Performance.Cleared": object_of({"object": {"const": "performance"}, "deleted": COUNT}),
     "Performance.Run": object_of({"id": TEXT, "object": {"const": "performance.run"}, "pinned": {"type": "boolean"}}),
