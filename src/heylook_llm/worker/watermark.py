@@ -1,5 +1,6 @@
 """The most memory that this process held since a moment, from readings as they come. Any thread may call."""
 
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -21,9 +22,15 @@ class _Reading(NamedTuple):
 def resident_bytes() -> int | None:
     """What this process holds now."""
     try:
-        return int(psutil.Process().memory_info().rss)
+        return int(_this_process().memory_info().rss)
     except psutil.Error:
         return None
+
+
+@functools.cache
+def _this_process() -> psutil.Process:
+    """Opened once: that takes longer than a reading, and the step loop takes one at each request's end."""
+    return psutil.Process()
 
 
 class Watermark:
