@@ -59,9 +59,9 @@ class Chunks:
         return min(longest, self._whole_tiles(decoding, wanted))
 
     def _whole_tiles(self, decoding: int, wanted: int) -> int:
-        """About so many, which fill tiles together with the tokens that are decoded."""
-        tiles = max(1, round((decoding + wanted) / self._tile))
-        if tiles * self._tile - decoding < LEAST_TOKENS and self._tile > 1:
+        """About so many, of LEAST_TOKENS or more, which fill tiles together with the tokens that are decoded."""
+        tiles = round((decoding + wanted) / self._tile)
+        if tiles * self._tile - decoding < LEAST_TOKENS:
             tiles += 1
         return tiles * self._tile - decoding
 
