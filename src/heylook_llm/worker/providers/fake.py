@@ -16,7 +16,6 @@ a signal), load_hang, reply, chat_template, pooling (it embeds or ranks, and ans
 and when is appended to this file: fake_log).
 """
 
-import itertools
 import math
 import os
 import signal
@@ -334,10 +333,9 @@ class Fake:
             self._ledger.extend(feed.slot, len(feed.tokens))
             _follow(slot, feed)
         self._wait(feeds)
-        drawn = [list(self._draws(feed)) if feed.sample else [] for feed in feeds]
-        counts = [(f.slot, f.start, len(f.tokens), f.drafts, len(d)) for f, d in zip(feeds, drawn, strict=True)]
-        self._log.note("step", start_ns, feeds=counts)
-        return list(itertools.chain.from_iterable(drawn))
+        drawn = [drawn for feed in feeds if feed.sample for drawn in self._draws(feed)]
+        self._log.step(start_ns, feeds, drawn)
+        return drawn
 
     def _draws(self, feed: Feed) -> Iterator[Drawn]:
         """A token, and a further one behind each guess that was drawn."""

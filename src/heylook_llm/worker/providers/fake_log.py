@@ -14,6 +14,10 @@ JSON lines, in nanoseconds of the monotonic clock, in the order in which things 
 import json
 import os
 import time
+from collections import Counter
+from collections.abc import Sequence as Seq
+
+from heylook_llm.worker.providers.base import Drawn, Feed
 
 
 class Log:
@@ -27,3 +31,10 @@ class Log:
         if self._fd is not None:
             line = {"did": did, "start_ns": start_ns, "end_ns": time.monotonic_ns(), **more}
             os.write(self._fd, json.dumps(line).encode() + b"\n")
+
+    def step(self, start_ns: int, feeds: Seq[Feed], drawn: Seq[Drawn]) -> None:
+        """A step was computed, which has one feed of a slot."""
+        if self._fd is not None:
+            count = Counter(one.slot for one in drawn)
+            told = [(feed.slot, feed.start, len(feed.tokens), feed.drafts, count[feed.slot]) for feed in feeds]
+            self.note("step", start_ns, feeds=told)
