@@ -40,6 +40,11 @@ class Memory:
     total_bytes: int
     available_bytes: int
 
+    @property
+    def used_bytes(self) -> int:
+        """What isn't available."""
+        return self.total_bytes - self.available_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Gpu:

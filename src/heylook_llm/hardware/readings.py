@@ -52,6 +52,11 @@ class Reading:
     """By counter (energy.Energy.names)."""
     unknown: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def total_watts(self) -> float | None:
+        """All counters together."""
+        return None if self.watts is None else round(sum(self.watts.values()), 3)
+
 
 class Meter:
     """Reads the machine; keeps what rates need of the reading before. One thread at a time."""

@@ -124,7 +124,7 @@ def now(reading: Reading, statuses: list[ModelStatus], idle_watts: float | None)
         },
         "gpus": [_gpu(gpu) for gpu in reading.gpus],
         "power": {
-            "watts": None if reading.watts is None else round(sum(reading.watts.values()), 3),
+            "watts": reading.total_watts,
             "idle_watts": None if idle_watts is None else round(idle_watts, 3),
             "counters": reading.watts or {},
         },

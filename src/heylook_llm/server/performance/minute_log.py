@@ -69,10 +69,10 @@ def resources(reading: Reading, statuses: list[ModelStatus]) -> Resources:
     on_gpus = [gpu.used_bytes for gpu in reading.gpus if gpu.used_bytes is not None]
     held = [status.resident_bytes for status in statuses if status.resident_bytes is not None]
     return Resources(
-        reading.memory.total_bytes - reading.memory.available_bytes,
+        reading.memory.used_bytes,
         reading.cpu_percent,
         sum(percents) / len(percents) if percents else None,
         sum(on_gpus) if on_gpus else None,
-        None if reading.watts is None else round(sum(reading.watts.values()), 3),
+        reading.total_watts,
         sum(held) if held else None,
     )

@@ -77,12 +77,12 @@ def machine(reading: Reading) -> dict[str, Any]:
     """The machine's part of a sample."""
     return {
         "cpu_percent": reading.cpu_percent,
-        "memory_used_bytes": reading.memory.total_bytes - reading.memory.available_bytes,
+        "memory_used_bytes": reading.memory.used_bytes,
         "memory_total_bytes": reading.memory.total_bytes,
         "gpus": [
             {"index": gpu.index, "percent": gpu.percent, "memory_used_bytes": gpu.used_bytes} for gpu in reading.gpus
         ],
-        "power_watts": None if reading.watts is None else round(sum(reading.watts.values()), 3),
+        "power_watts": reading.total_watts,
     }
 
 
