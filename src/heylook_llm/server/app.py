@@ -519,7 +519,7 @@ def create_app(
     machine = options.machine or Machine()
     live = _feed(backend, in_flight, machine)
     energy = EnergyMeter(machine.energy)
-    minutes = MinuteLog(machine.meter(), backend.models, recorder)
+    minutes = MinuteLog(machine.meter, backend.models, recorder)
     backend.follow(lambda change: _note(recorder, change))
     place = Place(
         *(backend, in_flight, recorder, metrics, options.pace, Precompile(), images, live, energy, minutes),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from heylook_llm.config import FOREVER
 from heylook_llm.hardware.energy import Energy
-from heylook_llm.hardware.readings import Meter
+from heylook_llm.hardware.readings import Meter, Reading
 from heylook_llm.server.backend import ModelChange
 from heylook_llm.server.performance.database import Database
 from heylook_llm.server.performance.minute_log import MinuteLog
@@ -142,7 +142,7 @@ def test_sums_join_field_by_field() -> None:
 
 async def test_the_machine_is_noted_each_minute() -> None:
     recorder = Recorder()
-    log = MinuteLog(Meter(Energy((), "none")), lambda: [], recorder, seconds=0.05)
+    log = MinuteLog(lambda: Meter(Energy((), "none")), lambda: [], recorder, seconds=0.05)
     task = asyncio.create_task(log.run())
     found: list[tuple[int, Resources]] = []
     begin = time.time()
@@ -155,4 +155,35 @@ async def test_the_machine_is_noted_each_minute() -> None:
     assert int(begin // 60) <= minute <= int(time.time() // 60)
     assert used.memory_used_bytes > 1 << 20
     assert (used.watts, used.models_resident_bytes) == (None, None)
+    await asyncio.to_thread(recorder.close)
+
+
+class Kept(Meter):
+    """A meter that remembers over how long it read."""
+
+    def __init__(self) -> None:
+        super().__init__(Energy((), "none"))
+        self.seconds: list[float] = []
+
+    def read(self) -> Reading:
+        found = super().read()
+        self.seconds.append(found.seconds or 0.0)
+        return found
+
+
+async def test_who_asks_in_between_does_not_shorten_the_minute_that_is_kept() -> None:
+    recorder, meters = Recorder(), list[Kept]()
+
+    def meter() -> Kept:
+        meters.append(Kept())
+        return meters[-1]
+
+    log = MinuteLog(meter, lambda: [], recorder, seconds=0.6)
+    task = asyncio.create_task(log.run())
+    async with asyncio.timeout(30):
+        while max(seconds for one in meters for seconds in [0.0, *one.seconds]) < 0.55:
+            await log.resources()
+            await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
     await asyncio.to_thread(recorder.close)

@@ -25,12 +25,14 @@ class MinuteLog:
 
     def __init__(
         self,
-        meter: Meter,
+        meter: Callable[[], Meter],
         models: Callable[[], list[ModelStatus]],
         recorder: Recorder,
         seconds: float = MINUTE_SECONDS,
     ) -> None:
-        self._meter = meter
+        self._whole = meter()
+        """Read at each minute's end and not in between, so that its means are of the whole minute."""
+        self._asked = meter()
         self._models = models
         self._recorder = recorder
         self._seconds = seconds
@@ -40,21 +42,23 @@ class MinuteLog:
 
     async def run(self) -> None:
         """Note each minute's end, until it is cancelled."""
+        await asyncio.to_thread(self._whole.read)
+        await self.resources()
         while True:
-            await self.resources()
             now = time.time()
             await asyncio.sleep(self._seconds - now % self._seconds)
-            ended, used = int(now // MINUTE_SECONDS), await self.resources()
+            ended, reading = int(now // MINUTE_SECONDS), await asyncio.to_thread(self._whole.read)
+            used = resources(reading, self._models())
             try:
                 await self._recorder.ask(functools.partial(_keep, ended, used))
             except HeylookError as error:
                 log.debug("a minute isn't noted: %s", error.message)
 
     async def resources(self) -> Resources:
-        """What the machine did since it was last read."""
+        """What the machine did since it was last asked."""
         async with self._lock:
             if self._last is None or time.monotonic() - self._read_at > YOUNGEST_SECONDS:
-                reading = await asyncio.to_thread(self._meter.read)
+                reading = await asyncio.to_thread(self._asked.read)
                 self._last, self._read_at = resources(reading, self._models()), time.monotonic()
             return self._last
 
