@@ -150,7 +150,7 @@ def _noting(body: table.Body, response: Response) -> Response:
 def _named(server: Server, given: str) -> str:
     model = given.strip() or server.backend.default_model
     if not model:
-        raise BadRequest("Missing required parameter: 'model'.", code="missing_required_parameter", param="model")
+        raise table.missing("model")
     return model
 
 

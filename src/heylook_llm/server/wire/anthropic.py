@@ -124,7 +124,7 @@ def parse_count(body: bytes, arrival: Arrival) -> "Count":
 def _asked(fields: PromptFields, arrival: Arrival) -> Asked:
     model = fields.model.strip()
     if not model:
-        raise BadRequest("Missing required parameter: 'model'.", code="missing_required_parameter", param="model")
+        raise table.missing("model")
     album: list[Picture] = []
     prompt = anthropic_prompt.chat(fields, arrival.bounds, album)
     request = core.Request(id=arrival.id, model=model, prompts=(prompt,), received_ns=arrival.received_ns)

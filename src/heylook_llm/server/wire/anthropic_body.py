@@ -2,20 +2,13 @@
 
 from typing import Annotated, Any, Final, Literal
 
-import pydantic
 from pydantic import Field
 
 from heylook_llm.server.wire.samplers import SamplerFields
-from heylook_llm.server.wire.table import Body, Flag, Honoured, Ignored, Integer, Number, Refused, Text
+from heylook_llm.server.wire.table import Body, Flag, Honoured, Ignored, Inner, Integer, Number, Refused, Text
 
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
 MAX_MESSAGES: Final = 10_000
-
-
-class Inner(pydantic.BaseModel):
-    """An object within a body; keys beyond these are accepted."""
-
-    model_config = pydantic.ConfigDict(extra="allow", hide_input_in_errors=True)
 
 
 class Source(Inner):

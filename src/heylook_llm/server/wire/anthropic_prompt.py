@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -13,7 +13,7 @@ from heylook_llm.server.wire import anthropic_body as body
 from heylook_llm.server.wire import pictures
 from heylook_llm.server.wire.exchange import Bounds
 from heylook_llm.server.wire.pictures import Picture
-from heylook_llm.server.wire.table import kind_of
+from heylook_llm.server.wire.table import kind_of, required
 from heylook_llm.server.wire.turns import joined, texts
 
 _ROLES: Final = ("user", "assistant", "system")
@@ -52,13 +52,7 @@ def _system(given: str | list[body.Block]) -> tuple[core.Part, ...]:
 def _text_of(block: body.Block, place: str) -> str:
     if block.type != "text":
         raise BadRequest(f"Invalid value for '{place}.type': only text may stand here.", param=f"{place}.type")
-    return str(_given(block.text, f"{place}.text"))
-
-
-def _given(value: Any, place: str) -> Any:
-    if value is None:
-        raise BadRequest(f"Missing required parameter: '{place}'.", code="missing_required_parameter", param=place)
-    return value
+    return str(required(block.text, f"{place}.text"))
 
 
 # ---- turns -----------------------------------------------------------------------------------------------------------
@@ -108,7 +102,7 @@ class _Turns:
             self.add(core.Message("user", self._parts(said)))
 
     def _tool_answer(self, block: body.Block, place: str) -> core.Message:
-        identity = str(_given(block.tool_use_id, f"{place}.tool_use_id"))
+        identity = str(required(block.tool_use_id, f"{place}.tool_use_id"))
         parts = self._answer_parts(block.content, f"{place}.content")
         if block.is_error and not _text(parts).casefold().startswith("error"):
             parts = (core.TextPart("Error: "), *parts)
@@ -124,7 +118,7 @@ class _Turns:
         turn = core.Message("assistant")
         for place, block in blocks:
             if _SERVER_RESULT.fullmatch(block.type):
-                identity = str(_given(block.tool_use_id, f"{place}.tool_use_id"))
+                identity = str(required(block.tool_use_id, f"{place}.tool_use_id"))
                 self.add(turn)
                 answer = json.dumps(block.model_dump(exclude_unset=True).get("content"), ensure_ascii=False)
                 name = self._names.get(identity, "")
@@ -137,7 +131,7 @@ class _Turns:
     def _with(self, turn: core.Message, block: body.Block, place: str) -> core.Message:
         match block.type:
             case "thinking":
-                thought = turn.reasoning + str(_given(block.thinking, f"{place}.thinking"))
+                thought = turn.reasoning + str(required(block.thinking, f"{place}.thinking"))
                 return msgspec.structs.replace(turn, reasoning=thought)
             case "redacted_thinking":  # nobody but Anthropic can read it
                 return turn
@@ -148,9 +142,9 @@ class _Turns:
         return msgspec.structs.replace(turn, parts=(*turn.parts, *self._parts([(place, block)])))
 
     def _call(self, block: body.Block, place: str) -> core.ToolCall:
-        identity, name = str(_given(block.id, f"{place}.id")), str(_given(block.name, f"{place}.name"))
+        identity, name = str(required(block.id, f"{place}.id")), str(required(block.name, f"{place}.name"))
         self._names[identity] = name
-        return core.ToolCall(identity, name, json.dumps(_given(block.input, f"{place}.input"), ensure_ascii=False))
+        return core.ToolCall(identity, name, json.dumps(required(block.input, f"{place}.input"), ensure_ascii=False))
 
     # ---- blocks ----
 
@@ -160,7 +154,7 @@ class _Turns:
     def _part(self, block: body.Block, place: str) -> tuple[core.Part, ...]:
         match block.type:
             case "text":
-                return texts(_given(block.text, f"{place}.text"))
+                return texts(required(block.text, f"{place}.text"))
             case "image":
                 self._album.append(_picture(block, f"{place}.source"))
                 return (pictures.UNREAD,)
@@ -209,9 +203,9 @@ def _placed(content: object, place: str) -> list[tuple[str, body.Block]]:
 def _picture(block: body.Block, place: str) -> Picture:
     source = block.source
     if isinstance(source, body.Source) and source.type == "base64":
-        return pictures.of_base64(str(_given(source.data, f"{place}.data")), f"{place}.data")
+        return pictures.of_base64(str(required(source.data, f"{place}.data")), f"{place}.data")
     if isinstance(source, body.Source) and source.type == "url":
-        return pictures.of_url(str(_given(source.url, f"{place}.url")), f"{place}.url")
+        return pictures.of_url(str(required(source.url, f"{place}.url")), f"{place}.url")
     if isinstance(source, body.Source) and source.type == "file":
         raise UnsupportedFeature("No files are stored here: send the image as base64 or by its URL.", param=place)
     raise BadRequest(f"'{place}' must be of type base64 or url.", param=place)
@@ -223,7 +217,7 @@ def _document(block: body.Block, place: str) -> str:
     if isinstance(source, body.Source) and source.type in ("base64", "url", "file"):
         raise UnsupportedFeature("Documents are read as text only: send what they say as text.", param=place)
     if isinstance(source, body.Source) and source.type == "text":
-        text = str(_given(source.data, f"{place}.source.data"))
+        text = str(required(source.data, f"{place}.source.data"))
     if isinstance(source, body.Source) and source.type == "content":
         text = _content(source.content, f"{place}.source.content")
     if text is None:
@@ -239,7 +233,7 @@ def _search_result(block: body.Block, place: str) -> str:
 
 def _content(content: object, place: str) -> str:
     """Text, or the text of text blocks."""
-    given = _given(content, place)
+    given = required(content, place)
     if isinstance(given, str):
         return given
     return "\n".join(_text_of(block, where) for where, block in _placed(given, place))
@@ -262,13 +256,13 @@ def _tool(tool: body.ToolSpec, place: str) -> core.Tool:
             "own with a name and an input_schema.",
             param=f"{place}.type",
         )
-    name = _given(tool.name, f"{place}.name")
+    name = required(tool.name, f"{place}.name")
     if not _TOOL_NAME.fullmatch(name):
         raise BadRequest(
             f"Invalid value for '{place}.name': 1 to 128 letters, digits, dots, dashes and underscores.",
             param=f"{place}.name",
         )
-    schema = _given(tool.input_schema, f"{place}.input_schema")
+    schema = required(tool.input_schema, f"{place}.input_schema")
     return core.Tool(name, tool.description, schema, bool(tool.strict))
 
 
@@ -280,7 +274,7 @@ def _tool_choice(choice: body.ToolChoice | None, declared: tuple[core.Tool, ...]
     parallel = not choice.disable_parallel_tool_use
     if choice.type != "tool":
         return core.ToolChoice("auto" if choice.type == "auto" else "required", parallel=parallel)
-    name = _given(choice.name, "tool_choice.name")
+    name = required(choice.name, "tool_choice.name")
     if name not in {tool.name for tool in declared}:
         raise BadRequest(f"tool_choice names '{name[:128]}', which is not among the tools.", param="tool_choice.name")
     return core.ToolChoice("required", (name,), parallel=False)
@@ -295,7 +289,7 @@ def _thinking(fields: body.PromptFields) -> bool | str | None:
     if given is not None and given.type in ("disabled", "between_tools"):
         return False
     if given is not None and given.type == "enabled":
-        _given(given.budget_tokens, "thinking.budget_tokens")
+        required(given.budget_tokens, "thinking.budget_tokens")
     effort = fields.output_config.effort if fields.output_config is not None else None
     if effort is not None:
         return _LEVELS[effort]

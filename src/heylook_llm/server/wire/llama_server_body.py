@@ -5,8 +5,8 @@ from typing import Annotated, Any, Final
 import pydantic
 from pydantic import Field
 
-from heylook_llm.server.wire.openai_body import Inner, SamplingFields
-from heylook_llm.server.wire.table import Flag, Honoured, Ignored, Integer, Number, Refused, Text
+from heylook_llm.server.wire.openai_body import SamplingFields
+from heylook_llm.server.wire.table import Flag, Honoured, Ignored, Inner, Integer, Number, Refused, Text
 
 BAN: Final = -1e6
 """What a bias of `false` comes to: no logit is as large."""

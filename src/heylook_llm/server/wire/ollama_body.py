@@ -6,15 +6,9 @@ import pydantic
 from pydantic import Field
 
 from heylook_llm.server.wire.samplers import SamplerFields
-from heylook_llm.server.wire.table import Body, Flag, Honoured, Ignored, Integer, Number, Refused, Text
+from heylook_llm.server.wire.table import Body, Flag, Honoured, Ignored, Inner, Integer, Number, Refused, Text
 
 THINK_VALUES: Final = ("high", "medium", "low", "max")
-
-
-class Inner(pydantic.BaseModel):
-    """An object within a body; keys beyond these are accepted."""
-
-    model_config = pydantic.ConfigDict(extra="allow", hide_input_in_errors=True)
 
 
 class FunctionCall(Inner):

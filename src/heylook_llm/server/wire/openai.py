@@ -33,6 +33,7 @@ from heylook_llm.server.wire.openai_words import (
     lacking,
     logprob,
     named,
+    outside,
     performance,
     timings,
     token_logprob,
@@ -169,12 +170,8 @@ def sampling_of(fields: SamplingFields, arrival: Arrival, max_tokens: int | None
         include_stop=fields.include_stop_str_in_output,
         ignore_eos=fields.ignore_eos,
         min_tokens=fields.min_tokens,
-        **samplers(fields, _outside),
+        **samplers(fields, outside),
     )
-
-
-def _outside(name: str, low: float, high: float) -> BadRequest:
-    return BadRequest(f"Invalid value for '{name}': it must be from {low} to {high}.", code="invalid_value", param=name)
 
 
 def _logit_bias(given: dict[str, float] | None, arrival: Arrival) -> dict[int, float]:

@@ -114,7 +114,7 @@ def parse_upload(body: bytes, content_type: str) -> Upload:
     file, purpose = fields.get("file"), fields.get("purpose")
     for name, found in (("file", file), ("purpose", purpose)):
         if found is None:
-            raise BadRequest(f"Missing required parameter: '{name}'.", code="missing_required_parameter", param=name)
+            raise table.missing(name)
     assert file is not None
     assert purpose is not None
     if purpose.text != PURPOSE:

@@ -6,7 +6,7 @@ import pydantic
 from pydantic import Field
 
 from heylook_llm.server.wire.samplers import SamplerFields
-from heylook_llm.server.wire.table import Body, Flag, Honoured, Ignored, Integer, Number, Refused, Text
+from heylook_llm.server.wire.table import Body, Flag, Honoured, Ignored, Inner, Integer, Number, Refused, Text
 
 FORMATS: Final = "text, json_object, json_schema, regex or grammar; enforced, after the reasoning"
 DETAILS: Final = ("auto", "low", "high", "original")
@@ -14,12 +14,6 @@ EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "u
 BUDGET_NOTE: Final = "tokens of reasoning, after which it is ended and the answer begins; 0: none, -1: any number"
 TEMPLATE_ARGUMENTS: Final = ("enable_thinking", "thinking", "reasoning_effort", "thinking_budget")
 """What `chat_template_kwargs` may hold: names that change what a template writes, and nothing that changes its call."""
-
-
-class Inner(pydantic.BaseModel):
-    """An object within a body; keys beyond these are accepted."""
-
-    model_config = pydantic.ConfigDict(extra="allow", hide_input_in_errors=True)
 
 
 class StreamOptions(Inner):

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, InvalidConstraint, UnsupportedFeature
 from heylook_llm.server.wire.openai_body import SamplingFields
-from heylook_llm.server.wire.table import kind_of
+from heylook_llm.server.wire.table import missing, wrong_type
 
 _FORMATS: Final = "text, json_object, json_schema, regex or grammar"
 _LARK: Final = re.compile(r"^\s*(?:%llguidance\b|[?!]?start\s*(?:\[[^\]]*\])?\s*:(?!:))", re.MULTILINE)
@@ -56,7 +56,7 @@ def formatted(name: str, given: dict[str, Any]) -> Constrained:
     """What `response_format` asks for, or the Responses API's `text.format`. Raises as `constrained` does."""
     match given.get("type"):
         case None:
-            raise _missing(f"{name}.type")
+            raise missing(f"{name}.type")
         case "text":
             return Constrained()
         case "json_object":
@@ -78,15 +78,15 @@ def _json_schema(name: str, given: dict[str, Any]) -> Constrained:
     holder = given.get("json_schema", given)
     place = f"{name}.json_schema" if holder is not given else name
     if not isinstance(holder, dict):
-        raise _wrong_type(place, "an object", holder)
+        raise wrong_type(place, "an object", holder)
     if holder.get("schema") is None:
-        raise _missing(f"{name}.json_schema" if holder is given and name == "response_format" else f"{place}.schema")
+        raise missing(f"{name}.json_schema" if holder is given and name == "response_format" else f"{place}.schema")
     strict = holder.get("strict")
     if strict is not None and not isinstance(strict, bool):
-        raise _wrong_type(f"{place}.strict", "a boolean", strict)
+        raise wrong_type(f"{place}.strict", "a boolean", strict)
     title = holder.get("name")
     if title is not None and not isinstance(title, str):
-        raise _wrong_type(f"{place}.name", "a string", title)
+        raise wrong_type(f"{place}.name", "a string", title)
     return Constrained(_schema(f"{place}.schema", holder["schema"], strict=bool(strict)), name, (title or "")[:64])
 
 
@@ -108,7 +108,7 @@ def _schema(param: str, given: object, *, strict: bool = False) -> core.Constrai
     if isinstance(given, str):
         return core.Constraint("json_schema", given, strict)
     if not isinstance(given, dict | bool):
-        raise _wrong_type(param, "an object", given)
+        raise wrong_type(param, "an object", given)
     return core.Constraint("json_schema", json.dumps(given, ensure_ascii=False), strict)
 
 
@@ -118,7 +118,7 @@ def _regex(param: str, given: object) -> core.Constraint:
 
 def _choice(param: str, given: object) -> core.Constraint:
     if not isinstance(given, list):
-        raise _wrong_type(param, "an array", given)
+        raise wrong_type(param, "an array", given)
     if not given or not all(isinstance(choice, str) for choice in given):
         raise BadRequest(f"{param} must be a list of strings, at least one.", param=param)
     return core.Constraint("choice", json.dumps(given, ensure_ascii=False))
@@ -131,19 +131,10 @@ def _grammar(param: str, given: object) -> core.Constraint:
 
 def _text(param: str, given: object) -> str:
     if given is None:
-        raise _missing(param)
+        raise missing(param)
     if not isinstance(given, str):
-        raise _wrong_type(param, "a string", given)
+        raise wrong_type(param, "a string", given)
     return given
-
-
-def _missing(param: str) -> BadRequest:
-    return BadRequest(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
-
-
-def _wrong_type(param: str, expected: str, given: object) -> BadRequest:
-    message = f"Invalid type for '{param}': expected {expected}, but it is {kind_of(given)}."
-    return BadRequest(message, code="invalid_type", param=param)
 
 
 _KINDS: Final[dict[str, Callable[[str, object], core.Constraint]]] = {

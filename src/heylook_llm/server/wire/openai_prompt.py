@@ -11,7 +11,7 @@ from heylook_llm.server.wire import openai_body as body
 from heylook_llm.server.wire import pictures
 from heylook_llm.server.wire.exchange import Bounds
 from heylook_llm.server.wire.pictures import Picture
-from heylook_llm.server.wire.table import kind_of
+from heylook_llm.server.wire.table import kind_of, missing
 
 _ROLES: Final = {
     "system": "system",
@@ -73,11 +73,7 @@ def _message(message: body.Message, place: str, model: str, album: list[Picture]
         known = ", ".join(_ROLES)
         raise BadRequest(f"Invalid value for '{place}.role': must be one of {known}.", param=f"{place}.role")
     if message.role == "tool" and not message.tool_call_id:
-        raise BadRequest(
-            f"Missing required parameter: '{place}.tool_call_id'.",
-            code="missing_required_parameter",
-            param=f"{place}.tool_call_id",
-        )
+        raise missing(f"{place}.tool_call_id")
     calls = _calls(message, place) if role == "assistant" else ()
     parts = _parts(message, place, model, album)
     if message.content is None and not (role == "assistant" and (calls or parts or _reasoning(message))):
@@ -199,11 +195,7 @@ def _tool(tool: body.ToolSpec, at: int) -> core.Tool:
     if tool.type != "function":
         raise UnsupportedFeature(f"Tools of type '{tool.type}' are not offered; functions are.", param=f"tools[{at}]")
     if tool.function is None:
-        raise BadRequest(
-            f"Missing required parameter: 'tools[{at}].function'.",
-            code="missing_required_parameter",
-            param=f"tools[{at}].function",
-        )
+        raise missing(f"tools[{at}].function")
     return _function(tool.function)
 
 

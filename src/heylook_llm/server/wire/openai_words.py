@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, HeylookError, UnsupportedFeature
-from heylook_llm.server.wire import jsontext
+from heylook_llm.server.wire import jsontext, table
 from heylook_llm.server.wire.exchange import Arrival, Reply, retry_headers
 
 FLOOR: Final = -9999.0
@@ -27,6 +27,11 @@ def error_object(problem: HeylookError) -> dict[str, Any]:
     return {"error": {"message": problem.message, "type": kind, "param": problem.param, "code": code}}
 
 
+def outside(name: str, low: float, high: float) -> BadRequest:
+    """The error of a number beyond its bounds."""
+    return BadRequest(f"Invalid value for '{name}': it must be from {low} to {high}.", code="invalid_value", param=name)
+
+
 # ---- models ----------------------------------------------------------------------------------------------------------
 
 
@@ -35,7 +40,7 @@ def named(given: str, arrival: Arrival) -> str:
     model = given.strip() or arrival.default_model
     if model:
         return model
-    raise BadRequest("Missing required parameter: 'model'.", code="missing_required_parameter", param="model")
+    raise table.missing("model")
 
 
 _FIELDS: Final = {

@@ -46,9 +46,7 @@ def _documents(fields: RerankBody) -> tuple[str, ...]:
     name = _field(fields)
     given = fields.texts if name == "texts" else fields.documents
     if given is None:
-        raise BadRequest(
-            "Missing required parameter: 'documents'.", code="missing_required_parameter", param="documents"
-        )
+        raise table.missing("documents")
     if not given:
         raise BadRequest(f"{name} is empty.", param=name)
     return tuple(_document(one, f"{name}[{at}]") for at, one in enumerate(given))

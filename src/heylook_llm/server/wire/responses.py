@@ -144,12 +144,8 @@ def _sampling(fields: ResponseBody, arrival: Arrival) -> core.Sampling:
         seed=None if fields.seed == -1 else fields.seed,
         stop=arrival.bounds.stops([fields.stop] if isinstance(fields.stop, str) else fields.stop or (), "stop"),
         logprobs=(fields.top_logprobs or 0) if wanted else None,
-        **samplers(fields, _outside),
+        **samplers(fields, openai_words.outside),
     )
-
-
-def _outside(name: str, low: float, high: float) -> BadRequest:
-    return BadRequest(f"Invalid value for '{name}': it must be from {low} to {high}.", code="invalid_value", param=name)
 
 
 def _placed(problem: HeylookError, form: Constrained) -> HeylookError:

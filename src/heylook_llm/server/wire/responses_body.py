@@ -7,7 +7,7 @@ from pydantic import Field
 
 from heylook_llm.server.wire.openai_body import TEMPLATE_ARGUMENTS
 from heylook_llm.server.wire.samplers import SamplerFields
-from heylook_llm.server.wire.table import Body, Flag, Honoured, Ignored, Integer, Number, Refused, Text
+from heylook_llm.server.wire.table import Body, Flag, Honoured, Ignored, Inner, Integer, Number, Refused, Text
 
 LOGPROBS: Final = "message.output_text.logprobs"
 ENCRYPTED: Final = "reasoning.encrypted_content"
@@ -16,12 +16,6 @@ INCLUDABLE: Final = (LOGPROBS, ENCRYPTED)
 MAX_METADATA: Final = 16
 MAX_METADATA_KEY: Final = 64
 MAX_METADATA_VALUE: Final = 512
-
-
-class Inner(pydantic.BaseModel):
-    """An object within a body; keys beyond these are accepted."""
-
-    model_config = pydantic.ConfigDict(extra="allow", hide_input_in_errors=True)
 
 
 class ResponsePart(Inner):

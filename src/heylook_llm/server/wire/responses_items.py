@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from heylook_llm.errors import BadRequest, NotFound
 from heylook_llm.server.wire.responses_body import ResponseItem
+from heylook_llm.server.wire.table import missing
 
 Item = dict[str, Any]
 _PREFIXES: Final = {
@@ -39,8 +40,7 @@ def references(given: str | list[ResponseItem] | None) -> tuple[str, ...]:
 
 def _referred(item: ResponseItem, at: int) -> str:
     if item.id is None:
-        param = f"input[{at}].id"
-        raise BadRequest(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
+        raise missing(f"input[{at}].id")
     return item.id
 
 

@@ -14,7 +14,7 @@ from heylook_llm.server.wire.openai_body import DETAILS
 from heylook_llm.server.wire.pictures import Picture
 from heylook_llm.server.wire.responses_body import PromptFields, ResponseItem, ResponsePart, ResponseTool
 from heylook_llm.server.wire.responses_items import unsealed
-from heylook_llm.server.wire.table import kind_of
+from heylook_llm.server.wire.table import kind_of, required, wrong_type
 from heylook_llm.server.wire.turns import joined, texts
 
 _ROLES: Final = ("user", "assistant", "system", "developer")
@@ -142,17 +142,17 @@ class _Turns:
             )
 
     def _message(self, item: ResponseItem, place: str) -> core.Message:
-        role = _given(item.role, f"{place}.role")
+        role = required(item.role, f"{place}.role")
         if role not in _ROLES:
             known = ", ".join(_ROLES)
             raise BadRequest(f"Invalid value for '{place}.role': must be one of {known}.", param=f"{place}.role")
-        content = _given(item.content, f"{place}.content")
+        content = required(item.content, f"{place}.content")
         if isinstance(content, str):
             return core.Message(role, texts(content))
         return core.Message(role, self._parts(content, f"{place}.content", sees=role == "user"))
 
     def _read_call(self, item: ResponseItem, place: str) -> None:
-        identity, name = _given(item.call_id, f"{place}.call_id"), _given(item.name, f"{place}.name")
+        identity, name = required(item.call_id, f"{place}.call_id"), required(item.name, f"{place}.name")
         name = _full_name(name, item.namespace)
         self._called[identity] = name
         if item.type == "custom_tool_call":
@@ -162,16 +162,16 @@ class _Turns:
         self.add(core.Message("assistant", tool_calls=(core.ToolCall(identity, name, arguments),)))
 
     def _output(self, item: ResponseItem, place: str) -> core.Message:
-        identity = _given(item.call_id, f"{place}.call_id")
+        identity = required(item.call_id, f"{place}.call_id")
         if identity not in self._called:
             raise BadRequest(f"No tool call found for function call output with call_id {identity[:64]}.", param=INPUT)
-        output = _given(item.output, f"{place}.output")
+        output = required(item.output, f"{place}.output")
         parts = texts(output) if isinstance(output, str) else self._output_parts(output, f"{place}.output")
         return core.Message("tool", parts, tool_call_id=identity, name=self._called[identity])
 
     def _output_parts(self, output: object, place: str) -> tuple[core.Part, ...]:
         if not isinstance(output, list) or not all(isinstance(part, dict) for part in output):
-            raise _wrong_type(place, "text or a list of parts", output)
+            raise wrong_type(place, "text or a list of parts", output)
         return self._parts([ResponsePart.model_validate(part) for part in output], place, sees=True)
 
     # ---- parts ----
@@ -181,10 +181,10 @@ class _Turns:
 
     def _part(self, part: ResponsePart, place: str, sees: bool) -> core.Part:
         if part.type in _TEXTS:
-            return core.TextPart(_given(part.text, f"{place}.text"))
+            return core.TextPart(required(part.text, f"{place}.text"))
         match part.type:
             case "refusal":
-                return core.TextPart(_given(part.refusal, f"{place}.refusal"))
+                return core.TextPart(required(part.refusal, f"{place}.refusal"))
             case "input_image":
                 if not sees:
                     message = "images may stand in messages of the user and in outputs of tools only."
@@ -207,21 +207,10 @@ def _speaker(turn: core.Message) -> str:
     return turn.role if turn.role in ("assistant", "system") else ""
 
 
-def _given(value: Any, place: str) -> Any:
-    if value is None:
-        raise BadRequest(f"Missing required parameter: '{place}'.", code="missing_required_parameter", param=place)
-    return value
-
-
-def _wrong_type(place: str, expected: str, given: object) -> BadRequest:
-    message = f"Invalid type for '{place}': expected {expected}, but it is {kind_of(given)}."
-    return BadRequest(message, code="invalid_type", param=place)
-
-
 def _text(value: object, place: str) -> str:
-    given = _given(value, place)
+    given = required(value, place)
     if not isinstance(given, str):
-        raise _wrong_type(place, "text", given)
+        raise wrong_type(place, "text", given)
     return given
 
 
@@ -288,8 +277,8 @@ class _Found(NamedTuple):
 
 def _tools(tool: ResponseTool, place: str, space: ResponseTool | None = None) -> list[_Found]:
     if tool.type == "namespace" and space is None:
-        _given(tool.name, f"{place}.name")
-        members = enumerate(_given(tool.tools, f"{place}.tools"))
+        required(tool.name, f"{place}.name")
+        members = enumerate(required(tool.tools, f"{place}.tools"))
         return [one for at, member in members for one in _tools(member, f"{place}.tools[{at}]", tool)]
     if tool.type not in ("function", "custom"):
         raise UnsupportedFeature(
@@ -297,7 +286,7 @@ def _tools(tool: ResponseTool, place: str, space: ResponseTool | None = None) ->
             "declare a function of your own.",
             param=f"{place}.type",
         )
-    origin = Origin(_given(tool.name, f"{place}.name"), space.name if space else None, tool.type == "custom")
+    origin = Origin(required(tool.name, f"{place}.name"), space.name if space else None, tool.type == "custom")
     name = _full_name(origin.name, origin.namespace)
     about = "\n\n".join(filter(None, (space.description if space else None, tool.description))) or None
     if origin.custom:

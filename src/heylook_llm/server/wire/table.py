@@ -54,6 +54,12 @@ class Body(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="allow", protected_namespaces=(), hide_input_in_errors=True)
 
 
+class Inner(pydantic.BaseModel):
+    """An object within a body; keys beyond these are accepted."""
+
+    model_config = pydantic.ConfigDict(extra="allow", hide_input_in_errors=True)
+
+
 AnyBody = TypeVar("AnyBody", bound=Body)
 
 
@@ -108,6 +114,24 @@ def told(body: Body) -> tuple[str, ...]:
     return (*names, *(body.model_extra or {}))
 
 
+def required(value: Any, param: str) -> Any:
+    """A value that must not be left out. Raises BadRequest."""
+    if value is None:
+        raise missing(param)
+    return value
+
+
+def missing(param: str) -> BadRequest:
+    """The error of a field that was left out."""
+    return BadRequest(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
+
+
+def wrong_type(param: str, expected: str, value: object) -> BadRequest:
+    """The error of a field that holds something else than was expected."""
+    message = f"Invalid type for '{param}': expected {expected}, but it is {kind_of(value)}."
+    return BadRequest(message, code="invalid_type", param=param)
+
+
 def kind_of(value: Any) -> str:
     """What JSON calls a value."""
     for kinds, name in _KINDS:
@@ -135,7 +159,7 @@ def _bad(error: pydantic.ValidationError, given: Mapping[str, Any]) -> BadReques
     path, problem = max(problems, key=lambda found: len(found[0]))
     param = dotted(path)
     if problem["type"] == "missing":
-        return BadRequest(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
+        return missing(param)
     if problem["type"].endswith("_type"):
         text = f"Invalid type for '{param}': {_lower(problem['msg'])}, but it is {kind_of(problem['input'])}."
         return BadRequest(text, code="invalid_type", param=param)
