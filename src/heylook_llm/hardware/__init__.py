@@ -11,12 +11,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psutil
 
+T = TypeVar("T")
 _CGROUP: Final = Path("/sys/fs/cgroup")
 _UNLIMITED_BYTES: Final = 1 << 60
 """cgroup v1 writes a number near 2**63 for "no limit"."""
@@ -83,13 +85,7 @@ def memory() -> Memory:
 
 def gpus() -> tuple[Gpu, ...]:
     """The GPUs that nvml lists; () without nvml, without a driver or without a GPU."""
-    nvml = open_nvml()
-    if nvml is None:
-        return ()
-    try:
-        return tuple(_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount()))
-    except nvml.NVMLError:
-        return ()
+    return of_nvml_gpus(_gpu)
 
 
 def gpu_free_bytes() -> int | None:
@@ -153,6 +149,17 @@ def open_nvml() -> Any:
     except pynvml.NVMLError:
         return None
     return pynvml
+
+
+def of_nvml_gpus(read: Callable[[Any, int], T]) -> tuple[T, ...]:
+    """What is read of each GPU that nvml lists; () as for `gpus`."""
+    nvml = open_nvml()
+    if nvml is None:
+        return ()
+    try:
+        return tuple(read(nvml, index) for index in range(nvml.nvmlDeviceGetCount()))
+    except nvml.NVMLError:
+        return ()
 
 
 def _gpu(pynvml: Any, index: int) -> Gpu:

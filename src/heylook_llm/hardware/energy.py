@@ -138,14 +138,7 @@ def _zones(root: Path) -> Iterable[Path]:
 
 
 def _nvml() -> list[NvmlEnergy]:
-    nvml = hardware.open_nvml()
-    if nvml is None:
-        return []
-    try:
-        counters = [NvmlEnergy(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
-    except nvml.NVMLError:
-        return []
-    return [counter for counter in counters if counter.microjoules() is not None]
+    return [counter for counter in hardware.of_nvml_gpus(NvmlEnergy) if counter.microjoules() is not None]
 
 
 def _number(path: Path) -> int | None:

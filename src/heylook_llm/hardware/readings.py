@@ -117,7 +117,10 @@ class Meter:
         return {name: round(max(0, more) / 1e6 / seconds, 3) for name, more in grown.items()} or None
 
     def _gpus(self) -> tuple[GpuReading, ...]:
-        found = [*_nvidia(), *(_amd(at, device) for at, device in enumerate(amd_devices(self._root)))]
+        found = [
+            *hardware.of_nvml_gpus(_nvidia),
+            *(_amd(at, device) for at, device in enumerate(amd_devices(self._root))),
+        ]
         if sys.platform == "darwin" and (gpu := apple.gpu()) is not None:
             found.append(GpuReading(0, gpu.percent, gpu.used_bytes))
         return tuple(found)
@@ -153,17 +156,7 @@ def _temperature() -> float | None:
 # ---- GPUs ------------------------------------------------------------------------------------------------------------
 
 
-def _nvidia() -> list[GpuReading]:
-    nvml = hardware.open_nvml()
-    if nvml is None:
-        return []
-    try:
-        return [_one_nvidia(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
-    except nvml.NVMLError:
-        return []
-
-
-def _one_nvidia(nvml: Any, index: int) -> GpuReading:
+def _nvidia(nvml: Any, index: int) -> GpuReading:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
 
     def ask(name: str, *arguments: int) -> Any:
