@@ -265,6 +265,8 @@ class Part(NamedTuple):
     cell: Cell
     measured: list[Sample]
     """The last attempt of each measured request."""
+    ok: list[Sample]
+    """Of those, the ones that ended well, with stamps that can be."""
     latencies: list[tuple[Sample, dict[str, float], Breakdown | None]]
     """Of those that ended well and count."""
     stream: list[Sample]
@@ -289,7 +291,8 @@ class _Rows:
         self._parts = [self._sorted_out(cell, by_cell.get(cell.id, ())) for cell in self._cells]
         self._measured = [sample for part in self._parts for sample in part.measured]
         self._latencies = [each for part in self._parts for each in part.latencies]
-        self._ok = [sample for sample in self._measured if sample.outcome == "ok" and is_ordered(sample)]
+        self._ok = [sample for part in self._parts for sample in part.ok]
+        self._flows = [_flow(part, self._open) for part in self._parts]
 
     def _sorted_out(self, cell: Cell, samples: Sequence[Sample]) -> Part:
         last: dict[int, Sample] = {}
@@ -301,18 +304,17 @@ class _Rows:
                 self._tally[sample.phase] += 1
         measured = [sample for sample in last.values() if sample.phase == "measure"]
         self._tally.update(sample.outcome for sample in measured)
-        latencies = []
-        for sample in measured:
-            if sample.outcome == "ok" and not is_ordered(sample):
-                self._tally["disordered"] += 1
-            elif sample.outcome == "ok":
-                cut = breakdown(sample, self._open, self._pairs.get(sample.id, ()))
-                if self._warm and cut is not None and cut.phases.get("load", 0) > _LOAD_NS:
-                    self._tally["loading"] += 1
-                else:
-                    latencies.append((sample, values(sample, self._open), cut))
         stream = [sample for sample in last.values() if sample.outcome in _DELIVERED and is_ordered(sample)]
-        return Part(cell, measured, latencies, stream)
+        ok = [sample for sample in stream if sample.outcome == "ok" and sample.phase == "measure"]
+        self._tally["disordered"] += sum(sample.outcome == "ok" for sample in measured) - len(ok)
+        latencies = []
+        for sample in ok:
+            cut = breakdown(sample, self._open, self._pairs.get(sample.id, ()))
+            if self._warm and cut is not None and cut.phases.get("load", 0) > _LOAD_NS:
+                self._tally["loading"] += 1
+            else:
+                latencies.append((sample, values(sample, self._open), cut))
+        return Part(cell, measured, ok, latencies, stream)
 
     def row(self, target: Target | None, forced: bool) -> Row:
         """All that is known of them."""
@@ -339,7 +341,7 @@ class _Rows:
             errors=dict(Counter(_error(one) for one in self._measured if one.outcome in ("error", "timeout"))),
             error_share=failed / judged if judged else None,
             error_interval=statistics.share(failed, judged),
-            per_repeat=[self._medians(part) for part in self._parts],
+            per_repeat=[_medians(part, flow) for part, flow in zip(self._parts, self._flows, strict=True)],
             where=mean_ms([cut for _, cut in cuts]) if cuts else {},
             paired=sum(cut.source is not None for _, cut in cuts),
             slow=slowest(cuts, min(SLOW_MOST, max(SLOW_LEAST, -(-len(cuts) // 100)))),
@@ -364,10 +366,7 @@ class _Rows:
         )
 
     def _measures(self) -> dict[str, Distribution]:
-        found: dict[str, list[float]] = {}
-        for _, numbers, _ in self._latencies:
-            for name, value in numbers.items():
-                found.setdefault(name, []).append(value)
+        found = _by_name(self._latencies)
         told = {name: distribution(found[name]) for name in MEASURES if name in found}
         samples = [sample for sample, _, _ in self._latencies]
         gaps = [gap for sample in samples for gap in token_gaps_ms(sample)]
@@ -378,18 +377,8 @@ class _Rows:
             told["icl"] = _pooled(chunks, np.ones(chunks.size, dtype=np.int64))
         return {name: told[name] for name in MEASURES if name in told}
 
-    def _medians(self, part: Part) -> dict[str, float]:
-        found: dict[str, list[float]] = {}
-        for _, numbers, _ in part.latencies:
-            for name, value in numbers.items():
-                found.setdefault(name, []).append(value)
-        medians = {name: statistics.percentile(sorted(each), 0.5) for name, each in found.items()}
-        rates = _rates_of([part], self._open)
-        told = {"output": rates.output, "requests": rates.requests}
-        return medians | {name: rate for name, rate in told.items() if rate is not None}
-
     def _rates(self) -> Rates:
-        return _rates_of(self._parts, self._open) if self._clocks() <= 1 else Rates()
+        return _rates_of(self._flows) if self._clocks() <= 1 else Rates()
 
     def _goodput(self, seconds: float | None) -> Goodput:
         judged: dict[str, list[bool]] = {name: [] for name in self._limits}
@@ -516,30 +505,74 @@ def _pooled(gaps: "np.ndarray[Any, Any]", counts: "np.ndarray[Any, Any]") -> Dis
     return Distribution(n, mean, float(gaps[0]), float(gaps[-1]), at("p50"), at("p90"), at("p95"), at("p99"))
 
 
-def _rates_of(parts: Sequence[Part], open_loop: bool) -> Rates:
+def _by_name(latencies: Sequence[tuple[Sample, dict[str, float], Breakdown | None]]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for _, numbers, _ in latencies:
+        for name, value in numbers.items():
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def _medians(part: Part, flow: "_Flow | None") -> dict[str, float]:
+    """Of one repeat: what `Row.per_repeat` holds."""
+    medians = {name: statistics.percentile(sorted(each), 0.5) for name, each in _by_name(part.latencies).items()}
+    if flow is None:
+        return medians
+    told = {"output": _per_second(flow.tokens, flow.window), "requests": _per_second(flow.ended, flow.window)}
+    return medians | {name: rate for name, rate in told.items() if rate is not None}
+
+
+class _Flow(NamedTuple):
+    """What came in one cell's window, and when since it began: (nanoseconds, amount)."""
+
+    tokens: list[tuple[int, float]]
+    prompts: list[tuple[int, float]]
+    ended: list[tuple[int, float]]
+    window: int
+    whole: int
+    """Until the last answer's end."""
+    requests: int
+    """That ended well, in the window or behind it."""
+    output: int | None
+    """Their tokens."""
+
+
+def _flow(part: Part, open_loop: bool) -> _Flow | None:
+    """None: nothing was sent."""
+    if (span := _window(part, open_loop)) is None:
+        return None
+    start, end, last = span
+
+    def within(amounts: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
+        return [(at - start, amount) for at, amount in amounts if start <= at < end]
+
+    return _Flow(
+        tokens=within(_tokens_in(part.stream)),
+        prompts=within(_prompts_in(part.stream)),
+        ended=within((one.t_end, 1.0) for one in part.stream if one.outcome == "ok" and one.t_end is not None),
+        window=end - start,
+        whole=last - start,
+        requests=len(part.ok),
+        output=_total(output_tokens(one) for one in part.ok),
+    )
+
+
+def _rates_of(flows: Iterable[_Flow | None]) -> Rates:
     """Of several cells as if their windows followed each other without a gap."""
     tokens: list[tuple[int, float]] = []
     prompts: list[tuple[int, float]] = []
     ended: list[tuple[int, float]] = []
     window = whole = whole_requests = 0
     whole_tokens: int | None = 0
-    for part in parts:
-        if (span := _window(part, open_loop)) is None:
+    for flow in flows:
+        if flow is None:
             continue
-        start, end, last = span
-        shift = window - start
-        for amounts, found in (
-            (tokens, _tokens_in(part.stream)),
-            (prompts, _prompts_in(part.stream)),
-            (ended, [(one.t_end, 1.0) for one in part.stream if one.outcome == "ok" and one.t_end is not None]),
-        ):
-            amounts.extend((at + shift, amount) for at, amount in found if start <= at < end)
-        window += end - start
-        whole += last - start
-        ok = [one for one in part.measured if one.outcome == "ok" and is_ordered(one)]
-        whole_requests += len(ok)
-        total = _total(output_tokens(one) for one in ok)
-        whole_tokens = None if total is None or whole_tokens is None else whole_tokens + total
+        for amounts, found in ((tokens, flow.tokens), (prompts, flow.prompts), (ended, flow.ended)):
+            amounts.extend((at + window, amount) for at, amount in found)
+        window += flow.window
+        whole += flow.whole
+        whole_requests += flow.requests
+        whole_tokens = None if flow.output is None or whole_tokens is None else whole_tokens + flow.output
     return Rates(
         window_seconds=window / 1e9 if window else None,
         output=_per_second(tokens, window),
