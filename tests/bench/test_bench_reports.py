@@ -52,6 +52,11 @@ def test_a_report_of_the_last_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("# Run ")
     with pytest.raises(ConfigError, match="--slo speed=1"):
         says("report", "--slo", "speed=1")
+    for limit in ("ttft=-5", "ttft=nan", "ttft=soon"):  # of a run as of its report
+        with pytest.raises(ConfigError, match=f"--slo {limit}: must be ttft, tpot, itl or e2e"):
+            says("run", "--target", "http://127.0.0.1:1", "--slo", limit)
+        with pytest.raises(ConfigError, match=f"--slo {limit}: must be ttft, tpot, itl or e2e"):
+            says("report", "--slo", limit)
     with pytest.raises(NotFound):
         says("report", "nobody")
 

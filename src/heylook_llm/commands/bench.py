@@ -131,7 +131,7 @@ def spec_of(order: Order, default_target: str | None) -> RunSpec:
         **{"name": order.name, "seed": order.seed, "task": order.task, "requests": order.requests},
         **{"duration_seconds": order.duration, "warmup_requests": order.warmup, "repeats": order.repeats},
         **{"timeout_seconds": order.timeout, "scenarios": order.scenarios or None, "cache": order.cache or None},
-        "slo": _slo(order.slo) or None,
+        "slo": bench_reports.limits_of(order.slo) or None,
     }
     given |= {name: value for name, value in plain.items() if value is not None}
     if given.get("requests") is None and given.get("duration_seconds") is None:
@@ -155,17 +155,6 @@ def _numbers(option: str, text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise ConfigError(f"{option} {text}: must be numbers with commas between them, as 1,4,16") from None
-
-
-def _slo(given: tuple[str, ...]) -> dict[str, float]:
-    limits = {}
-    for text in given:
-        name, _, value = text.partition("=")
-        try:
-            limits[name.strip()] = float(value.strip().removesuffix("ms"))
-        except ValueError:
-            raise ConfigError(f"--slo {text}: must be a measure and milliseconds, as ttft=200") from None
-    return limits
 
 
 def _show_estimate(spec: RunSpec, found: dict[TargetSpec, Party], as_json: bool) -> None:

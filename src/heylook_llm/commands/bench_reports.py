@@ -1,5 +1,6 @@
 """What is made of the bench's runs on the command line: reports, files, comparisons, gates, baselines."""
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import click
 import msgspec
 
 from heylook_llm.bench import compare, gate
-from heylook_llm.bench.metrics import Report, report
+from heylook_llm.bench.metrics import SLO_MEASURES, Report, report
 from heylook_llm.bench.report import markdown, tables, terminal
 from heylook_llm.bench.sample import Run
 from heylook_llm.bench.store import Store
@@ -56,8 +57,8 @@ def limits_of(slo: Sequence[str]) -> dict[str, float]:
         try:
             limits[name] = float(value.strip().removesuffix("ms"))
         except ValueError:
-            limits[name] = -1.0
-        if name not in ("ttft", "tpot", "itl", "e2e") or limits[name] <= 0:
+            limits[name] = math.nan
+        if name not in SLO_MEASURES or not limits[name] > 0:
             raise ConfigError(f"--slo {text}: must be ttft, tpot, itl or e2e, and milliseconds, as ttft=200")
     return limits
 
