@@ -37,8 +37,6 @@ _COLORS: Final = dict(
 )
 """One for each phase, in every plot: plotly's own ten would come again."""
 _UNITS: Final = "Times in ms; in brackets: 95 % intervals, … where the samples set no bound."
-_POINTS: Final = 400
-"""Of a curve of all values: more can't be seen."""
 
 
 def as_html(report: Report) -> str:
@@ -243,7 +241,7 @@ def _steps(row: Row, name: str) -> list[list[float]]:
     if found is None:
         return []
     points = ((0, found.least), (50, found.p50), (90, found.p90), (95, found.p95), (99, found.p99), (100, found.most))
-    return [[percent, value] for percent, value in points if value is not None][:_POINTS]
+    return [[percent, value] for percent, value in points if value is not None]
 
 
 def _waterfalls(rows: Sequence[Row]) -> list[dict[str, Any]]:
