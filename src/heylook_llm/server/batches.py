@@ -10,7 +10,7 @@ import secrets
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,6 +20,7 @@ import msgspec
 from heylook_llm.errors import Conflict, EngineError, HeylookError, NotFound, ShuttingDown
 from heylook_llm.server.batch_store import Store
 from heylook_llm.server.inward import Answer, Inward
+from heylook_llm.server.uncut import uncut
 from heylook_llm.server.wire import openai_batches
 from heylook_llm.server.wire.openai_batches import DAY, OPEN, OUTPUT, Batch, File, Line, Upload
 
@@ -256,7 +257,7 @@ class Batches:
             await self._do(Store.change, batch.id, _one_more_completed if well else _one_more_failed)
             del left[line.custom_id]
 
-        await _uncut(note())
+        await uncut(note())  # an answer that was written down must be counted
 
     async def _answered(self, endpoint: str, body: bytes) -> Answer:
         """The answer; one that says to come back is asked for again."""
@@ -338,13 +339,3 @@ def _code(answer: Answer) -> str | None:
     problem: dict[str, Any] = msgspec.json.decode(answer.body)
     code: str | None = problem["error"]["code"]
     return code
-
-
-async def _uncut(work: Coroutine[Any, Any, None]) -> None:
-    """Work that ends even where whoever waits for it is cancelled: an answer that was written down must be counted."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait((task,))
-        raise

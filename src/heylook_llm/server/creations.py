@@ -27,6 +27,7 @@ from heylook_llm.config import ModelSpec, Settings, canonical
 from heylook_llm.errors import BadRequest, ConfigError, Conflict, LoadFailed, ModelNotFound, UnsupportedFeature
 from heylook_llm.server import quantizing
 from heylook_llm.server.pulls import Pulls
+from heylook_llm.server.uncut import uncut
 from heylook_llm.server.wire import ollama_create
 from heylook_llm.server.wire.ollama_create import Order
 
@@ -118,7 +119,7 @@ class Creations:
         for digest in _layers(order):
             yield Progress(f"creating new layer sha256:{digest}")
         yield Progress("writing manifest")
-        await _to_its_end(self._write, entry, True)
+        await uncut(asyncio.to_thread(self._write, entry, True))
 
     # ---- before anything is written ----------------------------------------------------------------------------------
 
@@ -297,16 +298,6 @@ class Creations:
         """Files of the model that was replaced; what somebody else is just making stays."""
         with contextlib.suppress(Conflict), installed.claimed_files(before):
             installed.remove_files(before, settings.models)
-
-
-async def _to_its_end(work: Callable[..., None], *arguments: object) -> None:
-    """Work in a thread; who is cancelled meanwhile waits for its end, so that nothing is undone beside it."""
-    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise
 
 
 def _named(settings: Settings, name: str) -> ModelSpec | None:
