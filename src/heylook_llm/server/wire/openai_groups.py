@@ -130,7 +130,8 @@ class Turns(Groups):
             told["choices"] = [{**choice, "index": at} for at, choice in enumerate(choices)]
             told["usage"] = _usage(well)
         if self._timed:
-            told["timing"] = {"total_time": round(seconds, 6), "average_per_group": round(seconds / len(answers), 6)}
+            total = round(seconds, 6)
+            told["timing"] = {"total_time": total, "average_per_group": round(total / len(answers), 9)}
         told["batch_info"] = {
             "groups_processed": len(answers),
             "successful": len(well),
