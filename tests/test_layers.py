@@ -34,6 +34,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "catalog": ("catalog", "config", "registry", "core", "errors"),
     "helper": ("helper", "errors"),
     "tiny": (),
+    "drawing": ("errors",),
     "server.wire": ("server.wire", "core", "errors"),
     "server": (
         "server",
@@ -47,10 +48,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "hardware",
         "engines",
         "support",
+        "drawing",
         "__init__",
     ),
     "worker": ("worker", "catalog", "config", "pipe", "core", "errors", "hardware", "helper", "support"),
-    "bench": ("bench", "core", "errors", "hardware"),
+    "bench": ("bench", "core", "drawing", "errors", "hardware"),
     "agent": ("agent", "core", "errors", "hardware"),
     "cluster": ("cluster", "server.backend", "config", "core", "errors", "hardware"),
 }

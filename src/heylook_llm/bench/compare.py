@@ -1,16 +1,28 @@
 """Runs, models and machines side by side: a rank only where it is shown. Pure."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from heylook_llm.bench.metrics import Report, Row
-from heylook_llm.bench.quantity import Quantity, Value, parse, rounds_of, value_of
-from heylook_llm.bench.statistics import Difference, difference, paired, paired_difference
+from heylook_llm.bench.quantity import Quantity, Value, parse, rounds_of, value_of, why_unknown
+from heylook_llm.bench.statistics import Difference, Interval, Paired, apart, difference, paired, paired_difference
 
 USUAL: Final = ("ttft.p50", "ttft.p95", "tpot.p50", "e2e.p50", "e2e.p95", "output", "requests", "errors")
 NOT_SHOWN: Final = "no difference shown"
+
+
+class Apart(msgspec.Struct, frozen=True):
+    """How far a side is from the leader, the one with the best value."""
+
+    value: float
+    """A share of the leader's value, 0.05 being 5 % above it; where that is 0, in the number's own unit."""
+    interval: Interval
+    """Where the true one lies: with 95 % by rounds, with 90 % or more by intervals, both of which must hold."""
+    relative: bool
+    shown: Difference
+    by: Literal["rounds", "intervals"]
 
 
 class Side(msgspec.Struct, frozen=True):
@@ -21,6 +33,12 @@ class Side(msgspec.Struct, frozen=True):
     target: str
     model: str
     found: Value
+    rank: int | None = None
+    """1 and how many are shown to be better; None where no side of its line is shown to be better than another."""
+    apart: Apart | None = None
+    """None of the leader itself, and of what is unknown."""
+    why: str | None = None
+    """Why its number is unknown."""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -72,11 +90,18 @@ def shown(first: tuple[str, Row], second: tuple[str, Row], wanted: Quantity) -> 
 
     Each is given with its run's id.
     """
-    if first[0] == second[0]:
-        pairs = list(zip(rounds_of(first[1], wanted), rounds_of(second[1], wanted), strict=False))
-        if len(pairs) == first[1].repeats == second[1].repeats and (found := paired(pairs)) is not None:
-            return paired_difference(found)
+    found = _in_turn(first, second, wanted)
+    if found is not None:
+        return paired_difference(found)
     return difference(value_of(first[1], wanted).interval, value_of(second[1], wanted).interval)
+
+
+def _in_turn(first: tuple[str, Row], second: tuple[str, Row], wanted: Quantity) -> Paired | None:
+    """What the second is to the first, if one run measured both in turn, often enough."""
+    if first[0] != second[0]:
+        return None
+    pairs = list(zip(rounds_of(first[1], wanted), rounds_of(second[1], wanted), strict=False))
+    return paired(pairs) if len(pairs) == first[1].repeats == second[1].repeats else None
 
 
 def labels(group: Sequence[tuple[Report, Row]]) -> list[str]:
@@ -92,11 +117,14 @@ def _axes(row: Row) -> str:
 
 def _line(group: Sequence[tuple[Report, Row]], wanted: Quantity) -> Line:
     names = labels(group)
+    sides = [_side(name, report, row, wanted) for name, (report, row) in zip(names, group, strict=True)]
+    keyed = [(report.run, row) for report, row in group]
+    best = _best(keyed, sides, wanted)
+    ranks = _ranks(keyed, sides, wanted)
     sides = [
-        Side(name, report.run, row.target, row.model, value_of(row, wanted))
-        for name, (report, row) in zip(names, group, strict=True)
+        msgspec.structs.replace(side, rank=rank, apart=_apart(keyed, sides, place, wanted))
+        for place, (side, rank) in enumerate(zip(sides, ranks, strict=True))
     ]
-    best = _best(group, sides, wanted)
     row = group[0][1]
     return Line(
         row.scenario,
@@ -113,14 +141,58 @@ def _line(group: Sequence[tuple[Report, Row]], wanted: Quantity) -> Line:
     )
 
 
-def _best(group: Sequence[tuple[Report, Row]], sides: Sequence[Side], wanted: Quantity) -> list[int]:
-    known = [place for place, side in enumerate(sides) if side.found.value is not None]
+def _side(name: str, report: Report, row: Row, wanted: Quantity) -> Side:
+    found = value_of(row, wanted)
+    why = why_unknown(row, wanted) if found.value is None else None
+    return Side(name, report.run, row.target, row.model, found, why=why)
+
+
+Keyed = tuple[str, Row]
+"""A row with its run's id."""
+
+
+def _best(keyed: Sequence[Keyed], sides: Sequence[Side], wanted: Quantity) -> list[int]:
+    known = _known(sides)
     if len(known) < 2:
         return []
-    worse: Difference = "higher" if wanted.better == "lower" else "lower"
-    keyed = [(group[place][0].run, group[place][1]) for place in range(len(group))]
-    leader = (min if wanted.better == "lower" else max)(known, key=lambda place: sides[place].found.value or 0.0)
-    return [place for place in known if place == leader or shown(keyed[leader], keyed[place], wanted) != worse]
+    leader = _leader(sides, wanted)
+    return [place for place in known if place == leader or not _is_worse(keyed[leader], keyed[place], wanted)]
+
+
+def _known(sides: Sequence[Side]) -> list[int]:
+    return [place for place, side in enumerate(sides) if side.found.value is not None]
+
+
+def _leader(sides: Sequence[Side], wanted: Quantity) -> int:
+    pick = min if wanted.better == "lower" else max
+    return pick(_known(sides), key=lambda place: sides[place].found.value or 0.0)
+
+
+def _is_worse(first: Keyed, second: Keyed, wanted: Quantity) -> bool:
+    """Whether the second is shown to be worse than the first."""
+    return shown(first, second, wanted) == ("higher" if wanted.better == "lower" else "lower")
+
+
+def _ranks(keyed: Sequence[Keyed], sides: Sequence[Side], wanted: Quantity) -> list[int | None]:
+    known = _known(sides)
+    better = [sum(_is_worse(keyed[other], one, wanted) for other in known if keyed[other] is not one) for one in keyed]
+    is_ranked = any(better[place] for place in known)
+    return [1 + better[place] if is_ranked and place in known else None for place in range(len(sides))]
+
+
+def _apart(keyed: Sequence[Keyed], sides: Sequence[Side], place: int, wanted: Quantity) -> Apart | None:
+    found = sides[place].found
+    if found.value is None or place == (leader := _leader(sides, wanted)):
+        return None
+    first = sides[leader].found
+    difference_shown = shown(keyed[leader], keyed[place], wanted)
+    if (turns := _in_turn(keyed[leader], keyed[place], wanted)) is not None:
+        ratio = Interval(*(None if bound is None else bound - 1 for bound in turns.interval))
+        return Apart(turns.ratio - 1, ratio, True, difference_shown, "rounds")
+    base = first.value or 0.0
+    far = found.value - base
+    bounds = apart(first.interval, found.interval, relative=base > 0)
+    return Apart(far / base if base > 0 else far, bounds, base > 0, difference_shown, "intervals")
 
 
 def _words(sides: Sequence[Side], best: Sequence[int], wanted: Quantity) -> str:

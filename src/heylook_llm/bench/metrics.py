@@ -49,6 +49,8 @@ class Distribution(msgspec.Struct, frozen=True):
     p99: float | None = None
     intervals: dict[str, Interval] = {}
     """Of each percentile that is told; of the mean never, since nothing is presumed of what the values look like."""
+    deviation: float | None = None
+    """The standard deviation of the values, from two on."""
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -486,6 +488,7 @@ def distribution(numbers: Iterable[float]) -> Distribution:
             for name, value in told.items()
             if value is not None
         },
+        deviation=statistics.deviation(ordered),
     )
 
 

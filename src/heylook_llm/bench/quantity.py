@@ -7,7 +7,7 @@ import msgspec
 
 from heylook_llm.bench.measures import MEASURES, Better
 from heylook_llm.bench.metrics import Row
-from heylook_llm.bench.statistics import Interval
+from heylook_llm.bench.statistics import LEAST_SAMPLES, Interval
 from heylook_llm.errors import ConfigError
 
 STATISTICS: Final = ("p50", "p90", "p95", "p99", "mean", "least", "most")
@@ -101,6 +101,29 @@ def value_of(row: Row, wanted: Quantity) -> Value:
         return Value() if good is None else Value(good.share, good.offered, good.share_interval)
     interval = getattr(row.rates, f"{wanted.measure}_interval", Interval(None, None))
     return Value(getattr(row.rates, wanted.measure), row.counts.ok, interval)
+
+
+def why_unknown(row: Row, wanted: Quantity) -> str:
+    """Why a row doesn't have that number, for a reader."""
+    if wanted.statistic is not None:
+        found = row.measures.get(wanted.measure)
+        if found is None or not found.n:
+            return _why_unmeasured(row, wanted.measure)
+        return f"{wanted.statistic} needs {LEAST_SAMPLES.get(wanted.statistic, 1)} requests; there are {found.n}"
+    if wanted.measure == "errors":
+        return "no measured request ended"
+    if wanted.measure == "goodput":
+        return "the run states no limits (slo)" if row.goodput is None else "no request can be judged by its limits"
+    if not row.counts.ok:
+        return "no measured request ended well"
+    return "nobody counted the tokens, or the window has no length, or its stamps are of several clocks"
+
+
+def _why_unmeasured(row: Row, name: str) -> str:
+    if not row.counts.ok:
+        return "no measured request ended well"
+    leaves_out = MEASURES[name].leaves_out
+    return f"no request has it, without {leaves_out}" if leaves_out else "no request has it"
 
 
 def rounds_of(row: Row, wanted: Quantity) -> list[float]:

@@ -95,6 +95,14 @@ def interval(ordered: Sequence[float], quantile: float, confidence: float = CONF
     return Interval(None if low is None else ordered[low - 1], None if high is None else ordered[high - 1])
 
 
+def deviation(numbers: Sequence[float]) -> float | None:
+    """The standard deviation of what they were drawn from (divided by n - 1); None below two."""
+    if len(numbers) < 2:
+        return None
+    mean = math.fsum(numbers) / len(numbers)
+    return math.sqrt(math.fsum((one - mean) ** 2 for one in numbers) / (len(numbers) - 1))
+
+
 def share(successes: int, n: int) -> Interval:
     """The interval of a share, by Wilson: right for none and for all, too. Of nothing, nothing is known."""
     if n == 0:
@@ -121,8 +129,7 @@ def rate_interval(amounts: Iterable[tuple[int, float]], start_ns: int, end_ns: i
         return Interval(None, None)
     rates = [one * SLICES * 1e9 / nanoseconds for one in sums]
     mean = math.fsum(rates) / SLICES
-    spread = math.sqrt(math.fsum((one - mean) ** 2 for one in rates) / (SLICES - 1))
-    reach = _STUDENT_9 * spread / math.sqrt(SLICES)
+    reach = _STUDENT_9 * (deviation(rates) or 0.0) / math.sqrt(SLICES)
     return Interval(max(0.0, mean - reach), mean + reach)
 
 
@@ -133,6 +140,20 @@ def difference(first: Interval, second: Interval) -> Difference:
     if second.low is not None and first.high is not None and second.low > first.high:
         return "higher"
     return "not shown"
+
+
+def apart(first: Interval, second: Interval, relative: bool) -> Interval:
+    """How far the second's true value is beyond the first's, if both are in their intervals; relative: as its share.
+
+    Both do with 90 % at least, each being one of 95 %. It leaves 0 out just where `difference` shows one.
+    """
+
+    def beyond(bound: float | None, base: float | None) -> float | None:
+        if bound is None or base is None or (relative and base <= 0):
+            return None
+        return bound / base - 1 if relative else bound - base
+
+    return Interval(beyond(second.low, first.high), beyond(second.high, first.low))
 
 
 def paired(pairs: Sequence[tuple[float, float]]) -> Paired | None:

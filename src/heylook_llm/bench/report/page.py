@@ -8,41 +8,28 @@ import base64
 import functools
 import hashlib
 import html
-import importlib.util
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from heylook_llm.bench.breakdown import MEANING, PHASES
+from heylook_llm import drawing
+from heylook_llm.bench.breakdown import MEANING
 from heylook_llm.bench.measures import MEASURES
 from heylook_llm.bench.metrics import Report, Row
-from heylook_llm.bench.quantity import PLAIN, parse, value_of
-from heylook_llm.bench.report import words
-from heylook_llm.errors import ConfigError
+from heylook_llm.bench.quantity import PLAIN, parse
+from heylook_llm.bench.report import figures, words
 
 _HERE: Final = Path(__file__).parent
 _TABLE: Final = ("ttfe", "ttft", "ttfo", "tpot", "itl", "stall", "e2e", "service", "lag", "connect", "speed")
-_COLORS: Final = dict(
-    zip(
-        PHASES,
-        (
-            *("#8c8c8c", "#d4a017", "#b07aa1", "#76b7b2", "#e15759", "#9c755f", "#edc948", "#4e79a7"),
-            *("#59a14f", "#f28e2b", "#d7b5a6", "#17becf", "#7f3c8d", "#11a579", "#ff9da7"),
-        ),
-        strict=True,
-    )
-)
-"""One for each phase, in every plot: plotly's own ten would come again."""
 _UNITS: Final = "Times in ms; in brackets: 95 % intervals, … where the samples set no bound."
 
 
 def as_html(report: Report) -> str:
     """The page. Raises ConfigError where plotly's script isn't installed."""
-    plotly, ours = _plotly(), (_HERE / "page.js").read_text(encoding="utf-8")
-    style = (_HERE / "page.css").read_text(encoding="utf-8")
+    plotly, ours = _plotly(), drawing.FIGURES.read_text(encoding="utf-8") + _read("page.js")
+    style = _read("page.css")
     hashes = " ".join(f"'sha256-{_hash(script)}'" for script in (plotly, ours))
     policy = f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
     title = f"Run {report.run[-8:]}" + (f" · {report.name}" if report.name else "")
@@ -56,20 +43,21 @@ def as_html(report: Report) -> str:
             f"<header><h1>{_text(title)}</h1><p class=verdict>{_text(words.verdict(report))}</p></header>\n<main>",
             _body(report),
             "</main>\n",
-            f'<script type="application/json" id="data">{_json(_data(report))}</script>\n',
-            f"<script>{plotly}</script>\n<script>{ours}</script>\n</body></html>\n",
+            f'<script type="application/json" id="data">{_json(figures.data(report))}</script>\n',
+            f'<script>{plotly}</script>\n<script type="module">{ours}</script>\n</body></html>\n',
         )
     )
 
 
+def _read(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
 @functools.cache
 def _plotly() -> str:
-    """Its script, which its wheel carries; without importing it."""
-    found = importlib.util.find_spec("plotly")
-    if found is None or not found.submodule_search_locations:
-        raise ConfigError("The page draws by plotly, which isn't installed: pip install plotly")
-    script = Path(found.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
-    return script.read_text(encoding="utf-8").replace("</script", r"<\/script").replace("<!--", r"<\!--")
+    """Its script, which can stand in a page: nothing in it ends or hides what follows."""
+    script = drawing.plotly().read_text(encoding="utf-8")
+    return script.replace("</script", r"<\/script").replace("<!--", r"<\!--")
 
 
 def _hash(script: str) -> str:
@@ -95,17 +83,18 @@ def _body(report: Report) -> str:
     parts = [_section("Rows", _rows(report.rows))] if report.rows else []
     if found := words.remarks(report):
         parts.append(_section("To know", f"<ul>{''.join(f'<li>{_text(one)}</li>' for one in found)}</ul>"))
-    for identity, title in (
-        ("curve", "Latency and throughput"),
-        ("where", "Where time went"),
-        ("spread", "First token and time per token"),
-    ):
-        parts.append(_section(title, f'<div class=plot id="{identity}"></div>'))
+    told = figures.texts(report.rows)
+    drawn = {name: _figure(name, told[name]) for name, _ in figures.FIGURES}
+    parts += [_section(title, drawn[name]) for name, title in figures.FIGURES if name != "slow"]
     parts.append(_section("Percentiles", "".join(_percentiles(row, report.rows) for row in report.rows)))
     if any(row.slow for row in report.rows):
-        parts.append(_section("The slowest requests", '<div class=plot id="slow"></div>' + _slow(report.rows)))
+        parts.append(_section(dict(figures.FIGURES)["slow"], drawn["slow"] + _slow(report.rows)))
     parts.append(_section("What the numbers mean", _meanings()))
     return "".join(parts)
+
+
+def _figure(name: str, told: str) -> str:
+    return f'<div class=plot id="{name}" role="img" aria-label="{_text(told)}"></div>'
 
 
 def _section(title: str, body: str) -> str:
@@ -154,13 +143,13 @@ def _percentiles(row: Row, rows: Sequence[Row]) -> str:
             numbers.append(f'<span title="{title}">{words.number(getattr(told, statistic))}</span>')
         title = f'<span title="{_formula(name)}">{MEASURES[name].title}</span>'
         lines.append([title, MEASURES[name].unit, str(told.n), *numbers])
-    return f"<h3>{_text(_label(row, rows))}</h3>{_table(heads, lines)}"
+    return f"<h3>{_text(figures.label(row, rows))}</h3>{_table(heads, lines)}"
 
 
 def _slow(rows: Sequence[Row]) -> str:
     lines = [
         [
-            _text(_label(row, rows)),
+            _text(figures.label(row, rows)),
             str(slow.ordinal),
             words.number(slow.e2e_ms),
             _text(slow.verdict),
@@ -183,71 +172,3 @@ def _meanings() -> str:
     return (
         f"<details><summary>Formulas</summary>{_table(['', 'what', 'unit', 'formula', 'leaves out'], lines)}</details>"
     )
-
-
-def _label(row: Row, rows: Sequence[Row]) -> str:
-    return " · ".join(words.axis(row, name) for name in words.varied(rows))
-
-
-# ---- what is drawn ---------------------------------------------------------------------------------------------------
-
-
-def _data(report: Report) -> dict[str, Any]:
-    """For page.js. plotly reads tags in labels, so that foreign text is escaped here, too."""
-    rows = report.rows
-    return {
-        "colors": _COLORS,
-        "labels": [_text(_label(row, rows)) for row in rows],
-        "curves": _curves(rows),
-        "phases": [
-            {"name": phase, "meaning": MEANING[phase], "ms": [row.where.get(phase) for row in rows]}
-            for phase in PHASES
-            if any(phase in row.where for row in rows)
-        ],
-        "spread": {name: [_steps(row, name) for row in rows] for name in ("ttft", "tpot")},
-        "slow": _waterfalls(rows),
-    }
-
-
-def _curves(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Throughput and first token over the levels of each combination of the other axes."""
-
-    def others(row: Row) -> tuple[str, ...]:
-        return tuple(str(getattr(row, name)) for name in ("target", "model", "task", "scenario", "load", "cache"))
-
-    curves = []
-    for _, group in itertools.groupby(sorted(rows, key=lambda row: (others(row), row.level)), key=others):
-        members = list(group)
-        names = [name for name in words.varied(rows) if name != "level"]
-        name = " · ".join(words.axis(members[0], name) for name in names) or members[0].model
-        curves.append(
-            {
-                "name": _text(name),
-                "level": [row.level for row in members],
-                "output": [_first(row, "output", "whole_output") for row in members],
-                **{key: [value_of(row, parse(key)).value for row in members] for key in ("ttft.p50", "ttft.p95")},
-            }
-        )
-    return curves
-
-
-def _first(row: Row, *names: str) -> float | None:
-    return next((value for name in names if (value := value_of(row, parse(name)).value) is not None), None)
-
-
-def _steps(row: Row, name: str) -> list[list[float]]:
-    """[percent, milliseconds] of what the report tells of a distribution."""
-    found = row.measures.get(name)
-    if found is None:
-        return []
-    points = ((0, found.least), (50, found.p50), (90, found.p90), (95, found.p95), (99, found.p99), (100, found.most))
-    return [[percent, value] for percent, value in points if value is not None]
-
-
-def _waterfalls(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    slow = [(row, one) for row in rows for one in row.slow]
-    slow.sort(key=lambda each: -each[1].e2e_ms)
-    return [
-        {"name": _text(f"#{one.ordinal} {_label(row, rows)}"), "phases": one.phases_ms, "verdict": one.verdict}
-        for row, one in slow[:20]
-    ]

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from heylook_llm.bench.measures import MEASURES, chunk_tokens, values
 from heylook_llm.bench.metrics import Report, Row
 from heylook_llm.bench.quantity import PLAIN, STATISTICS, Quantity, value_of
-from heylook_llm.bench.sample import Cell, Pair, Sample, stamps_of
+from heylook_llm.bench.sample import Cell, Pair, Sample, Target, stamps_of
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What spreadsheets compute if a cell begins with it."""
@@ -67,9 +67,16 @@ def _put(line: dict[str, Any], row: Row, wanted: Quantity) -> None:
 
 
 def as_jsonl(
-    cells: Sequence[Cell], samples: Iterable[Sample], pairs: dict[str, list[Pair]] | None = None
+    cells: Sequence[Cell],
+    samples: Iterable[Sample],
+    pairs: dict[str, list[Pair]] | None = None,
+    targets: Mapping[str, Target] | None = None,
 ) -> Iterator[bytes]:
-    """A line for each sample as it was kept, with its numbers, its chunks as lists and what the server said of it."""
+    """A line for each sample as it was kept, with its numbers, its chunks as lists and what the server said of it.
+
+    Enough stands in them to make the report anew (`bench/dropped.py`).
+    """
+    names = {identity: target.name for identity, target in (targets or {}).items()}
     by_id = {cell.id: cell for cell in cells}
     for sample in samples:
         cell = by_id[sample.cell_id]
@@ -78,20 +85,26 @@ def as_jsonl(
         line |= {
             "chunk_times": stamps.tolist(),
             "chunk_tokens": None if counts is None else list(counts),
-            "extra": _told(sample.extra_json),
-            "cell": {name: getattr(cell, name) for name in _AXES},
+            "extra": told(sample.extra_json),
+            "cell": {
+                **{name: getattr(cell, name) for name in _AXES},
+                "target": names.get(cell.target_id, cell.target_id),
+            },
             "values_ms": values(sample, cell.load != "closed"),
-            "pairs": {pair.source: _told(pair.timeline_json) for pair in (pairs or {}).get(sample.id, ())},
+            "pairs": {pair.source: told(pair.timeline_json) for pair in (pairs or {}).get(sample.id, ())},
         }
         del line["extra_json"]
         yield msgspec.json.encode(line) + b"\n"
 
 
-_AXES: Final = ("ordinal", "model", "task", "scenario", "load", "level", "repeat", "cache", "seed")
+_AXES: Final = (
+    *("ordinal", "target_id", "model", "task", "scenario", "load", "level", "repeat", "cache", "seed"),
+    *("planned", "window_start", "window_end"),
+)
 
 
-def _told(text: str | None) -> Any:
-    """JSON of a target's; what is none stays text."""
+def told(text: str | None) -> Any:
+    """JSON of a target's, decoded; what is none stays text."""
     if text is None:
         return None
     try:

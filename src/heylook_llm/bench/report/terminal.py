@@ -66,15 +66,8 @@ def _where(rows: Sequence[Row]) -> str:
     for row in rows:
         if not row.where:
             continue
-        total = sum(row.where.values()) or 1.0
-        parts = sorted(row.where.items(), key=lambda each: -each[1])
-        told = ", ".join(
-            f"{phase} {words.number(spent)} ms ({spent / total * 100:.0f} %)"
-            for phase, spent in parts
-            if spent / total >= 0.01
-        )
         label = " ".join(words.axis(row, name) for name in words.varied(rows))
-        lines.append(f"{label}\n  [{bar(row.where)}] {told}")
+        lines.append(f"{label}\n  [{bar(row.where)}] {words.phases(row.where)}")
     if not lines:
         return ""
     seen = [phase for phase in PHASES if any(phase in row.where for row in rows)]

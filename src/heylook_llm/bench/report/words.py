@@ -1,12 +1,12 @@
 """What every form of a report says in the same words: numbers, the headline, what to do next. Pure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from heylook_llm.bench.breakdown import Cause
 from heylook_llm.bench.compare import NOT_SHOWN, compare
-from heylook_llm.bench.metrics import Report, Row
+from heylook_llm.bench.metrics import Distribution, Report, Row
 from heylook_llm.bench.quantity import Value, parse, value_of
 from heylook_llm.bench.remarks import counted
 
@@ -96,6 +96,24 @@ def cause(found: Cause) -> str:
     """What took a request longer, and how long it usually takes, but for waits: of them none is expected."""
     usual = f" (usually {number(found.usual_ms)})" if found.usual_ms else ""
     return f"{found.phase} {number(found.spent_ms)} ms{usual}"
+
+
+def phases(where: Mapping[str, float]) -> str:
+    """Where time went, the longest first, in milliseconds and shares; what is below one per cent is left out."""
+    total = sum(where.values()) or 1.0
+    return ", ".join(
+        f"{phase} {number(spent)} ms ({spent / total * 100:.0f} %)"
+        for phase, spent in sorted(where.items(), key=lambda each: -each[1])
+        if spent / total >= 0.01
+    )
+
+
+def spread(found: Distribution | None) -> str:
+    """A mean with its standard deviation, the least and the most, and of how many."""
+    if found is None or not found.n:
+        return UNKNOWN
+    deviation = "" if found.deviation is None else f" ± {number(found.deviation)}"
+    return f"{number(found.mean)}{deviation}, from {number(found.least)} to {number(found.most)} ({found.n})"
 
 
 def verdict(report: Report) -> str:
