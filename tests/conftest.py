@@ -1,5 +1,6 @@
 """Fixtures that several folders share."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,12 @@ default_model: heylook-tiny
 models:
   - {id: heylook-tiny, aliases: [gpt-4o], provider: llama_cpp, config: {model_path: MODEL, n_ctx: 4096, n_threads: 1}}
 """
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and all that they import live to the end: no collection of garbage need look at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

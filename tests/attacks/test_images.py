@@ -3,14 +3,16 @@
 import base64
 import json
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.attacks.raw import WAIT_SECONDS, connect, exchange, post, send_all, status
-from tests.picture_files import plain
+from tests.picture_files import pixel_bomb, plain, profile_bomb, scan_bomb, text_bomb
 from tests.serving import Running, running
 
 pytestmark = pytest.mark.integration
@@ -69,8 +71,38 @@ def test_images_that_never_come_hold_no_place(server: Running, silent: int) -> N
         for sock in waiting:
             sock.close()
     until(lambda: states(server) == [])
-    image = "data:image/png;base64," + base64.b64encode(plain()).decode()
-    assert status(exchange(server, asking(image))) == 200
+    assert status(exchange(server, inline(plain()))) == 200
+
+
+def inline(image: bytes) -> bytes:
+    """A request with an image in it."""
+    return asking("data:image/png;base64," + base64.b64encode(image).decode())
+
+
+BOMBS = {
+    "pixels": pixel_bomb,
+    "packed text": text_bomb,
+    "a packed profile": profile_bomb,
+    "scans": scan_bomb,
+}
+
+
+def most_memory(server: Running) -> int:
+    """The most that the server's own process has held, in bytes."""
+    told = Path(f"/proc/{server.process.pid}/status").read_text()
+    return 1024 * int(told.split("VmHWM:")[1].split()[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells of a process")
+def test_bombs_are_refused_and_leave_the_server_as_small_as_it_was(server: Running) -> None:
+    """S-22, F34: small files that would be large."""
+    assert status(exchange(server, inline(plain()))) == 200
+    before = most_memory(server)
+    for kind, made in BOMBS.items():
+        request = inline(made())
+        assert status(exchange(server, request)) == 400, kind
+        assert most_memory(server) - before <= (32 << 20) + 4 * len(request), kind
+    assert status(exchange(server, inline(plain()))) == 200
 
 
 def form(body: bytes, kind: str = "multipart/form-data; boundary=b") -> bytes:

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import email.utils
+import json
 import os
 import random
 import resource
@@ -162,6 +163,29 @@ def test_a_listing_does_not_lead_elsewhere(hub: Hub, tmp_path: Path, monkeypatch
         with pytest.raises(PullFailed, match="another address"):
             pull(hub, tmp_path)
     assert other.seen == []
+
+
+def test_nothing_within_a_model_leads_elsewhere(hub: Hub, tmp_path: Path) -> None:
+    """S-15: addresses in cards and settings are words; who pulls, lists and imports the model asks only the hub."""
+    other = Hub()
+    with other.running():
+        link = f"{other.url}/canary"
+        told = {"base_url": link, "proxy_url": link, "_name_or_path": link, "chat_template": link, "image_url": link}
+        settings = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "source": {"url": link}} | told
+        hub.repositories["org/model"] = {
+            "README.md": f"---\nbase_model: {link}\ndatasets: [{link}]\n---\n![]({link}.png)".encode(),
+            "config.json": json.dumps(settings).encode(),
+            "generation_config.json": json.dumps(told).encode(),
+            "tokenizer_config.json": json.dumps(told).encode(),
+            "tokenizer.json": json.dumps({"model": {"type": "BPE", "vocab": {}, "merges": []}} | told).encode(),
+            "model.safetensors": b"\x02\x00\x00\x00\x00\x00\x00\x00{}",
+        }
+        path = pull(hub, tmp_path / "models").path
+        assert b"canary" in (path / "config.json").read_bytes()
+        found = Home(tmp_path).run("import", "--folder", str(tmp_path / "models"), "--dry-run")
+        assert "model" in found.stdout
+    assert other.seen == []
+    assert all("/org/model" in seen.path for seen in hub.seen)
 
 
 def test_an_error_of_any_size_is_not_read(hub: Hub, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_a_file_that_is_wrong_fails_its_batch(client: openai.OpenAI, data: bytes
 
 
 def test_a_batch_yields_and_can_be_cancelled(client: openai.OpenAI, fake_server: Running) -> None:
-    long = {**said("x", "slow"), "messages": [{"role": "user", "content": "[[count:300]]"}]}
+    long = {**said("x", "slow"), "messages": [{"role": "user", "content": "[[count:100]]"}]}
     source = uploaded(client, lines({f"a{at}": long for at in range(30)}))
     batch = client.batches.create(input_file_id=source, endpoint=CHAT, completion_window="24h")
     while len(flying := httpx.get(f"{fake_server.url}/v1/requests").json()["data"]) < 8:

@@ -2,15 +2,16 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, get_args
 
 from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import compile_path
+from starlette.routing import Route, compile_path
 from starlette.types import Scope
 from starlette.websockets import WebSocket
 
@@ -535,13 +536,13 @@ def create_app(
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=life, redirect_slashes=True)
     inward.app = app
     for endpoint in table:
-        _mount(app, server, endpoint)
+        app.router.routes += _routes(server, endpoint)
     for socket in SOCKETS:
         _mount_socket(app, server, socket)
     app.router.routes.insert(0, Literal(app.router.routes))
     for router in extra:
         app.include_router(router)
-    app.add_api_route(_DOCUMENT, _document_route(app), methods=["GET"], include_in_schema=False)
+    app.router.routes.append(_route(_DOCUMENT, _document_route(table, extra), "GET"))
 
     def word(error: HeylookError, scope: Scope) -> Reply:
         """An error that no request's row will tell of: it is counted."""
@@ -588,31 +589,23 @@ def _note(recorder: Recorder, change: ModelChange) -> None:
         recorder.question(lambda database: database.history.note_change(change))
 
 
-def _mount(app: FastAPI, server: Server, endpoint: Endpoint) -> None:
+def _routes(server: Server, endpoint: Endpoint) -> list[Route]:
+    """The routes of a row, one for each method and path: plain ones, since its handler reads the request by itself."""
+
     async def answer(request: Request) -> Response:
         return await endpoint.handler(server, request)
 
-    first, *others = endpoint.methods.split()
-    described = openapi.described(endpoint)
-    app.add_api_route(
-        endpoint.path,
-        answer,
-        methods=[first],
-        operation_id=endpoint.operation,
-        summary=endpoint.summary,
-        description=endpoint.handler.__doc__,
-        tags=[openapi.tag_of(endpoint)],
-        response_model=None,
-        response_class=Response,
-        responses={} if endpoint.refused else {200: {"content": {endpoint.media_type: openapi.reply(endpoint)}}},
-        status_code=400 if endpoint.refused else 200,
-        deprecated=endpoint.refused or None,
-        openapi_extra=described,
-    )
-    hidden = [(endpoint.path, others), *((path, [first, *others]) for path in endpoint.aliases)]
-    for path, methods in hidden:
-        for method in methods:
-            app.add_api_route(path, answer, methods=[method], response_model=None, include_in_schema=False)
+    return [
+        _route(path, answer, method)
+        for path in (endpoint.path, *endpoint.aliases)
+        for method in endpoint.methods.split()
+    ]
+
+
+def _route(path: str, answer: Callable[[Request], Awaitable[Response]], method: str) -> Route:
+    route = Route(path, answer, methods=[method])
+    route.methods = {method}  # without the HEAD that Starlette adds to each GET
+    return route
 
 
 def _mount_socket(app: FastAPI, server: Server, socket: Socket) -> None:
@@ -643,13 +636,14 @@ def _feed(backend: Backend, in_flight: InFlight, machine: Machine) -> Feed:
     return feed
 
 
-def _document_route(app: FastAPI) -> Callable[[], Any]:
-    made: dict[str, Any] = {}
+def _document_route(
+    table: tuple[Endpoint, ...], extra: Sequence[APIRouter]
+) -> Callable[[Request], Awaitable[Response]]:
+    """The OpenAPI document, made when it is first asked for."""
+    made = functools.cache(lambda: jsontext.encode(openapi.document(table, extra)))
 
-    async def document() -> Response:
-        if not made:
-            made.update(openapi.document(app.openapi()))
-        return respond(Reply(jsontext.encode(made)))
+    async def document(request: Request) -> Response:
+        return respond(Reply(made()))
 
     return document
 

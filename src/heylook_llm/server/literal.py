@@ -14,12 +14,16 @@ class Literal(BaseRoute):
     """Stands before the routes of an app; what it doesn't find is for them."""
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
-        known = [route for route in routes if isinstance(route, Route)]
         self._found: dict[tuple[str, str], Route] = {}
-        for route in known:
-            if PARAMETER not in route.path:
-                for method in route.methods or ():
-                    self._found.setdefault((method, route.path), _first(known, method, route.path))
+        general: list[Route] = []
+        for route in routes:
+            if not isinstance(route, Route):
+                continue
+            if PARAMETER in route.path:
+                general.append(route)
+                continue
+            for method in route.methods or ():
+                self._found.setdefault((method, route.path), _first([*general, route], method, route.path))
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """As the route that it finds."""
