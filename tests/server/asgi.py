@@ -80,10 +80,10 @@ class Client:
         """The client closes its connection."""
         self._left.set()
 
-    async def until(self, marker: bytes) -> None:
-        """Wait until the body holds this."""
+    async def until(self, marker: bytes, times: int = 1) -> None:
+        """Wait until the body holds this, so many times."""
         async with asyncio.timeout(WAIT_SECONDS):
-            while marker not in self.body:
+            while self.body.count(marker) < times:
                 self._news.clear()
                 assert not self.task.done(), self.body
                 await self._news.wait()

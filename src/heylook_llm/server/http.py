@@ -11,9 +11,11 @@ from typing import Any, ClassVar, Final
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from heylook_llm.server.generate import ABORT
+from heylook_llm.server.performance.live import FRAME
 
 log = logging.getLogger(__name__)
 
@@ -138,9 +140,18 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's, which takes a refusal with a status and a body for a mistake of the app, and logs it as that."""
+    """uvicorn's, which takes a refusal with a status and a body for a mistake of the app, and logs it as that.
+
+    A message that many get may bring its frame, made once (FRAME): then that is written, and nothing encoded.
+    """
 
     async def send(self, message: Any) -> None:
+        frame = message.get(FRAME)
+        if frame is not None and self.handshake_complete and not self.close_sent and self.writable.is_set():
+            if self.disconnected:
+                raise ClientDisconnected
+            self.transport.write(frame)
+            return
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True

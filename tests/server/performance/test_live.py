@@ -10,13 +10,18 @@ from typing import Any
 
 import jsonschema  # type: ignore[import-untyped,unused-ignore]  # comes with openapi-spec-validator, without types
 import pytest
+from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
 from websockets.sync.client import ClientConnection, connect
+from websockets.uri import parse_uri
 
 from heylook_llm.server.app import create_app
 from heylook_llm.server.endpoint import Options
 from heylook_llm.server.openapi import components
-from heylook_llm.server.performance.live import MOST_KEPT, MOST_LISTENERS, MOST_WAITING, RESUME_SECONDS, Feed
+from heylook_llm.server.performance import live
+from heylook_llm.server.performance.live import MOST_KEPT, MOST_WAITING, RESUME_SECONDS, Feed, text_frame
 from tests.server.asgi import Client, call
 from tests.server.scripted import ScriptedBackend
 from tests.serving import Running, running
@@ -147,6 +152,33 @@ async def test_a_feed_that_ends_ends_its_listeners() -> None:
         assert await late.next() is None
 
 
+@pytest.mark.unit
+async def test_what_waits_is_read_together() -> None:
+    feed = Feed(lambda: {"n": 0})
+    with feed.listen() as listener:
+        told(feed, 3)
+        assert [json.loads(message.text)["type"] for message in await listener.some()] == ["snapshot", *["sample"] * 3]
+        told(feed, 1)
+        assert [message.number for message in await listener.some()] == [4]
+        told(feed, MOST_WAITING + 1)
+        (snapshot,) = await listener.some()
+        assert json.loads(snapshot.text)["type"] == "snapshot"
+        told(feed, 1)
+        assert len(await listener.some()) == 1
+        feed.close()
+        assert await listener.some() == []
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536])
+def test_a_frame_is_what_a_websocket_client_reads_as_that_text(size: int) -> None:
+    client = ClientProtocol(parse_uri("ws://localhost/"), state=State.OPEN, max_size=None)
+    client.receive_data(text_frame(b"x" * size))
+    (frame,) = client.events_received()
+    assert isinstance(frame, Frame)
+    assert (frame.opcode, frame.fin, bytes(frame.data)) == (Opcode.TEXT, True, b"x" * size)
+
+
 # ---- over HTTP, byte by byte -----------------------------------------------------------------------------------------
 
 CHAT = {"model": "scripted", "messages": [{"role": "user", "content": "x"}]}
@@ -167,6 +199,7 @@ async def test_a_reader_that_stops_reading_holds_nobody_up() -> None:
     for _ in range(MOST_WAITING):  # two messages each
         assert (await call(app, "POST", "/v1/chat/completions", CHAT)).status == 200
     listening.reading.set()
+    await listening.until(b"event: snapshot", 2)
     last = await call(app, "POST", "/v1/chat/completions", CHAT)
     await listening.until(b'"request.finished","id"')
     await listening.until(last.headers["x-request-id"].encode())
@@ -190,9 +223,10 @@ async def test_a_stream_ends_when_the_server_does() -> None:
 
 
 @pytest.mark.unit
-async def test_only_so_many_may_listen() -> None:
+async def test_only_so_many_may_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "MOST_LISTENERS", 8)
     app = create_app(ScriptedBackend())
-    waiting = [Client(app, "GET", "/v1/performance/stream") for _ in range(MOST_LISTENERS)]
+    waiting = [Client(app, "GET", "/v1/performance/stream") for _ in range(8)]
     for each in waiting:
         await each.until(b"snapshot")
     refused = await call(app, "GET", "/v1/performance/stream")

@@ -8,6 +8,7 @@ has listened for a while, none is made.
 import asyncio
 import contextlib
 import secrets
+import struct
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -36,22 +37,37 @@ CHANGES: Final[dict[Change, Kind]] = {
     "evicted": "model.evicted",
     "crashed": "model.crashed",
 }
+FRAME: Final = "heylook.frame"
+"""Key of an ASGI message `websocket.send` that holds its whole frame, beside its text for other servers."""
 MOST_WAITING: Final = 256
 """Messages that a listener may leave unread."""
 MOST_KEPT: Final = 512
 """Messages that a connection which broke may go on from."""
 RESUME_SECONDS: Final = 30.0
-MOST_LISTENERS: Final = 64
+MOST_LISTENERS: Final = 1024
+"""benchmarks/live_sockets.py has what 500 of them cost."""
 
 
 class Message(NamedTuple):
-    """One message, in the bytes of both ways to listen."""
+    """One message, in the bytes of both ways to listen, made once for all who do."""
 
     number: int
     text: str
     """JSON: what a WebSocket sends."""
     event: bytes
     """The same as an event of an event stream."""
+    frame: bytes
+    """The same as a frame of a WebSocket."""
+
+
+def text_frame(data: bytes) -> bytes:
+    """UTF-8 text as one frame from a server (RFC 6455, 5.2): final, unmasked, not compressed."""
+    size = len(data)
+    if size < 126:
+        return bytes((0x81, size)) + data
+    if size < 1 << 16:
+        return struct.pack(">BBH", 0x81, 126, size) + data
+    return struct.pack(">BBQ", 0x81, 127, size) + data
 
 
 class Listener:
@@ -79,6 +95,16 @@ class Listener:
         """There will be no more."""
         self._ended = True
         self._news.set()
+
+    async def some(self) -> list[Message]:
+        """The next message and all others that are there already; none: there will be none."""
+        first = await self.next()
+        if first is None:
+            return []
+        rest = list(self._unread)
+        self._unread.clear()
+        self._news.clear()
+        return [first, *rest]
 
     async def next(self) -> Message | None:
         """The next message; None: there will be none."""
@@ -141,7 +167,7 @@ class Feed:
         identity = f"{self._name}-{self._number}"
         data = jsontext.encode({"type": kind, "id": identity, "at": time.time(), **fields})
         head = f"id: {identity}\nevent: {kind}\ndata: ".encode()
-        return Message(self._number, data.decode(), head + data + b"\n\n")
+        return Message(self._number, data.decode(), head + data + b"\n\n", text_frame(data))
 
     def admit(self) -> None:
         """Raises Overloaded where as many listen as may."""

@@ -12,8 +12,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from heylook_llm.errors import Cancelled, Overloaded
 from heylook_llm.server.endpoint import Server
 from heylook_llm.server.generate import ABORT, while_connected
-from heylook_llm.server.performance.live import Feed, Listener
+from heylook_llm.server.performance.live import FRAME, Feed, Listener
 
+PACE_SECONDS: Final = 0.2
+"""So long what happens is gathered after something was told: waking hundreds of listeners for each of many events would
+take the time that answers need."""
 QUIET_SECONDS: Final = 15.0
 """After so long without a message a comment is sent, so that proxies keep the connection."""
 GOING_AWAY: Final = 1001
@@ -46,17 +49,18 @@ class EventStream(Response):
         while (body := await _next(listener)) is not None:
             async with asyncio.timeout(self._stall_seconds):
                 await send({"type": "http.response.body", "body": body, "more_body": True})
+            await asyncio.sleep(PACE_SECONDS)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _next(listener: Listener) -> bytes | None:
-    """The next event, or a comment after a while without one; None: there are no more."""
+    """The next events, or a comment after a while without one; None: there are no more."""
     try:
         async with asyncio.timeout(QUIET_SECONDS):
-            message = await listener.next()
+            messages = await listener.some()
     except TimeoutError:
         return b": nothing happened\n\n"
-    return None if message is None else message.event
+    return b"".join(message.event for message in messages) if messages else None
 
 
 async def stream_performance(server: Server, request: Request) -> Response:
@@ -94,9 +98,11 @@ async def _converse(socket: WebSocket, listener: Listener, stall_seconds: float)
 
 
 async def _send(socket: WebSocket, listener: Listener, stall_seconds: float) -> None:
-    while (message := await listener.next()) is not None:
+    while messages := await listener.some():
         async with asyncio.timeout(stall_seconds):
-            await socket.send_text(message.text)
+            for message in messages:
+                await socket.send({"type": "websocket.send", "text": message.text, FRAME: message.frame})
+        await asyncio.sleep(PACE_SECONDS)
 
 
 async def _read(socket: WebSocket) -> None:
