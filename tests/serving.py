@@ -16,16 +16,19 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from heylook_llm import config
+from heylook_llm import config, registry
 from heylook_llm.server.app import create_app
 from heylook_llm.server.endpoint import Options
 from heylook_llm.server.generate import Pace
 from heylook_llm.server.guard import GuardOptions
 from heylook_llm.server.http import BoundedProtocol, uvicorn_config
+from heylook_llm.server.imports import Imports
 from heylook_llm.server.machine import Machine
 from heylook_llm.server.media import MediaOptions
 from heylook_llm.server.performance.record import Finished
 from heylook_llm.server.performance.recorder import Recorder
+from heylook_llm.server.pulls import Pulls
+from heylook_llm.server.reload import RegistryWatch
 from heylook_llm.server.responses_store import ResponseStore
 from heylook_llm.server.router import ModelRouter
 from heylook_llm.worker.providers.fake_log import Log
@@ -52,7 +55,9 @@ async def serve(path: Path, options: dict[str, Any]) -> None:
     machine = Machine(settings.hardware)
     router = ModelRouter(settings, note_steps=bool(machine.energy.counters))
     recorder = recorder_of(options.get("recorder"), **options.get("keeping", {}))
+    watch = RegistryWatch(path, lambda: registry.load(path), router.configure, settings)
     made = Options(
+        **(_following(watch, options["import_roots"]) if "import_roots" in options else {}),
         data_folder=Path(options["data_folder"]) if "data_folder" in options else None,
         api=options.get("api", "both"),
         guard=GuardOptions(**options.get("guard", {})),
@@ -70,6 +75,8 @@ async def serve(path: Path, options: dict[str, Any]) -> None:
         router.start()
         recorder.open()
         yield
+        if made.pulls is not None:
+            await made.pulls.close()
         await router.close(0.5)
         await app.state.server.responses.close()
         await asyncio.to_thread(recorder.close)
@@ -92,6 +99,15 @@ async def serve(path: Path, options: dict[str, Any]) -> None:
     await reader.read()
     server.should_exit = True
     await task
+
+
+def _following(watch: RegistryWatch, roots: list[str]) -> dict[str, Any]:
+    """A registry that can be changed while it is served: by settings, pulls, and imports from these folders."""
+    return {
+        "registry": watch,
+        "pulls": Pulls(watch.path, watch.read_anew),
+        "imports": Imports(watch.path, watch.read_anew, [Path(root) for root in roots]),
+    }
 
 
 class Impatient(BoundedProtocol):

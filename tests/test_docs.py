@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from heylook_llm import config
+from heylook_llm.effects import EFFECTS, SHARED
 from tests.commands_at_work import Home, Server
 from tests.conformance.guide_examples import examples
 from tests.conformance.subjects import circle
@@ -31,8 +32,6 @@ def test_tables_are_fresh(page: Path) -> None:
 
 @pytest.mark.unit
 def test_every_key_of_models_yaml_has_an_effect() -> None:
-    from write_docs import EFFECTS, SHARED
-
     for model, effects in EFFECTS.items():
         bases = [base for base in SHARED if base is not model]
         inherited = {name for base in bases if issubclass(model, base) for name in base.model_fields}

@@ -263,7 +263,7 @@ def _serve(options: ServeOptions, settings: "Settings", path: Path) -> None:
 
     machine = _machine(settings)
     router = ModelRouter(settings, note_steps=bool(machine.energy.counters))
-    watch = RegistryWatch(path, functools.partial(_read_settings, options, path), router.configure)
+    watch = RegistryWatch(path, functools.partial(_read_settings, options, path), router.configure, settings)
     app = _composed(options, settings, router, api_key, watch, machine=machine)
     live = app.state.server.place.live
     host = sockets[0].getsockname()[0] if options.uds is None else DEFAULT_HOST

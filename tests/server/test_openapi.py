@@ -8,9 +8,11 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # brings no types
 from openapi_spec_validator import validate
 
+from heylook_llm import registry
 from heylook_llm.server.app import create_app, endpoints
 from heylook_llm.server.endpoint import Options
 from heylook_llm.server.imports import Imports
+from heylook_llm.server.reload import RegistryWatch
 from heylook_llm.server.reply_schemas import schemas
 from tests.catalog.places import gguf
 from tests.server.asgi import Client, call
@@ -41,15 +43,17 @@ class Checked:
 
     def __init__(self, root: Path) -> None:
         self.backend = ScriptedBackend()
-        (root / "models.yaml").write_text("models: []")
+        file = root / "models.yaml"
+        file.write_text("models: [{id: kept, provider: fake}]")
         gguf(root / "models" / "one.gguf")
         (root / "models" / "bad.gguf").write_bytes(b"GGUF")
 
         async def follow() -> None:
             return
 
-        imports = Imports(root / "models.yaml", follow, [root / "models"])
-        self.app = create_app(self.backend, Options(imports=imports))
+        imports = Imports(file, follow, [root / "models"])
+        watch = RegistryWatch(file, lambda: registry.load(file), lambda settings: None, registry.load(file))
+        self.app = create_app(self.backend, Options(imports=imports, registry=watch))
         self.seen: set[str] = set()
 
     async def holds(self, method: str, path: str, route: str, body: Any = b"", **headers: str) -> Any:
@@ -89,7 +93,7 @@ async def files_and_batches(checked: Checked) -> None:
 async def test_replies_are_what_the_document_says(tmp_path: Path) -> None:
     checked = Checked(tmp_path)
     for path in (
-        *("/health", "/v1/models", "/v1/requests", "/v1/capabilities"),
+        *("/health", "/v1/models", "/v1/requests", "/v1/capabilities", "/v1/settings", "/v1/settings/models"),
         *("/api/version", "/api/tags", "/api/ps", "/api/status", "/api/experimental/model-recommendations"),
     ):
         await checked.holds("GET", path, path)
@@ -102,6 +106,9 @@ async def test_replies_are_what_the_document_says(tmp_path: Path) -> None:
     for verb in ("load", "unload", "pin"):
         await checked.holds("POST", f"/v1/models/scripted/{verb}", f"/v1/models/{{model_id}}/{verb}", {})
     await checked.holds("DELETE", "/v1/models/scripted/cache", "/v1/models/{model_id}/cache")
+    here, route = "/v1/settings/models/kept", "/v1/settings/models/{model_id}"
+    await checked.holds("GET", here, route)
+    await checked.holds("PATCH", here, route, {"set": {"pinned": True}})
     for dry_run in (True, False, False):
         await checked.holds("POST", "/v1/models/import", "/v1/models/import", {"dry_run": dry_run})
     made = await checked.holds("POST", "/v1/responses", "/v1/responses", {"model": "scripted", "input": "x"})

@@ -58,19 +58,19 @@ def health_of(status: ModelStatus) -> dict[str, Any]:
 async def load_model(server: Server, request: Request) -> Response:
     """Load a model, or join the load in flight; the reply comes when it is ready."""
     fields = await object_body(server, request)
-    return json_response(_status(await server.backend.load(_model(request), n_ctx=_n_ctx(fields))))
+    return json_response(status_of(await server.backend.load(_model(request), n_ctx=_n_ctx(fields))))
 
 
 async def unload_model(server: Server, request: Request) -> Response:
     """Unload a model once it is idle; with `force` its requests end with an error."""
     fields = await object_body(server, request)
-    return json_response(_status(await server.backend.unload(_model(request), force=_flag(fields, "force", False))))
+    return json_response(status_of(await server.backend.unload(_model(request), force=_flag(fields, "force", False))))
 
 
 async def pin_model(server: Server, request: Request) -> Response:
     """Pin a model, so that it is neither evicted nor expires; `pinned: false` unpins it."""
     fields = await object_body(server, request)
-    return json_response(_status(await server.backend.pin(_model(request), _flag(fields, "pinned", True))))
+    return json_response(status_of(await server.backend.pin(_model(request), _flag(fields, "pinned", True))))
 
 
 async def flush_model_cache(server: Server, request: Request) -> Response:
@@ -104,7 +104,8 @@ def _n_ctx(fields: dict[str, Any]) -> int | None:
     return value
 
 
-def _status(status: ModelStatus) -> dict[str, Any]:
+def status_of(status: ModelStatus) -> dict[str, Any]:
+    """A model's state, as the routes that change it reply."""
     stats = status.stats
     return {
         "id": status.spec.id,

@@ -33,6 +33,7 @@ from heylook_llm.server import (
     pull_routes,
     refused,
     responses_routes,
+    settings_routes,
     token_routes,
 )
 from heylook_llm.server.backend import Backend, ModelChange
@@ -360,6 +361,40 @@ ADMIN: Final = (
         "admin",
         "Drop its kept prefixes",
         response="Reply.Flushed",
+    ),
+    Endpoint(
+        "GET",
+        "/v1/settings",
+        settings_routes.describe_settings,
+        "admin",
+        "What this server was set up with",
+        response="Reply.Settings",
+    ),
+    Endpoint(
+        "GET",
+        "/v1/settings/models",
+        settings_routes.list_model_states,
+        "admin",
+        "Every model's state, files and memory",
+        response="Reply.ModelStates",
+    ),
+    Endpoint(
+        "GET",
+        "/v1/settings/models/{model_id:path}",
+        settings_routes.describe_model_settings,
+        "admin",
+        "A model's settings",
+        response="Reply.ModelSettings",
+    ),
+    Endpoint(
+        "PATCH",
+        "/v1/settings/models/{model_id:path}",
+        settings_routes.change_model_settings,
+        "admin",
+        "Change them",
+        "Admin.SettingsBody",
+        {"set": {"config.temperature": 0.5}, "dry_run": True},
+        response="Reply.ModelSettings",
     ),
     Endpoint("GET", "/v1/requests", admin.list_requests, "admin", "The requests in flight", response="Reply.Requests"),
     Endpoint(

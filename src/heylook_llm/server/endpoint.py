@@ -82,6 +82,8 @@ class Server:
     machine: Machine
     refused: frozenset[str] = frozenset()
     """Paths that are only there to be refused."""
+    started_at: float = field(default_factory=time.time)
+    """Wall clock, seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,11 @@ class Imports:
         self._roots = None if roots is None else tuple(roots)
         self._running = False
 
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The folders that may be looked into."""
+        return self._roots if self._roots is not None else _stores()
+
     async def run(self, order: Order) -> Imported:
         """Look, and write unless it is a preview. Cancelling it ends the look.
 
@@ -103,8 +108,8 @@ class Imports:
     # ---- where a client may look -------------------------------------------------------------------------------------
 
     def _sources(self, order: Order) -> Sources:
-        hub, ollama, studio = stores.hugging_face_cache(), stores.ollama_store(), stores.lm_studio_folder()
-        allowed = [root.resolve() for root in (self._roots if self._roots is not None else (hub, ollama, studio))]
+        hub, ollama, studio = _stores()
+        allowed = [root.resolve() for root in self.roots]
         if not (order.folders or order.hugging_face or order.ollama or order.lm_studio):
             return _everywhere(allowed, hub, ollama, studio)
         return Sources(
@@ -113,6 +118,11 @@ class Imports:
             _below(allowed, str(ollama)) if order.ollama else None,
             _below(allowed, str(studio)) if order.lm_studio else None,
         )
+
+
+def _stores() -> tuple[Path, Path, Path]:
+    """Where Hugging Face, Ollama and LM Studio keep models."""
+    return stores.hugging_face_cache(), stores.ollama_store(), stores.lm_studio_folder()
 
 
 def _everywhere(allowed: list[Path], hub: Path, ollama: Path, studio: Path) -> Sources:

@@ -22,8 +22,17 @@ _Signature = tuple[tuple[int, int, int] | None, ...]
 class RegistryWatch:
     """Looks at the files' sizes and times; a change is read once they rest, so that no half-written file is."""
 
-    def __init__(self, path: Path, read: Callable[[], Settings], apply: Callable[[Settings], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        read: Callable[[], Settings],
+        apply: Callable[[Settings], None],
+        settings: Settings | None = None,
+    ) -> None:
+        """`settings`: what was read of the files already, and is in force."""
         self.path = path
+        self.settings = settings
+        """What is in force."""
         self.read_at = time.time()
         """Wall clock of the last good reading, seconds since 1970."""
         self.error: str | None = None
@@ -64,6 +73,7 @@ class RegistryWatch:
             log.error("The registry stays as it was: %s", error.message)
             return
         self._apply(settings)
+        self.settings = settings
         self.read_at, self.error = time.time(), None
         log.info("%s was read anew: %d models", self.path, len(settings.enabled))
 

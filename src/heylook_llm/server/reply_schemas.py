@@ -54,6 +54,37 @@ def _page(items: Schema) -> Schema:
     )
 
 
+def _object_or_null(required: Schema) -> Schema:
+    return {**_object(required), "type": ["object", "null"]}
+
+
+_STATUS: Final[Schema] = {
+    "id": TEXT,
+    "object": _is("model.status"),
+    "state": STATE,
+    "pinned": FLAG,
+    "in_flight": COUNT,
+    "queued": COUNT,
+    "loaded_at": _or_null(SECONDS),
+    "expires_at": _or_null(SECONDS),
+    "resident_bytes": _or_null(COUNT),
+    "n_ctx": _or_null(COUNT),
+    "last_error": _or_null(TEXT),
+    "crashes": COUNT,
+    "pid": _or_null(COUNT),
+    "kv_used_tokens": _or_null(COUNT),
+    "kv_retained_tokens": _or_null(COUNT),
+}
+_DOCUMENTED: Final = _object({"value": {}, "what": TEXT})
+_KEPT: Final = _object(
+    {
+        "file": {**_or_null(TEXT), "description": "null: in memory, as long as the server runs."},
+        "used_bytes": COUNT,
+        "keep_bytes": COUNT,
+        "keep_seconds": {**_or_null(SECONDS), "description": "null: for ever."},
+    }
+)
+_FOLDER: Final = _object({"folder": _or_null(TEXT), "free_bytes": _or_null(COUNT)})
 _FILE: Final = _object(
     {
         "id": TEXT,
@@ -244,23 +275,33 @@ REPLIES: Final[dict[str, Schema]] = {
     ),
     "Requests": _object({"object": _is("list"), "data": _list(_see("Request"))}),
     "Cancelled": _object({"id": TEXT, "object": _is("request"), "cancelled": FLAG}),
-    "Status": _object(
+    "Status": _object(_STATUS),
+    "ModelStates": _object(
         {
-            "id": TEXT,
-            "object": _is("model.status"),
-            "state": STATE,
-            "pinned": FLAG,
-            "in_flight": COUNT,
-            "queued": COUNT,
-            "loaded_at": _or_null(SECONDS),
-            "expires_at": _or_null(SECONDS),
-            "resident_bytes": _or_null(COUNT),
-            "n_ctx": _or_null(COUNT),
-            "last_error": _or_null(TEXT),
-            "crashes": COUNT,
-            "pid": _or_null(COUNT),
-            "kv_used_tokens": _or_null(COUNT),
-            "kv_retained_tokens": _or_null(COUNT),
+            "object": _is("list"),
+            "data": _list(
+                _object(
+                    {
+                        **_STATUS,
+                        **dict.fromkeys(("provider", "description", "format"), TEXT),
+                        **dict.fromkeys(("aliases", "tags"), _list(TEXT)),
+                        "load_fraction": _or_null(SECONDS),
+                        "size_bytes": COUNT,
+                        "modified_at": SECONDS,
+                        **dict.fromkeys(("architecture", "quantization"), _or_null(TEXT)),
+                        **dict.fromkeys(("parameters", "context_length", "n_ctx_trained"), _or_null(COUNT)),
+                        "capabilities": {"type": ["array", "null"], "items": TEXT},
+                        "compute": {"enum": ["cpu", "gpu", "hybrid", None]},
+                        **dict.fromkeys(
+                            (
+                                *("layers", "layers_gpu", "weights_bytes", "kv_bytes"),
+                                *("gpu_bytes", "kv_tokens", "n_parallel"),
+                            ),
+                            _or_null(COUNT),
+                        ),
+                    }
+                )
+            ),
         }
     ),
     "Flushed": _object(
@@ -296,6 +337,50 @@ REPLIES: Final[dict[str, Schema]] = {
             "skipped_count": COUNT,
             "difference": TEXT,
         }
+    ),
+    "Settings": _object(
+        {
+            "object": _is("settings"),
+            "server": _object(
+                {
+                    "version": TEXT,
+                    "api": {"enum": ["openai", "ollama", "both"]},
+                    "pid": COUNT,
+                    "started_at": SECONDS,
+                    **dict.fromkeys(("key_required", "open_admin", "record_text"), FLAG),
+                }
+            ),
+            "registry": _object_or_null({"file": TEXT, "error": _or_null(TEXT)}),
+            "models": _map(_DOCUMENTED),
+            "limits": _map(_DOCUMENTED),
+            "callers": _object({"hosts": _list(TEXT), "origins": _list(TEXT), "app_origins": FLAG}),
+            "media": _object({"urls": {"enum": ["public", "listed", "off"]}, "hosts": _list(TEXT)}),
+            "import_roots": {"type": ["array", "null"], "items": TEXT},
+            "storage": _object(
+                {
+                    **dict.fromkeys(("performance", "responses"), _KEPT),
+                    **dict.fromkeys(("models", "files"), _FOLDER),
+                }
+            ),
+            "providers": _map(_object({"installed": FLAG, "version": _or_null(TEXT), "missing": _or_null(TEXT)})),
+        }
+    ),
+    "ModelSettings": _object(
+        {
+            "id": TEXT,
+            "object": _is("model.settings"),
+            "provider": TEXT,
+            "file": TEXT,
+            "overlay": TEXT,
+            "schema": {"type": "object", "description": "A JSON schema of the values, each with what it does."},
+            "values": {"type": "object", "description": "As they are, or would be."},
+            "changed": {**_list(TEXT), "description": "Names that stand in the overlay."},
+        },
+        {
+            "written": FLAG,
+            "reloads": {**FLAG, "description": "A loaded model is loaded anew for it, once it is idle."},
+            "difference": TEXT,
+        },
     ),
     "Capabilities": _object(
         {

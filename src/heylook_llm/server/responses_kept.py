@@ -98,14 +98,14 @@ class Responses:
     """What is kept, and what runs. Its methods raise BadRequest, NotFound and EngineError."""
 
     def __init__(self, store: ResponseStore, place: Place) -> None:
-        self._store = store
+        self.store = store
         self._place = place
         self._running: dict[str, Running] = {}
 
     @property
     def largest_bytes(self) -> int:
         """A larger body isn't kept."""
-        return self._store.largest_bytes
+        return self.store.largest_bytes
 
     def keep(self, answer: Answer) -> None:
         """Keep a response that has ended; one in the background is kept once its stream is whole."""
@@ -114,7 +114,7 @@ class Responses:
 
     def _write(self, answer: Answer, events: bytes | None = None) -> None:
         assert answer.whole is not None
-        self._store.keep(Kept(answer.id, answer.whole, answer.items, answer.previous, events))
+        self.store.keep(Kept(answer.id, answer.whole, answer.items, answer.previous, events))
 
     # ---- in the background -------------------------------------------------------------------------------------------
 
@@ -122,7 +122,7 @@ class Responses:
         """Answer it in the background."""
         running = self._running[answer.id] = Running(answer, self._place)
         waits = Kept(answer.id, answer.waiting("queued"), answer.items, answer.previous, owner=os.getpid())
-        self._store.keep(waits)
+        self.store.keep(waits)
         running.task = asyncio.create_task(self._run(running, scope))
         return running
 
@@ -140,7 +140,7 @@ class Responses:
         tasks = [running.task for running in self._running.values() if running.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=CLOSING_SECONDS)
-        await asyncio.to_thread(self._store.close)
+        await asyncio.to_thread(self.store.close)
 
     # ---- one response ------------------------------------------------------------------------------------------------
 
@@ -159,7 +159,7 @@ class Responses:
         if (running := self._running.get(identity)) is not None and running.answer.asked.stream:
             return running.follow(start)
         await self._find(identity)
-        events = await self._store.ask(lambda database: database.events(identity))
+        events = await self.store.ask(lambda database: database.events(identity))
         if events is None:
             raise BadRequest(
                 "Only a response that was made with `background` and `stream` can be streamed again.", param="stream"
@@ -179,7 +179,7 @@ class Responses:
         """End it, and keep nothing of it."""
         if (running := self._running.get(identity)) is not None:
             await self._ended(running)
-        if not await self._store.ask(lambda database: database.delete(identity)):
+        if not await self.store.ask(lambda database: database.delete(identity)):
             raise _not_found(identity)
 
     async def _ended(self, running: Running) -> None:
@@ -189,7 +189,7 @@ class Responses:
             await asyncio.wait({running.task})
 
     async def _find(self, identity: str) -> Kept:
-        kept = await self._store.ask(lambda database: database.find(identity))
+        kept = await self.store.ask(lambda database: database.find(identity))
         if kept is None:
             raise _not_found(identity)
         return kept
@@ -199,7 +199,7 @@ class Responses:
     async def known(self, previous: str | None, references: tuple[str, ...]) -> Known:
         """What a body refers to."""
         before = () if previous is None else tuple(await self._conversation(previous))
-        found = await self._store.ask(lambda database: database.found(references)) if references else {}
+        found = await self.store.ask(lambda database: database.found(references)) if references else {}
         return Known(before, found)
 
     async def _conversation(self, previous: str) -> list[Item]:
@@ -207,7 +207,7 @@ class Responses:
         if running is not None and running.answer.whole is not None and running.task is not None:
             await asyncio.wait({running.task})  # its client has its last event, and it is kept in a moment
         now = time.time()
-        chain = await self._store.ask(lambda database: database.chain(previous, now))
+        chain = await self.store.ask(lambda database: database.chain(previous, now))
         if chain is None:
             raise _no_previous(f"Previous response with id '{previous[:64]}' not found.")
         if chain.missing is not None:

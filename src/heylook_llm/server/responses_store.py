@@ -38,6 +38,8 @@ class ResponseStore:
         """`path` None: in memory, until the server ends."""
         self.largest_bytes = int(LARGEST * FULL * keep_bytes)
         """A larger body isn't kept."""
+        self.keep_seconds = keep_seconds
+        self.keep_bytes = keep_bytes
         self._path = path
         self._open = functools.partial(ResponseDatabase, keep_seconds=keep_seconds, keep_bytes=keep_bytes)
         self._thread = ThreadPoolExecutor(1, "responses")

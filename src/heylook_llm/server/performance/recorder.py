@@ -57,9 +57,9 @@ class Recorder:
         """`path` None: in memory, until the server ends. `capacity`: rows that may wait to be written."""
         self.now = now
         """The clocks by which requests are told and aged."""
+        self.keep_seconds = keep_seconds
+        self.keep_bytes = keep_bytes
         self._path = path
-        self._keep_seconds = keep_seconds
-        self._keep_bytes = keep_bytes
         self._queue: queue.Queue[Finished | _Question | _Wake | None] = queue.Queue(capacity)
         self._unwritten: deque[Finished] = deque(maxlen=capacity)
         """Rows that a full disk or a locked file has kept out so far."""
@@ -164,7 +164,7 @@ class Recorder:
         self._unwritten.extend(rows)
 
     def _open(self) -> Database:
-        return opened(self._path, keep_seconds=self._keep_seconds, keep_bytes=self._keep_bytes)
+        return opened(self._path, keep_seconds=self.keep_seconds, keep_bytes=self.keep_bytes)
 
     def _gather(self) -> tuple[list[Finished], _Question | None, bool]:
         """The next rows to commit together, and the question or the end that stood behind them."""

@@ -45,9 +45,33 @@ class ImportBody(Body):
     ] = False
 
 
-BODIES: Final[dict[str, type[table.Body]]] = {"POST /v1/models/import": ImportBody}
+class SettingsBody(Body):
+    """PATCH /v1/settings/models/MODEL: what is to be laid over the model's entry of models.yaml."""
+
+    set: Annotated[
+        dict[str, Any],
+        pydantic.Field(max_length=MAX_OVERRIDES, default_factory=dict),
+        Honoured("name -> value; a name is a key of the entry, or `config.KEY`; keys that name files are refused"),
+    ]
+    reset: Annotated[
+        tuple[Text, ...],
+        pydantic.Field(max_length=MAX_OVERRIDES),
+        Honoured("names that models.yaml is to decide again, or the default where it says nothing"),
+    ] = ()
+    dry_run: Annotated[Flag, Honoured("true: check it, show the difference, and write nothing")] = False
+
+
+BODIES: Final[dict[str, type[table.Body]]] = {
+    "POST /v1/models/import": ImportBody,
+    "PATCH /v1/settings/models/{model}": SettingsBody,
+}
 
 
 def parse_import(body: bytes) -> ImportBody:
     """The body of an import, which may be empty. Raises BadRequest, UnsupportedFeature."""
     return table.validate(ImportBody, jsontext.decode(body) if body.strip() else {})
+
+
+def parse_settings(body: bytes) -> SettingsBody:
+    """The body of a change of settings. Raises BadRequest."""
+    return table.validate(SettingsBody, jsontext.decode(body))
