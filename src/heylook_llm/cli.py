@@ -728,22 +728,55 @@ def bench(context: click.Context) -> None:
 @click.option(
     "--model", "models", multiple=True, metavar="MODEL", help="A model to ask.  [default: the one that is loaded]"
 )
-@click.option("--task", type=click.Choice(["chat", "completion"]), help="What to ask for.  [default: chat]")
+@click.option(
+    "--task",
+    type=click.Choice(["chat", "completion", "embeddings", "rerank", "image-text"]),
+    help="What to ask for.  [default: what the scenario is for, else chat]",
+)
 @click.option(
     "--scenario",
     "scenarios",
     multiple=True,
     metavar="TRAFFIC",
-    help="Tokens in and out: D(100,100), N(480,240)/(300,150), U(50,100)/(20,40).  [default: D(100,100)]",
+    help="Tokens in and out: D(100,100), N(480,240)/(300,150), U(50,100)/(20,40); T(4)*D(100,50) talks; E(256), "
+    "R(256,32,8), I(512,512); dataset.  [default: D(100,100)]",
+)
+@click.option(
+    "--dataset",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Prompts of your own: JSON lines, JSON, CSV or plain lines.",
+)
+@click.option(
+    "--count",
+    type=click.Choice(["user", "engine"]),
+    help="Whose tokens a prompt's length is of: the user's text, or all that the engine computes.  [default: user]",
 )
 @click.option("--concurrency", metavar="N,N...", help="Clients of a closed loop, each number a cell.")
 @click.option("--rate", metavar="N,N...", help="Requests per second, planned beforehand, each number a cell.")
 @click.option(
     "--arrival",
-    type=click.Choice(["poisson", "constant", "gamma", "max"]),
+    type=click.Choice(["poisson", "constant", "gamma", "ramp", "max"]),
     default="poisson",
     show_default=True,
     help="How the requests of --rate arrive.",
+)
+@click.option(
+    "--burstiness",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
+    help="Of --arrival gamma: below 1 in bursts, above it evenly.  [default: 1]",
+)
+@click.option(
+    "--ramp",
+    metavar="RATE,SECONDS",
+    help="Of --arrival ramp: from which rate, and how long it takes to that of --rate.  [default: 0,30]",
+)
+@click.option(
+    "--sweep",
+    type=click.IntRange(3, 20),
+    metavar="N",
+    help="N loads from one client to what the target can do at most, as rates between.",
 )
 @click.option("--requests", type=click.IntRange(min=1), metavar="N", help="Measured requests of each cell.")
 @click.option(
@@ -754,6 +787,17 @@ def bench(context: click.Context) -> None:
     type=click.IntRange(min=0),
     metavar="N",
     help="Requests before the measured ones.  [default: one for each client]",
+)
+@click.option(
+    "--cooldown",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Requests behind the measured ones, so that the last of those have company, too.  [default: 0]",
+)
+@click.option(
+    "--parallel",
+    type=click.Choice(["none", "host", "all"]),
+    help="Which targets are measured side by side: those on different hosts, all, or none.  [default: host]",
 )
 @click.option("--repeats", type=click.IntRange(1, 100), metavar="N", help="How often each cell runs.  [default: 1]")
 @click.option(
@@ -773,6 +817,12 @@ def bench(context: click.Context) -> None:
     help="After which a request is given up.  [default: 300]",
 )
 @click.option("--name", help="What to call the run.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="A folder for every form of the report, the samples and what was measured beside them.",
+)
 @click.option(
     "--calibrate/--no-calibrate",
     "calibrated",

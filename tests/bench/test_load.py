@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from heylook_llm.bench.load import SECOND, Load, schedule
+from heylook_llm.bench.load import SECOND, Load, schedule, sweep, swept
 from heylook_llm.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -83,3 +83,13 @@ def test_max_sends_all_at_once_and_a_closed_loop_plans_nothing() -> None:
 def test_loads_that_send_nothing_are_refused(kind: Any, level: float, more: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         Load(kind, level, **more)
+
+
+@given(some.floats(0.01, 1000), some.floats(0.01, 1000), some.integers(3, 20))
+def test_a_sweep_rises_to_just_below_what_can_be_done(one: float, most: float, points: int) -> None:
+    loads = list(sweep(points))
+    assert [(load.kind, load.level) for load in loads[:2]] == [("closed", 1), ("closed", 32)]
+    assert len(loads) == points
+    levels = [swept(load.share or 0.0, one, most) for load in loads[2:]]
+    assert levels == sorted(set(levels))
+    assert all(0 < level <= most for level in levels)

@@ -129,6 +129,7 @@ def test_only_measured_requests_that_ended_well_are_in_latencies_and_the_others_
         "missing": 14,
         "superseded": 1,
         "loading": 0,
+        "ready": 0,
     }
     assert row.measures["ttft"].most == 100
     assert row.errors == {"reset": 1, "http_500": 1, "timeout": 1}

@@ -3,10 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from heylook_llm.bench.load import Load
 from heylook_llm.bench.sample import Target
 from heylook_llm.bench.spec import (
+    FASTEST,
+    SLOWEST,
+    SWEPT,
     RunSpec,
     TargetSpec,
     as_json,
@@ -104,9 +109,16 @@ def test_each_client_warms_up_unless_told() -> None:
         ({"targets": [{"url": "http://h:99999"}]}, "targets.0.url"),
         ({"targets": [{"url": "http://h", "key": "sk-abcdef"}]}, "targets.0.key"),
         ({"scenarios": ["D(1)"]}, "scenarios"),
-        ({"scenarios": ["E(5)"]}, "no traffic of task chat"),
-        ({"scenarios": ["dataset"]}, "no traffic of task chat"),
-        ({"task": "rerank", "scenarios": ["R(5,5)"]}, "not offered yet"),
+        ({"task": "chat", "scenarios": ["E(5)"]}, "no traffic of task chat"),
+        ({"scenarios": ["D(5,5)", "E(5)"]}, "no traffic of task chat"),
+        ({"scenarios": ["dataset"]}, "needs a dataset"),
+        ({"task": "rerank", "scenarios": ["D(5,5)"]}, "no traffic of task rerank"),
+        ({"task": "sing"}, "task"),
+        ({"count": "engine", "scenarios": ["T(2)*D(5,5)"]}, "count: engine has no meaning for T(2)*D(5,5)"),
+        ({"cache": ["cold"], "loads": [{"kind": "poisson", "levels": [1]}]}, "needs loads of kind closed"),
+        ({"loads": [{"kind": "sweep", "levels": [2]}]}, "a sweep has 3 to 20 loads"),
+        ({"slo": {"ttft": 0}}, "slo.ttft"),
+        ({"slo": {"ttft": -5}}, "slo.ttft"),
         ({"loads": [{"kind": "closed", "levels": [0]}]}, "above 0"),
         ({"loads": [{"kind": "ramp", "levels": [1]}]}, "ramp"),
         ({"cache": ["tepid"]}, "cache"),
@@ -157,3 +169,27 @@ def test_a_mistake_is_told_once_and_in_words_of_specs(more: dict[str, Any], word
 def test_a_spec_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml can't be read: No such file or directory$"):
         read(tmp_path / "none.yaml")
+
+
+def test_what_is_not_said_follows_from_what_is() -> None:
+    assert (minimal(scenarios=["R(5,5)"]).task, minimal(scenarios=["R(5,5)"]).options) == ("rerank", {})
+    assert (minimal().task, minimal().options, minimal().scenarios) == ("chat", {"temperature": 0}, ("D(100,100)",))
+    assert minimal(task="embeddings").scenarios == ("E(256)",)
+    mine = minimal(dataset={"path": "mine.jsonl"})
+    assert (mine.task, mine.scenarios) == ("chat", ("dataset",))
+    assert mine.dataset is not None
+    assert Path(mine.dataset.path) == Path.cwd() / "mine.jsonl"
+    assert checked(mine.model_dump(mode="json")) == mine
+
+
+def test_a_sweep_has_its_ends_and_rates_that_are_not_known_yet() -> None:
+    spec = minimal(loads=[{"kind": "sweep", "levels": [5]}], targets=[{"url": "h:1", "models": ["m"]}])
+    cells = cells_of(spec, "run", 1.0, resolved(spec))
+    assert [(cell.load, cell.level, cell.flags) for cell in cells] == [
+        ("closed", 1, (SLOWEST,)),
+        ("closed", 32, (FASTEST,)),
+        *(("poisson", share, (SWEPT,)) for share in (0.25, 0.5, 0.75)),
+    ]
+    measured = msgspec.structs.replace(cells[2], level=2.5)
+    assert load_of(spec, measured) == Load("poisson", 2.5)
+    assert load_of(spec, cells[1]) == Load("closed", 32)

@@ -12,7 +12,8 @@ from hypothesis import strategies as some
 from heylook_llm.bench.targets.anthropic import Anthropic
 from heylook_llm.bench.targets.ollama import Ollama
 from heylook_llm.bench.targets.openai import OpenAI
-from heylook_llm.bench.timeline import Event, Measured, lines, measure, ndjson, sse
+from heylook_llm.bench.targets.vectors import Vectors
+from heylook_llm.bench.timeline import Event, Measured, counted_input, lines, measure, ndjson, sse
 from tests.bench.tapes import HEAD, cut, exchange, fields, framed, tape
 
 pytestmark = pytest.mark.unit
@@ -203,6 +204,67 @@ def test_bytes_of_any_kind_end_in_a_sample(noise: bytes, reader: Any) -> None:
     for pieces in (((10, noise),), ((10, HEAD), (20, framed(noise)))):
         measured = measure(exchange(pieces), reader)
         assert measured.outcome == "error"
+
+
+@pytest.mark.parametrize("nonsense", [-1, 1e308, float("nan"), 2**63, "20", True, [1], {}])
+@pytest.mark.parametrize("field", ["prompt_tokens", "completion_tokens"])
+def test_counts_that_cannot_be_are_no_answer(nonsense: Any, field: str) -> None:
+    last = data({"choices": [], "usage": {**USAGE, field: nonsense}})
+    measured = measure(exchange(tape((20, chunk({"content": "a"})), (30, chunk({}, "stop")), (40, last))), OpenAI())
+    assert fields(measured, "outcome", "error_class") == ("error", "unreadable")
+    assert getattr(measured, {"prompt_tokens": "in_usage", "completion_tokens": "out_usage"}[field]) is None
+
+
+@pytest.mark.parametrize("event", [
+    {"choices": [{"delta": {"content": ["a"]}}]}, {"choices": [{"delta": {"content": 5}}]},
+    {"id": {"a": 1}, "choices": []}, {"choices": [{"delta": {}, "finish_reason": 7}]}, {"choices": 3}, [], 7, None,
+])  # fmt: skip
+def test_what_is_of_another_kind_than_it_must_be_is_no_answer(event: Any) -> None:
+    measured = measure(
+        exchange(tape((20, chunk({"content": "a"})), (30, data(event)), (40, chunk({}, "stop")))), OpenAI()
+    )
+    assert measured.outcome == "error"
+    assert all(value is None or isinstance(value, str) for value in fields(measured, "finish_reason", "extra_json"))
+
+
+def test_halves_of_characters_become_what_a_file_takes() -> None:
+    lone = chunk({"content": "\ud800"}, "stop", id="\udfff")
+    error = data({"error": {"message": "\ud800"}})
+    for event in (lone, error):
+        measured = measure(exchange(tape((20, event))), OpenAI())
+        for text in (measured.visible, measured.server_request_id, measured.extra_json):
+            assert (text or "").encode().decode() == (text or ""), "a lone surrogate has no UTF-8"
+
+
+# ---- answers that come whole -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "results", "tokens"),
+    [
+        ({"data": [{"embedding": [0.5]}, {"embedding": "AAAAPw=="}], "usage": {"prompt_tokens": 9}}, 2, 9),
+        ({"embeddings": [[0.5], [1.5]], "prompt_eval_count": 9, "total_duration": 5, "load_duration": 1}, 2, None),
+        ({"results": [{"index": 1, "relevance_score": 0.0}], "usage": {"total_tokens": 9}}, 1, 9),
+        ({"data": [{"embedding": []}], "usage": {}}, 0, None),
+    ],
+)
+def test_vectors_and_scores(body: dict[str, Any], results: int, tokens: int | None) -> None:
+    text = json.dumps(body).encode()
+    measured = measure(exchange(tape((20, text[:5]), (30, text[5:]))), Vectors())
+    assert fields(measured, "outcome", "results", "in_usage", "output") == ("ok", results, tokens, "")
+    assert fields(measured, *STAMPS) == (10, 20, None, None, None)
+    assert measured.in_engine == body.get("prompt_eval_count")
+    assert counted_input(Vectors(), text) == (tokens or body.get("prompt_eval_count"))
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"<html>", b'{"data": 5}', b'{"data": [5]}', b"\x1f\x8b\x08"])
+def test_what_holds_no_vectors_is_no_answer(body: bytes) -> None:
+    assert measure(exchange(tape((20, body)) if body else tape()), Vectors()).outcome == "error"
+
+
+def test_an_error_that_comes_whole_is_told() -> None:
+    measured = measure(exchange(tape((20, b'{"error": {"message": "no such model"}}'))), Vectors())
+    assert fields(measured, "outcome", "error_class") == ("error", "in_stream")
 
 
 # ---- framing ---------------------------------------------------------------------------------------------------------

@@ -1,12 +1,15 @@
 """Prompts: of exact lengths, seeded, and never the beginning of another unless asked."""
 
+import io
 import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from PIL import Image
 
-from heylook_llm.bench.scenario import Exact, Uniform
+from heylook_llm.bench.pictures import png
+from heylook_llm.bench.scenario import Embedding, Exact, Rerank, Uniform, parse
 from heylook_llm.bench.workload import ASSUMED, CANDIDATES, Vocabulary, Workload, compose, vocabulary
 from heylook_llm.errors import ConfigError
 
@@ -99,3 +102,40 @@ def test_a_shared_prefix_has_its_share_and_the_whole_its_length(tokens: int, per
 def test_candidates_are_words_once_each() -> None:
     assert len(set(CANDIDATES)) == len(CANDIDATES)
     assert all(word.isalpha() and word.islower() for word in CANDIDATES)
+
+
+def test_parts_of_a_request_have_their_lengths_and_are_like_no_other(lettered: Vocabulary) -> None:
+    (embedded,) = Workload(Embedding(20, 3), lettered, "s").conversation(4)
+    (ranked,) = Workload(Rerank(20, 8, 3), lettered, "s").conversation(4)
+    assert (embedded.tokens, ranked.tokens, by_letters(ranked.text)) == (60, 68, 8)
+    for prompt in (embedded, ranked):
+        assert [by_letters(document) for document in prompt.documents] == [20, 20, 20]
+        assert len(set(prompt.documents)) == 3
+        assert prompt.output_tokens is None
+
+
+def test_the_turns_of_a_conversation_are_known_before_its_answers(lettered: Vocabulary) -> None:
+    talk, same = (Workload(parse("T(3)*U(5,50)"), lettered, "s").conversation(9) for _ in range(2))
+    assert talk == same
+    assert [by_letters(turn.text) for turn in talk] == [turn.tokens for turn in talk]
+    assert len({turn.text for turn in talk}) == 3
+
+
+def test_lengths_of_the_engine_leave_room_for_the_template(lettered: Vocabulary) -> None:
+    prompt = Workload(Exact(30, 5), lettered, "s", beside=7).prompt(0)
+    assert (by_letters(prompt.text), prompt.tokens) == (23, 30)
+    with pytest.raises(ConfigError, match="template alone takes 7"):
+        Workload(Exact(7, 5), lettered, "s", beside=7).prompt(0)
+    drawn = [Workload(parse("N(5,5)/(5,5)"), ASSUMED, "s", beside=7).prompt(place) for place in range(20)]
+    assert all(len(one.text.split(" ")) == (one.tokens or 0) - 7 for one in drawn)
+
+
+@settings(max_examples=20)
+@given(some.integers(1, 70), some.integers(1, 70), some.integers())
+def test_images_are_what_a_decoder_reads(width: int, height: int, seed: int) -> None:
+    made = png(width, height, random.Random(seed))
+    with Image.open(io.BytesIO(made)) as image:
+        image.load()
+        assert (image.size, image.mode) == ((width, height), "RGB")
+        assert image.getpixel((0, 0)) == image.getpixel((min(15, width - 1), min(15, height - 1)))
+    assert made != png(width, height, random.Random(seed + 1))

@@ -4,11 +4,13 @@ import hashlib
 import json
 import platform
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from heylook_llm import hardware
+from heylook_llm.bench import dataset
 from heylook_llm.bench import spec as specs
 from heylook_llm.bench.calibrate import Calibration
 from heylook_llm.bench.keys import key_of
@@ -18,7 +20,7 @@ from heylook_llm.bench.scenario import longest, parse
 from heylook_llm.bench.spec import RunSpec, TargetSpec
 from heylook_llm.bench.store import Store
 from heylook_llm.bench.targets import dialect_of
-from heylook_llm.errors import TargetFailed
+from heylook_llm.errors import ConfigError, TargetFailed
 
 
 class Party(msgspec.Struct, frozen=True):
@@ -47,7 +49,10 @@ class Estimate(msgspec.Struct, frozen=True):
 
 async def parties(spec: RunSpec, *, again: bool = False) -> dict[TargetSpec, Party]:
     """Identify every target; `again`: of a run whose cells know their models. Raises TargetFailed, ConfigError."""
-    return {given: await identified(given, again=again) for given in spec.targets}
+    found = {given: await identified(given, again=again) for given in spec.targets}
+    for party in found.values():
+        dialect_of(party.target.kind).path(spec.task)
+    return found
 
 
 async def identified(given: TargetSpec, *, again: bool = False) -> Party:
@@ -80,7 +85,12 @@ def created(
     parent: str | None = None,
     calibration: Calibration | None = None,
 ) -> Run:
-    """Keep a new run with its cells. `version` is ours."""
+    """Keep a new run with its cells. `version` is ours.
+
+    Raises ConfigError: a file that stands on this machine is read for who has a shell here, and for nobody else.
+    """
+    if spec.dataset is not None and origin != "cli":
+        raise ConfigError("A dataset is a file of this machine: such runs begin on its command line.")
     wall = time.time()
     machine = this_machine()
     run = Run(
@@ -93,7 +103,7 @@ def created(
         name=spec.name,
         machine_id=machine.id,
         parent_id=parent,
-        manifest_json=json.dumps(_manifest(found, version, calibration)),
+        manifest_json=json.dumps(_manifest(spec, found, version, calibration)),
     )
     store.create(run, machine, [party.target for party in found.values()], _cells(spec, run.id, wall, found))
     return run
@@ -140,9 +150,13 @@ def this_machine() -> Machine:
     return Machine(identity, label, hardware.clock_id(), json.dumps(told))
 
 
-def _manifest(found: dict[TargetSpec, Party], version: str, calibration: Calibration | None) -> dict[str, Any]:
+def _manifest(
+    spec: RunSpec, found: dict[TargetSpec, Party], version: str, calibration: Calibration | None
+) -> dict[str, Any]:
     """What must be known to do it again."""
+    rows = None if spec.dataset is None else dataset.read(Path(spec.dataset.path), spec.dataset.column)
     return {
+        **({} if rows is None else {"dataset_sha256": rows.sha256, "dataset_rows": len(rows.rows)}),
         "heylookllm": version,
         "python": platform.python_version(),
         "clock_id": hardware.clock_id(),

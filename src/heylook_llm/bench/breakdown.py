@@ -195,7 +195,7 @@ _DURATIONS: Final[dict[str, dict[str, tuple[Phase, float]]]] = {
     # what others say of themselves: field -> phase, nanoseconds in its unit
     "ollama": {"load_duration": ("load", 1), "prompt_eval_duration": ("prefill", 1), "eval_duration": ("decode", 1)},
     "llama-server": {"prompt_ms": ("prefill", 1e6), "predicted_ms": ("decode", 1e6)},
-    "vllm": {},
+    "vllm": {"queue_time_ms": ("queue", 1e6), "generation_time_ms": ("decode", 1e6)},
 }
 
 

@@ -23,9 +23,11 @@ from aiohttp.connector import Connection
 
 from heylook_llm.bench.sample import Outcome
 
-MOST_BYTES: Final = 256 << 20
+MOST_BYTES: Final = 32 << 20
 """Of one answer; a target that sends more is cut off. aiohttp reads on until then, though nobody takes what it parsed:
 we take all from the tape, at the end."""
+KEPT_PIECES: Final = 16
+"""Of an answer that was too long: its beginning."""
 
 
 class Stamps:
@@ -92,6 +94,7 @@ class StampingProtocol(ResponseHandler):
             stamps.received += len(data)
             if stamps.received > MOST_BYTES:
                 stamps.flooded = True
+                del stamps.tape[KEPT_PIECES:]
                 self.abort()
                 return
         super().data_received(data)

@@ -25,6 +25,10 @@ class Begin(msgspec.Struct, frozen=True, array_like=True, tag="begin"):
     """How long it sends measured requests; None: until they end."""
     warmup: int
     """How many items come before the measured ones."""
+    cooldown: int = 0
+    """How many are sent behind them under the same load."""
+    stall_seconds: float | None = None
+    """How long an answer that began may be silent; None: as long as it may take in all."""
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True):

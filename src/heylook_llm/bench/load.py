@@ -15,6 +15,8 @@ from heylook_llm.errors import ConfigError
 Kind = Literal["closed", "constant", "poisson", "gamma", "ramp", "max"]
 OPEN: Final[frozenset[Kind]] = frozenset({"constant", "poisson", "gamma", "ramp", "max"})
 SECOND: Final = 1_000_000_000
+SWEEP_CLIENTS: Final = 32
+LEAST_GAIN: Final = 1.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Load:
     ramp_from: float = 0.0
     ramp_seconds: float = 0.0
     """Of ramp: from one rate to `level` in that time, and on at `level`."""
+    share: float | None = None
+    """Of a sweep: where its rate lies between one client's and the most; `level` is that, too, until they are known."""
 
     def __post_init__(self) -> None:
         if self.kind == "max":
@@ -45,6 +49,21 @@ class Load:
     def clients(self) -> int | None:
         """Requests at a time; None: as many as are due."""
         return int(self.level) if self.kind == "closed" else None
+
+
+def sweep(points: int) -> Iterator[Load]:
+    """One client, then as many as a target has use for, then Poisson rates evenly between what those two reached."""
+    yield Load("closed", 1)
+    yield Load("closed", SWEEP_CLIENTS)
+    for point in range(1, points - 1):
+        share = point / (points - 1)
+        yield Load("poisson", share, share=share)
+
+
+def swept(share: float, slowest: float, fastest: float) -> float:
+    """The rate at that place of a sweep. Where more clients brought nothing, it begins at half of what can be done."""
+    low = slowest if fastest > LEAST_GAIN * slowest else fastest / 2
+    return float(f"{low + share * (fastest - low):.4g}")
 
 
 def schedule(load: Load, random: random.Random) -> Iterator[int]:

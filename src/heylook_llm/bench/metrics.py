@@ -11,8 +11,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from heylook_llm.bench import statistics
+from heylook_llm.bench import absent, counters, statistics
 from heylook_llm.bench.breakdown import Breakdown, Slow, breakdown, mean_ms, slowest
+from heylook_llm.bench.meanwhile import Meanwhile, meanwhile
 from heylook_llm.bench.measures import (
     MEASURES,
     chunk_gaps_ms,
@@ -25,7 +26,7 @@ from heylook_llm.bench.measures import (
     values,
 )
 from heylook_llm.bench.remarks import Remark, remarks
-from heylook_llm.bench.sample import Cell, Pair, Run, Sample, Target, stamps_of
+from heylook_llm.bench.sample import Cell, Pair, Point, Run, Sample, Target, stamps_of
 from heylook_llm.bench.statistics import Interval
 
 VERSION: Final = 1
@@ -76,6 +77,8 @@ class Counts(msgspec.Struct, frozen=True):
     """Ended well, but with stamps that can't be; left out of everything."""
     loading: int
     """Of a warm row: ended well, but waited for their model's load; left out of latencies."""
+    ready: int
+    """Of a cold row: ended well, but found their model loaded; left out of latencies."""
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -168,6 +171,16 @@ class Row(msgspec.Struct, frozen=True):
     """Requests of which the server's own times are known."""
     slow: list[Slow]
     remarks: list[Remark]
+    flags: list[str] = []
+    """What its cells are marked with, as inexact-length."""
+    absent: dict[str, str] = {}
+    """Why it lacks a measure or a number, of each that it lacks."""
+    meanwhile: Meanwhile | None = None
+    """What the bench's machine did meanwhile; None: nothing was read."""
+    joules_per_token: float | None = None
+    """Of output tokens, by the machine's counters and the tokens that came in the windows."""
+    told: dict[str, float] = {}
+    """What the target's own counters say of the row, as means in milliseconds; `cached` is a share. vLLM's alone."""
 
     @property
     def axes(self) -> tuple[str, str, str, float, str]:
@@ -201,6 +214,7 @@ def report(  # noqa: PLR0917 (a run and all that was kept of it)
     pairs: Mapping[str, Sequence[Pair]] | None = None,
     limits: Mapping[str, float] | None = None,
     warnings: Sequence[str] = (),
+    series: Sequence[Point] = (),
 ) -> Report:
     """A run's report. `limits` are the SLOs in milliseconds; None: those of its spec."""
     by_cell: dict[str, list[Sample]] = {}
@@ -222,9 +236,7 @@ def report(  # noqa: PLR0917 (a run and all that was kept of it)
         flags=[str(flag) for flag in _list(run.flags_json)],
         manifest=_object(run.manifest_json),
         rows=[
-            _Rows(group, by_cell, pairs or {}, kept).row(
-                targets.get(group[0].target_id), bool(spec.get("force_length"))
-            )
+            _Rows(group, by_cell, pairs or {}, kept).row(targets.get(group[0].target_id), spec, series)
             for group in groups
         ],
         warnings=list(warnings),
@@ -312,13 +324,14 @@ class _Rows:
         latencies = []
         for sample in ok:
             cut = breakdown(sample, self._open, self._pairs.get(sample.id, ()))
-            if self._warm and cut is not None and cut.phases.get("load", 0) > _LOAD_NS:
-                self._tally["loading"] += 1
+            loaded = None if cut is None else _loaded(cut)
+            if loaded is not None and loaded == self._warm:
+                self._tally["loading" if self._warm else "ready"] += 1
             else:
                 latencies.append((sample, values(sample, self._open), cut))
         return Part(cell, measured, ok, latencies, stream)
 
-    def row(self, target: Target | None, forced: bool) -> Row:
+    def row(self, target: Target | None, spec: Mapping[str, Any], series: Sequence[Point]) -> Row:
         """All that is known of them."""
         cell = self._cells[0]
         cuts = [(sample, cut) for sample, _, cut in self._latencies if cut is not None]
@@ -348,9 +361,23 @@ class _Rows:
             paired=sum(cut.source is not None for _, cut in cuts),
             slow=slowest(cuts, min(SLOW_MOST, max(SLOW_LEAST, -(-len(cuts) // 100)))),
             remarks=[],
+            flags=list(dict.fromkeys(flag for cell in self._cells for flag in cell.flags)),
         )
         mismatched = sum(cut.mismatched for _, cut in cuts)
-        return msgspec.structs.replace(row, remarks=remarks(row, self._measured, mismatched, self._clocks(), forced))
+        said = remarks(row, self._measured, mismatched, self._clocks(), spec)
+        row = msgspec.structs.replace(row, remarks=said, absent=absent.reasons(row))
+        return self._with_machine(row, series)
+
+    def _with_machine(self, row: Row, series: Sequence[Point]) -> Row:
+        windows = [
+            (cell.window_start, cell.window_end)
+            for cell in self._cells
+            if cell.window_start is not None and cell.window_end is not None
+        ]
+        found, told = meanwhile(series, windows, row.target), counters.told(series, windows)
+        rate, watts = row.rates.output, None if found is None else found.watts
+        each = None if watts is None or not rate else watts / rate
+        return msgspec.structs.replace(row, meanwhile=found, joules_per_token=each, told=told)
 
     def _clocks(self) -> int:
         """Most clocks of one cell."""
@@ -454,7 +481,7 @@ class _Rows:
 
 _TALLIED: Final = (
     *("ok", "error", "timeout", "cut", "cancelled", "warmup", "cooldown", "drain"),
-    *("superseded", "disordered", "loading"),
+    *("superseded", "disordered", "loading", "ready"),
 )
 _DELIVERED: Final = frozenset({"ok", "cut", "cancelled"})
 """What we ended ourselves had delivered its tokens until then."""
@@ -464,8 +491,14 @@ _PAIRS: Final = (
     ("out_usage", "out_counted"),
     ("out_engine", "out_counted"),
 )
-_LOAD_NS: Final = 1_000_000
-"""A load is no shorter; what is told of a loaded model is the time of looking at it."""
+_LOAD_NS: Final = {"heylook": 1_000_000, "ollama": 200_000_000}
+"""A load is no shorter; what is told of a loaded model is the time of looking at it, which Ollama takes some for."""
+
+
+def _loaded(cut: Breakdown) -> bool | None:
+    """Whether it waited for its model's load; None: nobody says."""
+    spent = cut.phases.get("load")
+    return None if spent is None else spent > _LOAD_NS.get(cut.source or "", 0)
 
 
 def distribution(numbers: Iterable[float]) -> Distribution:

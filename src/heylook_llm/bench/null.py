@@ -141,11 +141,11 @@ def _framed(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-async def serve(plan: Plan) -> None:
-    """Serve on a free port of loopback until stdin ends."""
+async def serve(plan: Plan, port: int) -> None:
+    """Serve on loopback until stdin ends; port 0: on a free one."""
     log: list[bytes] = []
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(plan, log), "127.0.0.1", 0, backlog=4096)
+    server = await loop.create_server(lambda: Connection(plan, log), "127.0.0.1", port, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -159,8 +159,9 @@ def main() -> None:
     options.add_argument("--ttft-ms", type=float, default=200.0)
     options.add_argument("--itl-ms", type=float, default=20.0)
     options.add_argument("--tokens", type=int, default=50)
+    options.add_argument("--port", type=int, default=0)
     given = options.parse_args()
-    asyncio.run(serve(Plan(given.ttft_ms / 1e3, given.itl_ms / 1e3, given.tokens)))
+    asyncio.run(serve(Plan(given.ttft_ms / 1e3, given.itl_ms / 1e3, given.tokens), given.port))
 
 
 if __name__ == "__main__":

@@ -52,4 +52,6 @@ def told_pairs(samples: Iterable[Sample]) -> list[Pair]:
 
 
 def _source_of(timings: dict[str, Any]) -> PairSource:
+    if "generation_time_ms" in timings or "queue_time_ms" in timings:
+        return "vllm"
     return "llama-server" if "predicted_n" in timings or "prompt_ms" in timings else "ollama"

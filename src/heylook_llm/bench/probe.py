@@ -3,21 +3,25 @@
 These calls are made between measurements, never during one.
 """
 
+import asyncio
 import json
 import os
+import time
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import aiohttp
 import msgspec
 
+from heylook_llm.bench.counters import counters
 from heylook_llm.bench.sample import Kind
-from heylook_llm.bench.timeline import error_text
+from heylook_llm.bench.timeline import Reader, counted_input, error_text
 from heylook_llm.errors import TargetFailed
 
 Flavor = Literal["heylook", "llama-server", "vllm", "ollama", "other"]
 SECONDS: Final = 10.0
 LOAD_SECONDS: Final = 600.0
+UNLOAD_SECONDS: Final = 30.0
 FORCING: Final[frozenset[Flavor]] = frozenset({"heylook", "llama-server", "vllm"})
 """Those that take ignore_eos."""
 
@@ -82,15 +86,54 @@ class Probe:
         tokens = (told or {}).get("tokens")
         return len(tokens) if isinstance(tokens, list) else None
 
+    async def context(self, flavor: Flavor, model: str) -> int | None:
+        """Tokens that a request of that model may come to, its answer included; None: the target doesn't tell."""
+        if flavor in ("heylook", "llama-server"):
+            told = await self.get(f"/props?model={quote(model, safe='')}")
+            return _whole((told or {}).get("default_generation_settings"), "n_ctx")
+        if flavor == "vllm":
+            listed = (await self.get("/v1/models") or {}).get("data") or ()
+            return next((_whole(one, "max_model_len") for one in listed if one.get("id") == model), None)
+        if flavor == "ollama":
+            running = (await self.get("/api/ps") or {}).get("models") or ()
+            return next((_whole(one, "context_length") for one in running if _is_called(one, model)), None)
+        return None
+
+    async def input_tokens(self, path: str, body: dict[str, Any], reader: Reader) -> int | None:
+        """What the target counts of a request's prompt; None: it doesn't say. Raises TargetFailed."""
+        try:
+            text = await self._text("POST", path, body, LOAD_SECONDS)
+        except _Refused as error:
+            raise TargetFailed(f"{self._url} refuses POST {path}: {error}") from error
+        return counted_input(reader, text.encode())
+
+    async def counters(self, flavor: Flavor) -> dict[str, float]:
+        """What the target has counted so far, where it tells. Raises TargetFailed where nothing answers."""
+        if flavor != "vllm":
+            return {}
+        try:
+            return counters(await self._text("GET", "/metrics", None, SECONDS))
+        except _Refused:
+            return {}
+
     async def make_cold(self, flavor: Flavor, model: str) -> bool:
-        """Have the model unloaded; whether the target does that."""
+        """Have the model unloaded, and wait until it is; whether the target does that. Raises TargetFailed."""
         if flavor == "heylook":
             await self.must("POST", f"/v1/models/{quote(model, safe='')}/unload", {})
         elif flavor == "ollama":
             await self.must("POST", "/api/generate", {"model": model, "keep_alive": 0})
+            await self._until_gone(model)
         else:
             return False
         return True
+
+    async def _until_gone(self, model: str) -> None:
+        """Ollama says that a model is unloaded before it is."""
+        until = time.monotonic() + UNLOAD_SECONDS
+        while any(_is_called(one, model) for one in (await self.get("/api/ps") or {}).get("models") or ()):
+            if time.monotonic() > until:
+                raise TargetFailed(f"{self._url} holds {model} loaded {UNLOAD_SECONDS:g} s after it was to unload it.")
+            await asyncio.sleep(0.05)
 
     async def make_warm(self, flavor: Flavor, model: str) -> None:
         """Have the model loaded and its kept prefixes dropped, where the target does that."""
@@ -153,6 +196,17 @@ def _listed(name: str, names: tuple[str, ...]) -> str:
     """A loaded model by the name that the list of models has for it, which may lack Ollama's tag."""
     plain = name.removesuffix(":latest")
     return plain if plain in names else name
+
+
+def _whole(told: Any, name: str) -> int | None:
+    """A positive number of an object's; None: it is none."""
+    value = told.get(name) if isinstance(told, dict) else None
+    return value if type(value) is int and value > 0 else None
+
+
+def _is_called(listed: dict[str, Any], model: str) -> bool:
+    """Whether Ollama's list means that model, with or without its tag."""
+    return str(listed.get("name")).removesuffix(":latest") == model.removesuffix(":latest")
 
 
 class _Refused(Exception):

@@ -105,25 +105,11 @@ def value_of(row: Row, wanted: Quantity) -> Value:
 
 def why_unknown(row: Row, wanted: Quantity) -> str:
     """Why a row doesn't have that number, for a reader."""
-    if wanted.statistic is not None:
-        found = row.measures.get(wanted.measure)
-        if found is None or not found.n:
-            return _why_unmeasured(row, wanted.measure)
-        return f"{wanted.statistic} needs {LEAST_SAMPLES.get(wanted.statistic, 1)} requests; there are {found.n}"
-    if wanted.measure == "errors":
-        return "no measured request ended"
-    if wanted.measure == "goodput":
-        return "the run states no limits (slo)" if row.goodput is None else "no request can be judged by its limits"
-    if not row.counts.ok:
-        return "no measured request ended well"
-    return "nobody counted the tokens, or the window has no length, or its stamps are of several clocks"
-
-
-def _why_unmeasured(row: Row, name: str) -> str:
-    if not row.counts.ok:
-        return "no measured request ended well"
-    leaves_out = MEASURES[name].leaves_out
-    return f"no request has it, without {leaves_out}" if leaves_out else "no request has it"
+    if (reason := row.absent.get(wanted.measure)) is not None:
+        return reason
+    found = row.measures.get(wanted.measure)
+    needed = LEAST_SAMPLES.get(wanted.statistic or "", 1)
+    return f"{wanted.statistic} needs {needed} requests; there are {0 if found is None else found.n}"
 
 
 def rounds_of(row: Row, wanted: Quantity) -> list[float]:

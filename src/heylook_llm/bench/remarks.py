@@ -1,10 +1,11 @@
 """What a reader must know before trusting a row's numbers, each with what to do about it. Pure."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from heylook_llm.bench.absent import SKIPPED
 from heylook_llm.bench.measures import input_tokens
 from heylook_llm.bench.sample import Sample
 from heylook_llm.bench.statistics import percentile
@@ -29,9 +30,18 @@ class Remark(msgspec.Struct, frozen=True):
     text: str
 
 
-def remarks(row: "Row", measured: Sequence[Sample], mismatched: int, clocks: int, forced: bool) -> list[Remark]:
-    """All that there are of a row."""
-    found = [*_of_counts(row), *_of_tokens(row, forced), *_of_cache(row, measured), *_of_time(row, measured)]
+def remarks(
+    row: "Row", measured: Sequence[Sample], mismatched: int, clocks: int, spec: Mapping[str, Any]
+) -> list[Remark]:
+    """All that there are of a row. `spec` is the run's."""
+    found = [
+        *_of_counts(row),
+        *_of_tokens(row, bool(spec.get("force_length"))),
+        *_of_lengths(row, spec.get("count") == "engine"),
+        *_of_load(row),
+        *_of_cache(row, measured),
+        *_of_time(row, measured),
+    ]
     if mismatched:
         text = f"The server's times of {counted(mismatched, 'request')} belong to other requests; they were left out."
         found.append(Remark("pairs-mismatched", text))
@@ -48,6 +58,7 @@ def counted(number: int, name: str) -> str:
 
 def _of_counts(row: "Row") -> Iterator[Remark]:
     counts = row.counts
+    yield from (Remark("skipped", f"{why.capitalize()}.") for flag, why in SKIPPED.items() if flag in row.flags)
     if counts.missing:
         yield Remark("missing", f"{counts.missing} of {counts.planned} planned requests were never sent.")
     if counts.error or counts.timeout:
@@ -67,6 +78,11 @@ def _of_counts(row: "Row") -> Iterator[Remark]:
         yield Remark(
             "loading",
             f"{_were(counts.loading)} waiting for their model's load, and in no latency of this warm row.",
+        )
+    if counts.ready:
+        yield Remark(
+            "ready",
+            f"{_were(counts.ready)} answered by a model that was loaded already, and in no latency of this cold row.",
         )
     if row.measures and (n := row.measures["e2e"].n if "e2e" in row.measures else 0) < 20:
         yield Remark("few", f"{counted(n, 'request')}: p90 and p95 need 20, p99 needs 100.")
@@ -97,6 +113,41 @@ def _of_tokens(row: "Row", forced: bool) -> Iterator[Remark]:
         )
 
 
+def _of_lengths(row: "Row", engine: bool) -> Iterator[Remark]:
+    """Whether the prompts were as long as planned, by what the engine saw."""
+    seen = row.tokens.template_overhead
+    if "inexact-length" in row.flags:
+        text = "The target's tokenizer can't be asked, or its words don't add up: a word counted as a token."
+        yield Remark("inexact-length", text)
+    if seen.least is None or seen.most is None or row.task == "image-text":
+        return
+    if engine and (seen.least or seen.most):
+        text = f"{_tokens(seen.least, seen.most)} more than planned were computed of a prompt, though count is engine."
+        yield Remark("inexact-length", text)
+    elif not engine and seen.least != seen.most and not row.scenario.startswith("T("):
+        yield Remark(
+            "inexact-length",
+            f"{_tokens(seen.least, seen.most)} were computed beside a prompt's own: its template adds always as many, "
+            "so prompts weren't as long as planned, or the target leaves cached tokens out of its count.",
+        )
+
+
+def _tokens(least: float, most: float) -> str:
+    return f"{least:.0f} tokens" if least == most else f"From {least:.0f} to {most:.0f} tokens"
+
+
+def _of_load(row: "Row") -> Iterator[Remark]:
+    """Whether a cold row was cold."""
+    if row.cache != "cold" or "e2e" not in row.measures:
+        return
+    if loaded := row.where.get("load"):
+        n = row.measures["e2e"].n
+        yield Remark("cold", f"{counted(n, 'request')} waited for the model's load, {loaded:.0f} ms in the mean.")
+    else:
+        text = "The target doesn't say what its loads took: that the model was unloaded before, is its own word."
+        yield Remark("cold-unproved", text)
+
+
 def _of_cache(row: "Row", measured: Sequence[Sample]) -> Iterator[Remark]:
     cached = [
         (sample.cached, tokens)
@@ -117,6 +168,9 @@ def _of_cache(row: "Row", measured: Sequence[Sample]) -> Iterator[Remark]:
     elif planned and share < planned - CACHED_SHARE:
         text = f"{share * 100:.0f} % of the prompts' tokens were cached, not the {planned * 100:.0f} % planned."
         yield Remark("not-cached", text)
+    elif planned:
+        text = f"{share * 100:.0f} % of the prompts' tokens were cached; {planned * 100:.0f} % were planned."
+        yield Remark("prefix", text)
 
 
 def _of_time(row: "Row", measured: Sequence[Sample]) -> Iterator[Remark]:

@@ -4,30 +4,32 @@ It can be killed at any moment: what was committed stays, and `resume` sends the
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 import psutil
 
-from heylook_llm import hardware
 from heylook_llm.bench import pairing
+from heylook_llm.bench.counters import SOURCE
 from heylook_llm.bench.frames import Ended, Items, More, News, Pulse, Report, Stop, Window
+from heylook_llm.bench.planning import Planner
 from heylook_llm.bench.probe import Found, Probe, probing
 from heylook_llm.bench.requests import CellRequests
 from heylook_llm.bench.sample import Cell, CellState, Point, Run, RunState, Sample, Target
-from heylook_llm.bench.scenario import parse
 from heylook_llm.bench.sending import SenderProcess
-from heylook_llm.bench.spec import RunSpec, checked, seed_of
+from heylook_llm.bench.spec import RunSpec, checked
 from heylook_llm.bench.store import Store
 from heylook_llm.bench.targets import dialect_of
-from heylook_llm.bench.workload import Vocabulary, Workload, vocabulary
-from heylook_llm.errors import HeylookError
+from heylook_llm.bench.watch import Watch
+from heylook_llm.errors import HeylookError, TargetFailed
 
 BEAT_SECONDS: Final = 1.0
 COMMIT_SECONDS: Final = 0.1
@@ -37,8 +39,8 @@ SATURATED: Final = 0.9
 SATURATED_SHARE: Final = 0.1
 """Of a cell's pulses, from which on it counts."""
 LOST_AFTER: Final = 20
-"""Failures to connect in a row, after which a cell is given up."""
-NOT_REACHED: Final = frozenset({"connect", "dns", "tls"})
+"""Failures in a row, and one more for each client, after which a cell is given up."""
+LOCAL: Final = "localhost"
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -70,24 +72,24 @@ class Recorder:
         self._keys = keys
         self._show = show
         self._cells = store.cells(run.id)
-        self._words: dict[tuple[str, str], Vocabulary] = {}
         self._stage = 0
         self._cancelled = False
-        self._active: _CellRun | None = None
+        self._active: set[_CellRun] = set()
+        self._planner = Planner(store, run, self._spec, self._cells, found, keys)
         self._flags: set[str] = set(json.loads(run.flags_json))
 
     def stop(self) -> None:
         """First: send no more, and let what is in flight end. Then: cut it off."""
         self._stage += 1
-        if self._active is not None:
-            self._active.order(Stop(now=self._stage > 1))
+        for active in self._active:
+            active.order(Stop(now=self._stage > 1))
 
     def cancel(self) -> None:
         """End at once; what is in flight is kept as cancelled."""
         self._stage = max(self._stage, 2)
         self._cancelled = True
-        if self._active is not None:
-            self._active.order(Stop(now=True, cancelled=True))
+        for active in self._active:
+            active.order(Stop(now=True, cancelled=True))
 
     async def execute(self) -> RunState:
         """Run all cells that aren't done; the state in which it ended. Raises TargetFailed."""
@@ -101,8 +103,7 @@ class Recorder:
         beating = asyncio.create_task(self._beat())
         state: RunState = "failed"
         try:
-            async with SenderProcess() as sender:
-                state = await self._through(sender)
+            state = await self._all()
             await self._pair()
         except asyncio.CancelledError:
             state = "interrupted"
@@ -115,27 +116,50 @@ class Recorder:
 
     async def _beat(self) -> None:
         """Say that it lives, listen whether it is to end, and note what the machine does."""
-        psutil.cpu_percent(percpu=True)
-        while True:
-            await asyncio.sleep(BEAT_SECONDS)
-            if self._store.beat(self._run.id, time.time()):
-                self.cancel()
-            now = time.monotonic_ns()
-            cores = psutil.cpu_percent(percpu=True)
-            points = [Point(now, "host", f"cpu{core}_share", share / 100) for core, share in enumerate(cores)]
-            available = Point(now, "host", "available_bytes", float(hardware.memory().available_bytes))
-            self._store.add_series(self._run.id, [*points, available])
+        watch = await asyncio.to_thread(Watch, self._local_ports())
+        try:
+            while True:
+                await asyncio.sleep(BEAT_SECONDS)
+                if self._store.beat(self._run.id, time.time()):
+                    self.cancel()
+                self._store.add_series(self._run.id, await asyncio.to_thread(watch.points))
+        finally:
+            watch.close()
 
-    async def _through(self, sender: SenderProcess) -> RunState:
-        failed = 0
+    def _local_ports(self) -> dict[str, int]:
+        """Of targets on this machine."""
+        urls = {target.name: urlsplit(target.base_url) for target in self._targets.values()}
+        own = {name: url for name, url in urls.items() if host_of(url.geturl()) == LOCAL}
+        return {name: url.port or (443 if url.scheme == "https" else 80) for name, url in own.items()}
+
+    async def _all(self) -> RunState:
+        """Every lane side by side, each with a sender of its own; the state that is worst."""
+        async with asyncio.TaskGroup() as group:
+            lanes = [group.create_task(self._lane(cells)) for cells in self._lanes()]
+        states = {lane.result() for lane in lanes}
+        order: tuple[RunState, ...] = ("interrupted", "cancelled", "failed")
+        return next((state for state in order if state in states), "done")
+
+    def _lanes(self) -> list[list[Cell]]:
+        """Cells that run in turn: those of one host, of one target, or all."""
+        lanes: dict[str, list[Cell]] = {}
         for cell in self._cells:
-            if cell.state == "done" or self._stage:
-                continue
-            state = await self._one(sender, cell)
-            failed += state == "failed"
-            if not sender.alive:
-                self._warn("the sender's process ended")
-                return "interrupted"
+            target = self._targets[cell.target_id]
+            names = {"none": "", "host": host_of(target.base_url), "all": target.id}
+            lanes.setdefault(names[self._spec.parallel], []).append(cell)
+        return list(lanes.values())
+
+    async def _lane(self, cells: Sequence[Cell]) -> RunState:
+        failed = 0
+        async with SenderProcess(secrets=[key for key in self._keys.values() if key]) as sender:
+            for cell in cells:
+                if cell.state == "done" or self._stage:
+                    continue
+                state = await self._one(sender, cell)
+                failed += state == "failed"
+                if not sender.alive:
+                    self._warn("the sender's process ended")
+                    return "interrupted"
         if self._stage:
             return "cancelled"
         return "failed" if failed else "done"
@@ -146,7 +170,12 @@ class Recorder:
         async with probing() as http:
             probe = self._probe(http, target)
             try:
-                plan = await self._plan(probe, cell, target)
+                cell = self._planner.swept(cell)
+                if (why := await self._planner.is_beyond(probe, cell)) is not None:
+                    self._warn(f"cell {cell.ordinal}: {why}")
+                    self._store.set_cell(cell, time.time(), "skipped", flags=(*cell.flags, "beyond-context"))
+                    return "skipped"
+                plan = await self._planner.plan(probe, cell, target)
                 flags = await self._prepared(probe, cell)  # last: whoever is asked for tokens loads the model
             except HeylookError as error:
                 self._warn(f"cell {cell.ordinal}: {error.message}")
@@ -155,16 +184,28 @@ class Recorder:
             if flags is None:
                 self._store.set_cell(cell, time.time(), "skipped", flags=(*cell.flags, "cold-not-offered"))
                 return "skipped"
-            active = self._active = _CellRun(self._store, sender, plan, self._progress, stage=self._stage)
+            active = _CellRun(self._store, sender, plan, self._progress, lambda: self._prepared(probe, cell))
+            self._active.add(active)
             self._store.set_cell(cell, time.time(), "running")
+            await self._note_counters(probe, cell)
             await active.execute()
-            self._active = None
+            await self._note_counters(probe, cell)
+            self._active.discard(active)
+            if active.problem is not None:
+                self._warn(f"cell {cell.ordinal}: {active.problem}")
             state = self._judged(active, plan)
             self._flags |= {flag for flag in active.flags if flag == "client-limited"}
             kept = tuple(dict.fromkeys((*cell.flags, *flags, *plan.flags, *active.flags)))
             window = {"window_start": active.start, "window_end": active.end}
             self._store.set_cell(cell, time.time(), state, flags=kept, **window)
         return state
+
+    async def _note_counters(self, probe: Probe, cell: Cell) -> None:
+        """What the target counts itself; one that is gone counts nothing more."""
+        with contextlib.suppress(TargetFailed):
+            told = await probe.counters(self._found[cell.target_id].flavor)
+            now = time.monotonic_ns()
+            self._store.add_series(self._run.id, [Point(now, SOURCE, name, value) for name, value in told.items()])
 
     def _judged(self, active: "_CellRun", plan: "CellRequests") -> CellState:
         if self._stage or not active.ended:
@@ -178,18 +219,6 @@ class Recorder:
             return ("cold",) if await probe.make_cold(flavor, cell.model) else None
         await probe.make_warm(flavor, cell.model)
         return ()
-
-    async def _plan(self, probe: Probe, cell: Cell, target: Target) -> "CellRequests":
-        found, scenario = self._found[cell.target_id], parse(cell.scenario)
-        words = self._words.get((target.id, cell.model))
-        if words is None:
-            words = await _vocabulary(probe, found, cell.model)
-            self._words[target.id, cell.model] = words
-        share = int(cell.cache.removeprefix("prefix")) / 100 if cell.cache.startswith("prefix") else 0.0
-        workload = Workload(scenario, words, seed_of(self._spec, cell), share)
-        plan = CellRequests(self._spec, cell, target, workload, found=found, key=self._keys[target.id])
-        plan.settle(self._store)
-        return plan
 
     async def _pair(self) -> None:
         """Add what the targets measured. What can't be had is a warning: the samples stand without it."""
@@ -220,26 +249,29 @@ class Recorder:
         self._store.add_event(self._run.id, time.time(), "warning", {"text": text})
 
 
-async def _vocabulary(probe: Probe, found: Found, model: str) -> Vocabulary:
-    """The words of a model, by its target's tokenizer. It is asked from a thread, one text after the other."""
-    loop = asyncio.get_running_loop()
-
-    def count(text: str) -> int | None:
-        return asyncio.run_coroutine_threadsafe(probe.count(found.flavor, model, text), loop).result()
-
-    return await asyncio.to_thread(vocabulary, count)
+def host_of(url: str) -> str:
+    """The machine behind an address; this one has several names."""
+    host = urlsplit(url).hostname or ""
+    return LOCAL if host in ("127.0.0.1", "::1") or host.endswith(f".{LOCAL}") else host
 
 
 class _CellRun:
     """One cell while it is sent."""
 
     def __init__(
-        self, store: Store, sender: SenderProcess, plan: CellRequests, show: "Callable[[_CellRun], None]", stage: int
+        self,
+        store: Store,
+        sender: SenderProcess,
+        plan: CellRequests,
+        show: "Callable[[_CellRun], None]",
+        prepare: Callable[[], Awaitable[object]],
     ) -> None:
+        """`prepare` brings the model back to where a cold cell's requests find it."""
         self.plan = plan
         self.good = 0
         self.failed = 0
         self.lost = False
+        self.problem: str | None = None
         self.ended = False
         self.start: int | None = None
         self.end: int | None = None
@@ -248,8 +280,12 @@ class _CellRun:
         self._store = store
         self._sender = sender
         self._show = show
-        self._stage = stage
-        self._items = plan.items()
+        self._prepare = prepare
+        self._is_cold = plan.cold
+        """Whether the model is where a cold request wants it."""
+        self._owed = 0
+        """Items that the sender has asked for and not got."""
+        self._told_last = False
         self._pending: list[Sample] = []
         self._points: list[Point] = []
         self._pulses: list[Pulse] = []
@@ -267,15 +303,27 @@ class _CellRun:
         try:
             while not self.ended and (news := await self._sender.news()) is not None:
                 self._hear(news)
+                if self.plan.cold and not self.plan.asked and not self._is_cold:
+                    await self._cool()
+                self._feed()
         finally:
             committing.cancel()
             self.commit()
         self.flags = ("client-limited",) if self._saturated() else ()
 
+    async def _cool(self) -> None:
+        """Have the model unloaded for the next of a cold cell's requests."""
+        try:
+            await self._prepare()
+            self._is_cold = True
+        except HeylookError as error:
+            self.lost, self.problem = True, error.message
+            self.order(Stop(now=False))
+
     def _hear(self, news: News) -> None:
         match news:
             case More(count):
-                self._feed(count)
+                self._owed += count
             case Report(exchange):
                 self._take(self.plan.sample(exchange))
             case Window(start):
@@ -289,17 +337,22 @@ class _CellRun:
             case Ended(_, end):
                 self.end, self.ended = end, True
 
-    def _feed(self, count: int) -> None:
-        some = []
-        for item in self._items:
-            some.append(item)
-            if len(some) == count:
-                break
-        self._sender.send(Items(tuple(some), last=len(some) < count))
+    def _feed(self) -> None:
+        """Give the sender what it asked for, as far as there is something."""
+        most = self._owed
+        if self.plan.cold:  # all clients together, then none until the model is cold again
+            most = min(most, self.plan.load.clients or 1) if self._is_cold else 0
+        items = self.plan.ready(most) if most else []
+        if not items and (self._told_last or not self.plan.last):
+            return
+        self._owed -= len(items)
+        self._is_cold &= not items
+        self._told_last = self.plan.last
+        self._sender.send(Items(tuple(items), last=self.plan.last))
 
     def _take(self, sample: Sample) -> None:
         self._pending.append(sample)
-        self._missed = self._missed + 1 if sample.error_class in NOT_REACHED else 0
+        self._missed = self._missed + 1 if sample.outcome in ("error", "timeout") else 0
         if self._missed == LOST_AFTER + (self.plan.load.clients or 0):
             self.lost = True
             self.order(Stop(now=False))

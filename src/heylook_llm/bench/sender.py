@@ -14,8 +14,10 @@ from collections import deque
 from typing import Final
 
 import aiohttp
+import msgspec
 
 from heylook_llm.bench import connection, frames
+from heylook_llm.bench.connection import Stamps
 from heylook_llm.bench.frames import Begin, Ended, Item, Items, More, News, Pulse, Report, Stop, Window
 from heylook_llm.bench.sample import Outcome
 from heylook_llm.bench.timeline import Exchange
@@ -28,6 +30,7 @@ SPIN_NS: Final = 1_000_000
 """Loops keep alarms to a millisecond; for the rest a request that is due is waited for in turns of the loop."""
 PULSE_SECONDS: Final = 0.5
 ALARM_SECONDS: Final = 0.01
+STALL_CHECK_SECONDS: Final = 0.5
 MOST_IN_FLIGHT: Final = 8_192
 """What is due beyond that is dropped, and reported so."""
 
@@ -45,14 +48,22 @@ class Cell:
         self._arrived = asyncio.Event()
         self._stopping = asyncio.Event()
         self._given_up: Outcome = "cut"
-        self._flights: set[asyncio.Task[None]] = set()
+        self._flights: dict[asyncio.Task[None], Stamps] = {}
+        self._stalled: set[asyncio.Task[None]] = set()
         self._end = 0
+        self._cooldown: int | None = None
+        """Requests that are still sent behind the measured ones; None: those go on."""
         self._loop = asyncio.get_running_loop()
         self._alarms: list[asyncio.TimerHandle] = []
 
     def take(self, items: Items) -> None:
-        """More to send."""
-        self._queue.extend(items.items)
+        """More to send. The next turn of a conversation waits for no one, where others are sent when planned."""
+        for item in items.items:
+            if self._begin.clients is None and item.due_ns is None and item.phase == "measure":
+                if not self._stopping.is_set():
+                    self._spawn(self._taken(item), time.monotonic_ns())
+            else:
+                self._queue.append(item)
         self._asked = max(0, self._asked - len(items.items))
         self._last |= items.last
         self._arrived.set()
@@ -68,19 +79,39 @@ class Cell:
     async def run(self) -> None:
         """Send all, wait for all, and say so."""
         clients = self._begin.clients
+        watch = asyncio.create_task(self._watch())
         if self._begin.warmup:
             await self._closed(clients or 1, self._begin.warmup)
         start, self._end = time.monotonic_ns(), 0
         self._tell(Window(start))
         if self._begin.duration_seconds is not None:
-            self._alarms.append(self._loop.call_later(self._begin.duration_seconds, self.stop, Stop(now=False)))
+            self._alarms.append(self._loop.call_later(self._begin.duration_seconds, self._cool))
         await (self._open(start) if clients is None else self._closed(clients, None))
         self.stop(Stop(now=False))
         while self._flights:
             await asyncio.wait(set(self._flights))
         for alarm in self._alarms:
             alarm.cancel()
+        watch.cancel()
         self._tell(Ended(start, self._end))
+
+    def _cool(self) -> None:
+        """The measured part is over; what is sent from now on only keeps those in flight company."""
+        self._end = self._end or time.monotonic_ns()
+        self._cooldown = self._begin.cooldown if self._cooldown is None else self._cooldown
+        if not self._cooldown:
+            self.stop(Stop(now=False))
+
+    async def _watch(self) -> None:
+        """Give up answers that began and went silent."""
+        limit = self._begin.stall_seconds
+        while limit is not None:
+            await asyncio.sleep(min(STALL_CHECK_SECONDS, limit / 4))
+            silent = time.monotonic_ns() - int(limit * 1e9)
+            for flight, stamps in self._flights.items():
+                if stamps.tape and stamps.tape[-1][0] < silent:
+                    self._stalled.add(flight)
+                    flight.cancel()
 
     def _no_more(self) -> None:
         """Whoever waits for something to send hears that there is nothing; who is in flight has a while to land."""
@@ -108,7 +139,7 @@ class Cell:
             item = await self._next()
             if item is None:
                 return
-            await self._fly(item, free)
+            await self._fly(self._taken(item), free)
 
     async def _open(self, start: int) -> None:
         """Each when it is due, whatever became of those before it."""
@@ -117,6 +148,7 @@ class Cell:
             await self._until(due)
             if self._stopping.is_set():
                 return
+            item = self._taken(item)
             if len(self._flights) >= MOST_IN_FLIGHT:
                 now = time.monotonic_ns()
                 self._tell(Report(Exchange(item.ordinal, item.attempt, item.phase, "cut", "dropped", due, now, now)))
@@ -132,9 +164,10 @@ class Cell:
                 await asyncio.sleep(0)
 
     def _spawn(self, item: Item, due: int) -> "asyncio.Task[None]":
-        flight = asyncio.create_task(self._one(item, due))
-        self._flights.add(flight)
-        flight.add_done_callback(self._flights.discard)
+        stamps = connection.Stamps()
+        flight = asyncio.create_task(self._one(item, due, stamps))
+        self._flights[flight] = stamps
+        flight.add_done_callback(self._flights.pop)
         return flight
 
     async def _fly(self, item: Item, due: int) -> None:
@@ -155,8 +188,19 @@ class Cell:
             await self._arrived.wait()
         return None
 
-    async def _one(self, item: Item, due: int) -> None:
-        begin, stamps = self._begin, connection.Stamps()
+    def _taken(self, item: Item) -> Item:
+        """An item as it is sent now, in this turn of the loop: behind the measured part it is one of the cool-down."""
+        if item.phase == "cooldown" and self._cooldown is None:
+            self._cool()
+        if self._cooldown is None:
+            return item
+        self._cooldown -= 1
+        if self._cooldown <= 0:
+            self._loop.call_soon(self.stop, Stop(now=False))  # once this one is sent
+        return msgspec.structs.replace(item, phase="cooldown")
+
+    async def _one(self, item: Item, due: int, stamps: Stamps) -> None:
+        begin = self._begin
         headers = {**begin.headers, "X-Client-Request-Id": item.request_id}
         start = time.monotonic_ns()
         outcome: Outcome = "ok"
@@ -166,8 +210,11 @@ class Cell:
                 outcome, problem = await connection.post(self._http, begin.url, headers, item.body, stamps)
         except TimeoutError:
             outcome, problem = "timeout", "total"
-        except asyncio.CancelledError:  # by `_cut` alone: a request that was cut off is told, too
-            outcome, problem = self._given_up, "drain" if self._given_up == "cut" else "cancelled"
+        except asyncio.CancelledError:  # by `_cut` or `_watch` alone: a request that was cut off is told, too
+            if asyncio.current_task() in self._stalled:
+                outcome, problem = "timeout", "stall"
+            else:
+                outcome, problem = self._given_up, "drain" if self._given_up == "cut" else "cancelled"
         except Exception:  # a request ends here, whatever happened to it
             log.exception("A request failed in the sender itself")
             outcome, problem = "error", "sender"

@@ -2,24 +2,31 @@
 
 import asyncio
 import contextlib
+import os
 import sys
-from typing import Self
+from collections.abc import Collection
+from typing import Final, Self
 
 from heylook_llm.bench import frames
 from heylook_llm.bench.frames import News
+
+LEAST_CHARACTERS: Final = 8
 
 
 class SenderProcess:
     """The process that sends."""
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: Collection[str] = ()) -> None:
+        """No variable of ours that holds one of the secrets is handed on: they go by the pipe alone."""
         self.alive = False
+        self._environment = {name: value for name, value in os.environ.items() if not _holds(value, secrets)}
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "heylook_llm.bench.sender"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            env=self._environment,
             limit=1 << 26,
             start_new_session=True,  # Ctrl-C is ours: the sender hears it from us
         )
@@ -50,3 +57,8 @@ class SenderProcess:
             return None
         told: News = frames.news.decode(body)
         return told
+
+
+def _holds(value: str, secrets: Collection[str]) -> bool:
+    """Whether a variable is a secret, or has one in it: a short one could be in anything."""
+    return any(value.strip() == secret or (len(secret) >= LEAST_CHARACTERS and secret in value) for secret in secrets)

@@ -1,25 +1,37 @@
 """The run spec: the one description behind the command line, files, pages and the HTTP API; and the cells it makes."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from heylook_llm.bench import scenario as scenarios
-from heylook_llm.bench.load import Kind, Load
+from heylook_llm.bench.load import Kind, Load, sweep
 from heylook_llm.bench.sample import Cell, Target, new_id
-from heylook_llm.bench.scenario import Task
+from heylook_llm.bench.scenario import WHOLE, Task
 from heylook_llm.errors import ConfigError
 
 Cache = Annotated[str, Field(pattern=r"^(cold|warm|prefix(100|[1-9]?[0-9]))$")]
 Measure = Literal["ttft", "tpot", "itl", "e2e", "e2el"]
-OFFERED_TASKS: Final[tuple[Task, ...]] = ("chat", "completion")
+Limit = Annotated[float, Field(gt=0)]
 MOST_CELLS: Final = 10_000
+MOST_SWEPT: Final = 20
+SLOWEST, FASTEST, SWEPT = "sweep-slowest", "sweep-fastest", "sweep-planned"
+"""Flags of a sweep's cells: its two ends, and those whose rate is known once the ends are measured."""
+USUAL: Final[dict[Task, str]] = {
+    "chat": "D(100,100)",
+    "completion": "D(100,100)",
+    "embeddings": "E(256)",
+    "rerank": "R(256,32,8)",
+    "image-text": "I(512,512)",
+}
+"""The traffic of a task where none is said."""
 
 
 class _Part(BaseModel):
@@ -65,14 +77,22 @@ class TargetSpec(_Part):
 class LoadSpec(_Part):
     """How requests are sent; each level is a cell of its own."""
 
-    kind: Kind = Field("closed", description="closed: so many clients; the others plan each request beforehand.")
-    levels: tuple[float, ...] = Field((1.0,), min_length=1, description="Clients, or requests per second.")
+    kind: Kind | Literal["sweep"] = Field(
+        "closed",
+        description="closed: so many clients; the others plan each request beforehand. sweep: one client, as many as "
+        "the target has use for, then rates between.",
+    )
+    levels: tuple[float, ...] = Field(
+        (1.0,), min_length=1, description="Clients, or requests per second; of sweep: how many loads in all."
+    )
     burstiness: float = Field(1.0, gt=0, description="Of gamma: 1 is Poisson, below 1 bursts.")
     ramp_from: float = Field(0.0, ge=0, description="Of ramp: the rate it begins with.")
     ramp_seconds: float = Field(0.0, ge=0, description="Of ramp: how long it rises.")
 
     @model_validator(mode="after")
     def _sends_something(self) -> "LoadSpec":
+        if self.kind == "sweep" and not (len(self.levels) == 1 and self.levels[0] in range(3, MOST_SWEPT + 1)):
+            raise ValueError(f"a sweep has 3 to {MOST_SWEPT} loads: levels: [5]")
         try:
             list(self.loads())
         except ConfigError as error:
@@ -81,8 +101,27 @@ class LoadSpec(_Part):
 
     def loads(self) -> Iterator[Load]:
         """One for each level."""
+        if self.kind == "sweep":
+            yield from sweep(int(self.levels[0]))
+            return
         for level in self.levels:
             yield Load(self.kind, level, self.burstiness, self.ramp_from, self.ramp_seconds)
+
+
+class DatasetSpec(_Part):
+    """A file of the user's with prompts, which the scenario `dataset` sends as they stand."""
+
+    path: str = Field(description="JSON lines, JSON, CSV or plain lines, by the name's end; relative to this folder.")
+    column: str | None = Field(None, description="Which field holds the prompt; none: prompt, text, messages...")
+    output_tokens: int | None = Field(
+        None, ge=1, description="How long an answer may be, where a row doesn't say; none: as the target likes."
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _is_absolute(cls, path: str) -> str:
+        """A run may be resumed from elsewhere."""
+        return str(Path(path).expanduser().absolute())
 
 
 class RunSpec(_Part):
@@ -96,13 +135,25 @@ class RunSpec(_Part):
         description="Words of the prompts depend on it; none: the run's id, so that no cache knows them.",
     )
     targets: tuple[TargetSpec, ...] = Field(min_length=1)
-    task: Task = "chat"
-    scenarios: tuple[str, ...] = Field(("D(100,100)",), min_length=1, description="Traffic, as D(100,100).")
+    task: Task = Field("chat", description="What to ask for; none: what the first scenario is for.")
+    scenarios: tuple[str, ...] = Field(
+        (USUAL["chat"],), min_length=1, description="Traffic, as D(100,100); none: the dataset, or the task's usual."
+    )
+    dataset: DatasetSpec | None = Field(None, description="The prompts of the scenario `dataset`.")
+    count: Literal["user", "engine"] = Field(
+        "user", description="Whose tokens a prompt's length is of: the user's text, or all that the engine computes."
+    )
     loads: tuple[LoadSpec, ...] = Field((LoadSpec(),), min_length=1)
     requests: int | None = Field(None, ge=1, description="Measured requests of each cell.")
     duration_seconds: float | None = Field(None, gt=0, description="How long each cell sends; whichever ends first.")
     warmup_requests: int | None = Field(
         None, ge=0, description="Requests before the measured ones; none: one for each client, at least one."
+    )
+    cooldown_requests: int = Field(
+        0, ge=0, description="Requests behind the measured ones, so that the last of those has company, too."
+    )
+    parallel: Literal["none", "host", "all"] = Field(
+        "host", description="Which targets are measured side by side: none, those on different hosts, or all."
     )
     repeats: int = Field(1, ge=1, le=100, description="How often every cell runs; targets take turns within each.")
     cache: tuple[Cache, ...] = Field(("warm",), min_length=1, description="cold, warm, or prefix and a per cent.")
@@ -110,11 +161,31 @@ class RunSpec(_Part):
         True, description="Ask for exactly the planned tokens where the server can (ignore_eos), else at most."
     )
     options: dict[str, Any] = Field(
-        default_factory=lambda: {"temperature": 0}, description="More fields of every request's body."
+        default_factory=lambda: {"temperature": 0},
+        description="More fields of every request's body; none: temperature 0, where answers are texts.",
     )
     timeout_seconds: float = Field(300.0, gt=0, description="After which a request is given up.")
+    stall_seconds: float = Field(60.0, gt=0, description="How long an answer that began may be silent.")
     drain_seconds: float = Field(60.0, ge=0, description="How long requests in flight may end after the last was sent.")
-    slo: dict[Measure, float] = Field({}, description="Limits in milliseconds that a good request keeps.")
+    slo: dict[Measure, Limit] = Field({}, description="Limits in milliseconds that a good request keeps.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fills_in(cls, given: Any) -> Any:
+        """What depends on something else that is said. Mistakes are found by what comes behind."""
+        if not isinstance(given, dict):
+            return given
+        filled = dict(given)
+        if "task" not in given and isinstance(given.get("scenarios"), list | tuple):
+            for text in given["scenarios"][:1]:
+                with contextlib.suppress(ConfigError, TypeError):
+                    filled["task"] = scenarios.task_of(scenarios.parse(text))
+        task = filled.get("task", "chat")
+        if "scenarios" not in given and task in get_args(Task):
+            filled["scenarios"] = ["dataset"] if given.get("dataset") else [USUAL[task]]
+        if "options" not in given and task in WHOLE:
+            filled["options"] = {}
+        return filled
 
     @field_validator("scenarios")
     @classmethod
@@ -128,13 +199,20 @@ class RunSpec(_Part):
     def _is_possible(self) -> "RunSpec":
         if self.requests is None and self.duration_seconds is None:
             raise ValueError("requests or duration_seconds must say when a cell ends")
-        if self.task not in OFFERED_TASKS:
-            raise ValueError(f"task {self.task} is not offered yet; there are: {', '.join(OFFERED_TASKS)}")
         for text in self.scenarios:
             parsed = scenarios.parse(text)
-            if not scenarios.fits(parsed, self.task) or isinstance(parsed, scenarios.Dataset):
+            if not scenarios.fits(parsed, self.task):
                 raise ValueError(f"{text} is no traffic of task {self.task}")
+            if isinstance(parsed, scenarios.Dataset) and self.dataset is None:
+                raise ValueError("the scenario dataset needs a dataset: {path: FILE}, or --dataset FILE")
+            if self.count == "engine" and isinstance(parsed, _UNCOUNTED):
+                raise ValueError(f"count: engine has no meaning for {text}, whose tokens aren't known beforehand")
+        if "cold" in self.cache and any(load.clients is None for each in self.loads for load in each.loads()):
+            raise ValueError("cache: cold unloads the model before each request, which needs loads of kind closed")
         return self
+
+
+_UNCOUNTED: Final = (scenarios.Image, scenarios.Conversation, scenarios.Dataset, scenarios.Rerank)
 
 
 def parse(text: str, source: str = "the spec") -> RunSpec:
@@ -196,12 +274,12 @@ def cells_of(
     Targets and models stand innermost: what will be compared is measured in turn, close together in time.
     """
     axes = [
-        (repeat, text, load, cache, target, model)
+        (repeat, text, load, flags, cache, target, model)
         for repeat in range(spec.repeats)
         for cache in spec.cache
         for text in spec.scenarios
         for each in spec.loads
-        for load in each.loads()
+        for load, flags in _flagged(each)
         for target, models in targets.values()
         for model in models
     ]
@@ -222,16 +300,27 @@ def cells_of(
             cache=cache,
             seed=spec.seed,
             planned=spec.requests,
+            flags=flags,
         )
-        for ordinal, (repeat, text, load, cache, target, model) in enumerate(axes)
+        for ordinal, (repeat, text, load, flags, cache, target, model) in enumerate(axes)
     ]
 
 
+def _flagged(each: LoadSpec) -> Iterator[tuple[Load, tuple[str, ...]]]:
+    """The loads, and of a sweep what each is in it."""
+    for place, load in enumerate(each.loads()):
+        swept = (SLOWEST, FASTEST)[place] if place < 2 else SWEPT
+        yield load, (swept,) if each.kind == "sweep" else ()
+
+
 def load_of(spec: RunSpec, cell: Cell) -> Load:
-    """How a cell's requests are sent."""
-    return next(
-        load for each in spec.loads for load in each.loads() if (load.kind, load.level) == (cell.load, cell.level)
-    )
+    """How a cell's requests are sent. A sweep's rates stand in its cells alone."""
+    found = (load for each in spec.loads for load in each.loads() if load.share is None)
+    alike = (load for load in found if (load.kind, load.level) == (cell.load, cell.level))
+    return next(alike, None) or Load(_KINDS[cell.load], cell.level)
+
+
+_KINDS: Final[dict[str, Kind]] = {kind: kind for kind in get_args(Kind)}
 
 
 def seed_of(spec: RunSpec, cell: Cell) -> str:

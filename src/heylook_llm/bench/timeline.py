@@ -14,9 +14,14 @@ import msgspec
 
 from heylook_llm.bench.sample import Outcome, Phase, packed_stamps, packed_tokens
 
-Framing = Literal["sse", "ndjson"]
+Framing = Literal["sse", "ndjson", "json"]
+"""json: the body is one event, which happened when its last byte came."""
 LONGEST_MESSAGE: Final = 500
 """Characters of a target's error that are kept."""
+MOST_TIMINGS: Final = 16_384
+"""Characters of what a target says of its own times."""
+MOST_TOKENS: Final = 1 << 40
+"""A target that counts more than this, or less than none, counts nothing."""
 
 
 class Exchange(msgspec.Struct, frozen=True, array_like=True):
@@ -67,6 +72,8 @@ class Piece(msgspec.Struct, frozen=True):
     in_engine: int | None = None
     out_engine: int | None = None
     identity: str | None = None
+    results: int | None = None
+    """Vectors or scores."""
     timings: dict[str, Any] | None = None
     """What the target says of its own times, in its own words."""
 
@@ -106,6 +113,10 @@ class Measured(msgspec.Struct, frozen=True):
     extra_json: str | None = None
     output: str = ""
     """The answer's whole text, reasoning first; not kept."""
+    visible: str = ""
+    """Its text alone, as the next turn of a conversation holds it."""
+    results: int | None = None
+    """Vectors or scores that it holds."""
 
 
 class Response:
@@ -177,14 +188,31 @@ def ndjson(pieces: Iterable[tuple[int, bytes]]) -> Iterator[Event]:
             yield Event(at, "", line.decode("utf-8", "replace"))
 
 
+def whole(pieces: Iterable[tuple[int, bytes]]) -> Iterator[Event]:
+    """The body at once."""
+    found = list(pieces)
+    if found:
+        yield Event(found[-1][0], "", b"".join(data for _, data in found).decode("utf-8", "replace"))
+
+
+_FRAMINGS: Final = {"sse": sse, "ndjson": ndjson, "json": whole}
+
+
 def measure(exchange: Exchange, reader: Reader) -> Measured:
     """What the bytes of an exchange say."""
     response = Response(exchange.tape)
     story = _Story(reader)
     if response.status == 200:
-        story.tell((sse if reader.framing == "sse" else ndjson)(response.pieces))
+        story.tell(_FRAMINGS[reader.framing](response.pieces))
     outcome, error_class = _verdict(exchange, response, story)
     return story.measured(exchange, response, outcome, error_class)
+
+
+def counted_input(reader: Reader, body: bytes) -> int | None:
+    """How many tokens an answer says that its prompt had; None: it doesn't."""
+    story = _Story(reader)
+    story.tell(_FRAMINGS[reader.framing]([(0, body)]))
+    return story.input_tokens
 
 
 def _verdict(  # noqa: PLR0911 (a table)
@@ -221,6 +249,7 @@ class _Story:
         self._times: list[int] = []
         self._counts: list[int | None] = []
         self._texts: list[str] = []
+        self._visible: list[str] = []
         self._said: dict[str, Any] = {}
         """The last that was said of each field."""
 
@@ -229,15 +258,17 @@ class _Story:
         for event in events:
             try:
                 piece = self._reader.read(event)
-            except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+                if piece is not None:
+                    self._take(event.at, piece)
+            except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, StopIteration):
                 self.unreadable = True
-                continue
-            if piece is not None:
-                self._take(event.at, piece)
 
     def _take(self, at: int, piece: Piece) -> None:
         self.error = self.error or piece.error
         self.ended |= piece.ended
+        if not _is_possible(piece):
+            self.unreadable = True
+            return
         if self._first_event is None:
             self._first_event = at
         if piece.text or piece.call:
@@ -246,9 +277,16 @@ class _Story:
             self._times.append(at)
             self._counts.append(piece.tokens)
             self._texts.append(piece.reasoning + piece.text + piece.call)
+            self._visible.append(piece.text)
         for name in _SAID:
             if (value := getattr(piece, name)) is not None:
                 self._said[name] = value
+
+    @property
+    def input_tokens(self) -> int | None:
+        """By the engine, else by `usage`."""
+        told: int | None = self._said.get("in_engine", self._said.get("in_usage"))
+        return told
 
     def measured(self, exchange: Exchange, response: Response, outcome: Outcome, error_class: str | None) -> Measured:
         """All together."""
@@ -257,9 +295,9 @@ class _Story:
             outcome=outcome,
             error_class=error_class,
             http_status=response.status,
-            finish_reason=said.get("finish"),
+            finish_reason=_kept(said.get("finish")),
             t_headers=exchange.tape[0][0] if exchange.tape else None,
-            t_first_event=self._first_event,
+            t_first_event=self._first_event if self._reader.framing != "json" else _first_byte(response),
             t_first_token=self._times[0] if self._times else None,
             t_first_visible=self._first_visible,
             t_last_token=self._times[-1] if self._times else None,
@@ -272,10 +310,12 @@ class _Story:
             out_usage=said.get("out_usage"),
             out_engine=said.get("out_engine"),
             reasoning=said.get("reasoning_tokens"),
-            server_request_id=response.headers.get("x-request-id") or said.get("identity"),
+            server_request_id=_kept(response.headers.get("x-request-id") or said.get("identity")),
             output_sha256=hashlib.sha256(output.encode("utf-8", "replace")).hexdigest() if self._times else None,
             extra_json=_extra(said.get("timings"), self.error or _refusal(response)),
             output=output,
+            visible="".join(self._visible).encode("utf-8", "replace").decode(),
+            results=said.get("results"),
         )
 
     def _tokens(self) -> bytes:
@@ -288,19 +328,36 @@ class _Story:
         return b""
 
 
-_SAID: Final = (
-    *("finish", "in_usage", "out_usage", "cached", "reasoning_tokens", "in_engine", "out_engine", "identity"),
-    "timings",
-)
+_COUNTS: Final = ("in_usage", "out_usage", "cached", "reasoning_tokens", "in_engine", "out_engine", "tokens")
+_SAID: Final = (*_COUNTS[:-1], "finish", "identity", "timings", "results")
+
+
+def _is_possible(piece: Piece) -> bool:
+    """Whether what strangers tell can be: they count -1 or 1e308 tokens, and worse."""
+    counts = (getattr(piece, name) for name in _COUNTS)
+    texts = (piece.text, piece.reasoning, piece.call, piece.finish or "", piece.identity or "")
+    return all(count is None or (type(count) is int and 0 <= count < MOST_TOKENS) for count in counts) and all(
+        isinstance(text, str) for text in texts
+    )
+
+
+def _kept(text: str | None) -> str | None:
+    """A stranger's word as a file takes it: no halves of characters, not endless."""
+    return None if text is None else text[:LONGEST_MESSAGE].encode("utf-8", "replace").decode()
+
+
+def _first_byte(response: Response) -> int | None:
+    """Of the body."""
+    return response.pieces[0][0] if response.pieces else None
 
 
 def _extra(timings: dict[str, Any] | None, error: str | None) -> str | None:
     told: dict[str, Any] = {}
-    if timings is not None:
+    if timings is not None and len(json.dumps(timings)) <= MOST_TIMINGS:
         told["timings"] = timings
     if error:
-        told["error"] = error[:LONGEST_MESSAGE]
-    return json.dumps(told, ensure_ascii=False) if told else None
+        told["error"] = _kept(error)
+    return json.dumps(told) if told else None
 
 
 def _refusal(response: Response) -> str | None:

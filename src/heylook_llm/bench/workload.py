@@ -11,9 +11,11 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
-from heylook_llm.bench.scenario import Scenario, lengths
+from heylook_llm.bench.dataset import Row
+from heylook_llm.bench.pictures import png
+from heylook_llm.bench.scenario import Conversation, Embedding, Image, Normal, Rerank, Scenario, Uniform, lengths
 from heylook_llm.errors import ConfigError
 
 _COMMON: Final = """
@@ -65,11 +67,30 @@ def _fills(costs: frozenset[int], tokens: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A text, what it was to cost in tokens, and how much it asks for."""
+    """What one request holds, what its texts were to cost in tokens, and how much it asks for; None: nobody planned."""
 
     text: str
-    tokens: int
-    output_tokens: int
+    tokens: int | None
+    output_tokens: int | None
+    documents: tuple[str, ...] = ()
+    """To embed, or to rank by `text`."""
+    images: tuple[bytes, ...] = ()
+    system: str | None = None
+
+
+class Source(Protocol):
+    """Where a cell's requests come from."""
+
+    @property
+    def seed(self) -> str:
+        """What makes its requests and their arrivals its own."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether lengths are surely what was planned."""
+
+    def conversation(self, number: int) -> tuple[Prompt, ...]:
+        """The turns of the conversation of that number; most have one."""
 
 
 ASSUMED: Final = Vocabulary(
@@ -131,7 +152,7 @@ def _drawn(words: Vocabulary, among: Sequence[tuple[str, int]], tokens: int, ran
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The prompts of a cell, each known by its ordinal alone: a resumed run sends the same."""
+    """The prompts of a cell, each known by its number alone: a resumed run sends the same."""
 
     scenario: Scenario
     words: Vocabulary
@@ -139,23 +160,106 @@ class Workload:
     """What makes the prompts of this cell its own: the run's seed, its salt, the cell's axes but its target."""
     prefix_share: float = 0.0
     """Of each prompt, the part that all share."""
+    beside: int = 0
+    """Tokens that the target's template adds, where the planned lengths are with them."""
 
-    def prompt(self, ordinal: int) -> Prompt:
-        """The prompt of that place."""
-        drawing = self._random(f"lengths/{ordinal}")
-        tokens, output = lengths(self.scenario, drawing)
+    @property
+    def exact(self) -> bool:
+        """See Source."""
+        return self.words.exact
+
+    def conversation(self, number: int) -> tuple[Prompt, ...]:
+        """See Source."""
+        match self.scenario:
+            case Conversation(turns, _):
+                return (self.prompt(number), *(self._turn(f"{number}/{turn}") for turn in range(1, turns)))
+            case Embedding(tokens, count):
+                documents = self._documents(number, tokens, count)
+                return (Prompt("", tokens * count, None, documents),)
+            case Rerank(tokens, query, count):
+                documents = self._documents(number, tokens, count)
+                asked = compose(self.words, query, self._random(f"query/{number}"))
+                return (Prompt(asked, tokens * count + query, None, documents),)
+            case Image(width, height, count):
+                return (self._with_images(number, width, height, count),)
+            case _:
+                return (self.prompt(number),)
+
+    def prompt(self, number: int) -> Prompt:
+        """A text by itself, or the first of a conversation."""
+        drawing = self._random(f"lengths/{number}")
+        planned, output = lengths(self.scenario, drawing)
+        if isinstance(self.scenario, Normal | Uniform):
+            planned = max(planned, self.beside + 1)  # what is drawn has a text, however short
+        tokens = self._own(planned)
         shared = round(tokens * self.prefix_share)
-        own = self._random(f"text/{ordinal}")
+        own = self._random(f"text/{number}")
         if not shared:
-            return Prompt(compose(self.words, tokens, own), tokens, output)
+            return Prompt(compose(self.words, tokens, own), planned, output)
         while shared and not self.words.fills(tokens - shared):
             shared -= 1  # the rest is of no length that words have
-        return Prompt(" ".join([self._prefix(shared), *_following(self.words, tokens - shared, own)]), tokens, output)
+        text = " ".join([self._prefix(shared), *_following(self.words, tokens - shared, own)])
+        return Prompt(text, planned, output)
+
+    def _turn(self, place: str) -> Prompt:
+        """A later turn: nothing of it is shared, all that stands before it is."""
+        tokens, output = lengths(self.scenario, self._random(f"lengths/{place}"))
+        return Prompt(compose(self.words, tokens, self._random(f"text/{place}")), tokens, output)
+
+    def _documents(self, number: int, tokens: int, count: int) -> tuple[str, ...]:
+        own = self._own(tokens)
+        return tuple(compose(self.words, own, self._random(f"document/{number}/{one}")) for one in range(count))
+
+    def _with_images(self, number: int, width: int, height: int, count: int) -> Prompt:
+        images = tuple(png(width, height, self._random(f"image/{number}/{one}")) for one in range(count))
+        said = self.prompt(number)
+        return Prompt(said.text, said.tokens, said.output_tokens, images=images)
+
+    def _own(self, planned: int) -> int:
+        """Tokens of the text, of so many that the target is to see."""
+        if planned <= self.beside:
+            raise ConfigError(
+                f"A prompt of {planned} tokens has no room for a text: the model's template alone takes {self.beside}."
+            )
+        return planned - self.beside
 
     def _prefix(self, tokens: int) -> str:
         """The beginning that prompts of one length share; of different lengths, nearly all of the shorter one."""
         return compose(self.words, tokens, self._random("prefix"))
 
     def _random(self, purpose: str) -> random.Random:
-        digest = hashlib.sha256(f"{self.seed}/{purpose}".encode()).digest()
-        return random.Random(int.from_bytes(digest[:16]))  # noqa: S311 (reproducible, not secret)
+        return _random_of(f"{self.seed}/{purpose}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a user's file, in an order of the seed's; after the last one they come again."""
+
+    rows: tuple[Row, ...]
+    seed: str
+    documents: bool = False
+    """Whether they are to be embedded."""
+    output_tokens: int | None = None
+    """Of rows that don't say how long an answer may be; None: as long as the target likes."""
+    exact: bool = True
+
+    def conversation(self, number: int) -> tuple[Prompt, ...]:
+        """See Source."""
+        lap, place = divmod(number, len(self.rows))
+        row = self.rows[_shuffled(len(self.rows), f"{self.seed}/rows/{lap}")[place]]
+        if self.documents:
+            return (Prompt("", None, None, row.turns),)
+        output = row.output_tokens if row.output_tokens is not None else self.output_tokens
+        return tuple(Prompt(turn, None, output, system=row.system) for turn in row.turns)
+
+
+@functools.lru_cache(maxsize=8)
+def _shuffled(count: int, seed: str) -> list[int]:
+    places = list(range(count))
+    _random_of(seed).shuffle(places)
+    return places
+
+
+def _random_of(seed: str) -> random.Random:
+    digest = hashlib.sha256(seed.encode()).digest()
+    return random.Random(int.from_bytes(digest[:16]))  # noqa: S311 (reproducible, not secret)

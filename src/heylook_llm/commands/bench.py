@@ -17,6 +17,7 @@ from heylook_llm.bench import calibrate as calibration
 from heylook_llm.bench import spec as specs
 from heylook_llm.bench.begin import Party
 from heylook_llm.bench.calibrate import Calibration
+from heylook_llm.bench.load import Load
 from heylook_llm.bench.remarks import counted
 from heylook_llm.bench.report import terminal
 from heylook_llm.bench.run import Progress, Recorder
@@ -54,18 +55,26 @@ class Order:
     models: tuple[str, ...]
     task: str | None
     scenarios: tuple[str, ...]
+    dataset: Path | None
+    count: str | None
     concurrency: str | None
     rate: str | None
     arrival: str
+    burstiness: float | None
+    ramp: str | None
+    sweep: int | None
     requests: int | None
     duration: float | None
     warmup: int | None
+    cooldown: int | None
+    parallel: str | None
     repeats: int | None
     cache: tuple[str, ...]
     slo: tuple[str, ...]
     seed: int | None
     timeout: float | None
     name: str | None
+    output: Path | None
     dry_run: bool
     calibrated: bool
     as_json: bool
@@ -84,11 +93,18 @@ def begin_run(order: Order) -> int:
     if order.dry_run:
         _show_estimate(spec, found, order.as_json)
         return GOOD
+    for party in found.values():
+        if party.target.key_ref is not None:
+            click.echo(f"The key of {party.target.name} is that of {party.target.key_ref}.", err=True)
     known = _calibration() if order.calibrated else None
     with Store(state.bench_file()) as store:
         made = begin.created(store, spec, found, version=__version__, calibration=known)
         parties = {party.target.id: party for party in found.values()}
-        return _execute(store, made, parties, order.as_json)
+        status = _execute(store, made, parties, order.as_json)
+        if order.output is not None:
+            bench_reports.everything(store, store.run(made.id), order.output)
+            click.echo(f"wrote {order.output}", err=True)
+        return status
 
 
 async def _resolved(order: Order) -> tuple[RunSpec, dict[TargetSpec, Party]]:
@@ -130,24 +146,50 @@ def spec_of(order: Order, default_target: str | None) -> RunSpec:
     plain = {
         **{"name": order.name, "seed": order.seed, "task": order.task, "requests": order.requests},
         **{"duration_seconds": order.duration, "warmup_requests": order.warmup, "repeats": order.repeats},
+        **{"cooldown_requests": order.cooldown, "parallel": order.parallel, "count": order.count},
+        **{"dataset": None if order.dataset is None else {"path": str(order.dataset)}},
         **{"timeout_seconds": order.timeout, "scenarios": order.scenarios or None, "cache": order.cache or None},
         "slo": bench_reports.limits_of(order.slo) or None,
     }
     given |= {name: value for name, value in plain.items() if value is not None}
     if given.get("requests") is None and given.get("duration_seconds") is None:
         given.setdefault("loads", [{"kind": "closed", "levels": BARE_LEVELS}])
-        levels = sum(len(load.get("levels", (1,))) for load in given["loads"])
+        levels = sum(_levels(load) for load in given["loads"])
         given["duration_seconds"] = round(BARE_SECONDS / levels, 3)
     return specs.checked(given, "The run" if order.spec is None else str(order.spec))
 
 
 def _loads(order: Order) -> list[dict[str, Any]]:
-    loads = []
+    loads: list[dict[str, Any]] = []
     if order.concurrency is not None:
         loads.append({"kind": "closed", "levels": _numbers("--concurrency", order.concurrency)})
     if order.rate is not None:
-        loads.append({"kind": order.arrival, "levels": _numbers("--rate", order.rate)})
+        loads.append({"kind": order.arrival, "levels": _numbers("--rate", order.rate), **_of_arrival(order)})
+    elif order.ramp is not None or order.burstiness is not None:
+        raise ConfigError("--ramp and --burstiness say how the requests of --rate arrive.")
+    if order.sweep is not None:
+        loads.append({"kind": "sweep", "levels": [order.sweep]})
     return loads
+
+
+def _of_arrival(order: Order) -> dict[str, float]:
+    """What else a load takes that is planned beforehand."""
+    if (order.ramp is not None) > (order.arrival == "ramp"):
+        raise ConfigError("--ramp goes with --arrival ramp.")
+    if (order.burstiness is not None) > (order.arrival == "gamma"):
+        raise ConfigError("--burstiness goes with --arrival gamma.")
+    if order.arrival == "ramp":
+        start, *seconds = _numbers("--ramp", order.ramp or "0,30")
+        if len(seconds) != 1:
+            raise ConfigError(f"--ramp {order.ramp}: must be a rate and seconds, as 0,30")
+        return {"ramp_from": start, "ramp_seconds": seconds[0]}
+    return {} if order.burstiness is None else {"burstiness": order.burstiness}
+
+
+def _levels(load: dict[str, Any]) -> int:
+    """How many cells it makes of each combination of the rest."""
+    levels = load.get("levels", (1,))
+    return int(levels[0]) if load.get("kind") == "sweep" else len(levels)
 
 
 def _numbers(option: str, text: str) -> list[float]:
@@ -172,11 +214,16 @@ def _show_estimate(spec: RunSpec, found: dict[TargetSpec, Party], as_json: bool)
     click.echo(" · ".join(part for part in parts if part is not None))
     for party in found.values():
         click.echo(f"  {party.found.flavor} at {party.target.base_url}: {', '.join(party.models)}")
-    loads = [f"{load.kind} {load.level:g}" for each in spec.loads for load in each.loads()]
+    loads = [_named(load) for each in spec.loads for load in each.loads()]
     for title, values in (("scenarios", spec.scenarios), ("loads", loads), ("caches", spec.cache)):
         click.echo(f"  {title}: {', '.join(values)}")
     if spec.repeats > 1:
         click.echo(f"  each {spec.repeats} times")
+
+
+def _named(load: Load) -> str:
+    """A load for a reader."""
+    return f"{load.kind} {load.level:g}" if load.share is None else f"{load.kind} at {100 * load.share:.0f} % between"
 
 
 # ---- calibration -----------------------------------------------------------------------------------------------------

@@ -32,7 +32,8 @@ def made(store: Store, run: Run, limits: dict[str, float] | None = None) -> Repo
     """The report of a run, from what the store keeps."""
     cells, samples = store.cells(run.id), store.samples(run.id)
     pairs, warnings = store.pairs(run.id), store.warnings(run.id)
-    return report(run, cells, samples, store.targets(run.id), pairs, limits or None, warnings)
+    series = store.series(run.id)
+    return report(run, cells, samples, store.targets(run.id), pairs, limits or None, warnings, series)
 
 
 def show(name: str, as_form: str, slo: Sequence[str]) -> int:
@@ -76,6 +77,23 @@ def export(name: str, forms: Sequence[Form], output: Path | None, force: bool) -
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(_content(store, run, form))
             click.echo(f"wrote {path}")
+
+
+def everything(store: Store, run: Run, folder: Path) -> None:
+    """All forms of a run in a folder, with its spec, its manifest and what was measured beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for form, suffix in SUFFIXES.items():
+        _put(folder / f"report{suffix}" if form != "jsonl" else folder / "samples.jsonl", _content(store, run, form))
+    for name, text in (("spec.json", run.spec_json), ("manifest.json", run.manifest_json)):
+        _put(folder / name, msgspec.json.format(text.encode(), indent=2) + b"\n")
+    _put(folder / "series.csv", tables.series_as_csv(store.series(run.id)).encode())
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Whole or not at all; what stood there is replaced."""
+    draft = path.with_name(f"{path.name}.draft")
+    draft.write_bytes(content)
+    draft.replace(path)
 
 
 def _only(forms: Sequence[Form]) -> Form:

@@ -20,7 +20,12 @@ def text(report: Report) -> str:
     name = f"Run {report.run[-8:]}" + (f" ({plain(report.name)})" if report.name else "")
     parts = [f"# {name}", plain(words.verdict(report))]
     if report.rows:
-        parts += [plain(", ".join(words.constant(report.rows))), _rows(report.rows), _where(report.rows)]
+        parts += [
+            plain(", ".join(words.constant(report.rows))),
+            _rows(report.rows),
+            _where(report.rows),
+            _machine(report.rows),
+        ]
     if found := words.remarks(report):
         parts.append("\n".join(f"- {plain(one)}" for one in found))
     parts.append(
@@ -56,3 +61,12 @@ def _where(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     return f"## Where time went\n\n{table([*names, *phases], lines)}"
+
+
+def _machine(rows: Sequence[Row]) -> str:
+    told = [(row, text) for row in rows if (text := words.machine(row)) is not None]
+    lines = [
+        f"- {plain(' '.join(words.axis(row, name) for name in words.varied(rows)))}: {plain(text)}"
+        for row, text in told
+    ]
+    return "## The bench's machine meanwhile\n\n" + "\n".join(lines) if lines else ""

@@ -89,6 +89,9 @@ def _body(report: Report) -> str:
     parts.append(_section("Percentiles", "".join(_percentiles(row, report.rows) for row in report.rows)))
     if any(row.slow for row in report.rows):
         parts.append(_section(dict(figures.FIGURES)["slow"], drawn["slow"] + _slow(report.rows)))
+    if beside := [(row, text) for row in report.rows if (text := words.machine(row)) is not None]:
+        lines = "".join(f"<li>{_text(figures.label(row, report.rows))}: {_text(text)}</li>" for row, text in beside)
+        parts.append(_section("The bench's machine meanwhile", f"<ul>{lines}</ul>"))
     parts.append(_section("What the numbers mean", _meanings()))
     return "".join(parts)
 

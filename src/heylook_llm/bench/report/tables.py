@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import msgspec
 
+from heylook_llm.bench.meanwhile import Meanwhile
 from heylook_llm.bench.measures import MEASURES, chunk_tokens, values
 from heylook_llm.bench.metrics import Report, Row
 from heylook_llm.bench.quantity import PLAIN, STATISTICS, Quantity, value_of
-from heylook_llm.bench.sample import Cell, Pair, Sample, Target, stamps_of
+from heylook_llm.bench.sample import Cell, Pair, Point, Sample, Target, stamps_of
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What spreadsheets compute if a cell begins with it."""
@@ -29,6 +30,15 @@ def as_csv(report: Report) -> str:
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(heads)
     writer.writerows([cell(line.get(head)) for head in heads] for line in lines)
+    return out.getvalue()
+
+
+def series_as_csv(points: Iterable[Point]) -> str:
+    """What was read beside a run: stamps of the samples' clock, where from, what, how much."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(["t", "source", "name", "value"])
+    writer.writerows([point.t, cell(point.source), cell(point.name), point.value] for point in points)
     return out.getvalue()
 
 
@@ -53,6 +63,9 @@ def flat(row: Row) -> dict[str, Any]:
         line[f"{name}_n"] = 0 if found is None else found.n
         for statistic in STATISTICS:
             _put(line, row, Quantity(name, statistic))
+    machine = {} if row.meanwhile is None else msgspec.structs.asdict(row.meanwhile)
+    line |= {f"machine_{name}": machine.get(name) for name in Meanwhile.__struct_fields__}
+    line["joules_per_token"] = row.joules_per_token
     tokens = msgspec.structs.asdict(row.tokens)
     line |= {f"tokens_{name}": count for name, count in tokens.items() if isinstance(count, int | None)}
     return line

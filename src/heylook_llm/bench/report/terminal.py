@@ -20,7 +20,7 @@ def text(report: Report) -> str:
     parts = [words.verdict(report)]
     if report.rows:
         parts += [", ".join(words.constant(report.rows)), _rows(report.rows)]
-        parts += [_where(report.rows), _slow(report.rows)]
+        parts += [_where(report.rows), _slow(report.rows), _machine(report.rows)]
     if found := words.remarks(report):
         parts.append("\n".join(f"! {one}" for one in found))
     parts.append(f"Next: {words.next_command(report)}")
@@ -88,6 +88,16 @@ def _slow(rows: Sequence[Row]) -> str:
                 f"{causes}{beside}"
             )
     return "\n".join(["The slowest requests", *lines]) if lines else ""
+
+
+def _machine(rows: Sequence[Row]) -> str:
+    lines = [
+        f"  {' '.join(words.axis(row, name) for name in words.varied(rows))}: {told}"
+        for row in rows
+        for told in (words.machine(row), words.told(row))
+        if told is not None
+    ]
+    return "\n".join(["Meanwhile, on the bench's machine and by the target's counters", *lines]) if lines else ""
 
 
 def comparison(found: Comparison) -> str:

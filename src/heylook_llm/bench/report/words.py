@@ -92,6 +92,35 @@ def requests(row: Row) -> str:
     return str(n) if n == row.counts.measured else f"{n} of {row.counts.measured}"
 
 
+def machine(row: Row) -> str | None:
+    """What the bench's machine did meanwhile, as far as it is known; None: nothing is."""
+    found = row.meanwhile
+    if found is None:
+        return None
+    told = [
+        None if found.cpu_share is None else f"CPU {found.cpu_share * 100:.0f} %",
+        _gigabytes("memory available at least", found.least_available_bytes),
+        _gigabytes("the target's processes", found.target_bytes),
+        None if found.gpu_percent is None else f"GPU {found.gpu_percent:.0f} %",
+        _gigabytes("GPU memory", found.gpu_bytes),
+        None if found.watts is None else f"{number(found.watts)} W",
+        None if row.joules_per_token is None else f"{number(row.joules_per_token)} J a token",
+    ]
+    return ", ".join(part for part in told if part) or None
+
+
+def told(row: Row) -> str | None:
+    """What the target's own counters say of it; None: it tells none."""
+    said = [f"{name} {number(ms)} ms" for name, ms in row.told.items() if name != "cached"]
+    if "cached" in row.told:
+        said.append(f"{row.told['cached'] * 100:.0f} % of the prompts' tokens cached")
+    return f"{', '.join(said)} (means by vLLM's /metrics)" if said else None
+
+
+def _gigabytes(what: str, count: float | None) -> str | None:
+    return None if count is None else f"{what} {count / (1 << 30):.1f} GiB"
+
+
 def cause(found: Cause) -> str:
     """What took a request longer, and how long it usually takes, but for waits: of them none is expected."""
     usual = f" (usually {number(found.usual_ms)})" if found.usual_ms else ""
@@ -148,9 +177,17 @@ def _of_one(rows: Sequence[Row]) -> str:
     told = [
         None if rate is None else f"{number(rate)} tokens/s",
         None if ttft is None else f"the first token after {number(ttft.p50)} ms (median of {ttft.n})",
+        _whole(best) if ttft is None else None,
         f"{number(100 * (best.error_share or 0))} % failed" if best.error_share else "no request failed",
     ]
     return f"{' '.join(parts)} {', '.join(part for part in told if part)}."
+
+
+def _whole(row: Row) -> str | None:
+    """Of answers that hold no tokens."""
+    e2e = row.measures.get("e2e")
+    read = None if row.rates.input is None else f"{number(row.rates.input)} prompt tokens/s, "
+    return None if e2e is None else f"{read or ''}an answer after {number(e2e.p50)} ms (median of {e2e.n})"
 
 
 def _of_several(report: Report) -> str:

@@ -1,11 +1,12 @@
 """Anthropic's API: /v1/messages."""
 
+import base64
 import json
 from typing import Any, Final
 
 from heylook_llm.bench.scenario import Task
-from heylook_llm.bench.targets.dialect import Wanted
-from heylook_llm.bench.timeline import Event, Framing, Piece
+from heylook_llm.bench.targets.dialect import Wanted, former
+from heylook_llm.bench.timeline import Event, Framing, Piece, Reader
 from heylook_llm.errors import ConfigError
 
 VERSION: Final = "2023-06-01"
@@ -18,7 +19,7 @@ class Anthropic:
 
     def path(self, task: Task) -> str:
         """Where to POST."""
-        if task != "chat":
+        if task not in ("chat", "image-text"):
             raise ConfigError(f"Anthropic's API has no {task}.")
         return "/v1/messages"
 
@@ -28,14 +29,22 @@ class Anthropic:
         return named if key is None else {**named, "x-api-key": key}
 
     def body(self, wanted: Wanted) -> dict[str, Any]:
-        """It knows no ignore_eos."""
+        """It knows no ignore_eos, and must be told how long an answer may be."""
+        if wanted.output_tokens is None:
+            raise ConfigError("Anthropic's API must be told how long answers may be: give the dataset output_tokens.")
+        system = {} if wanted.system is None else {"system": wanted.system}
         return {
             "model": wanted.model,
-            "messages": [{"role": "user", "content": wanted.prompt}],
+            **system,
+            "messages": [*former(wanted), {"role": "user", "content": _content(wanted)}],
             "max_tokens": wanted.output_tokens,
             "stream": True,
             **wanted.options,
         }
+
+    def reader(self, task: Task) -> Reader:
+        """As a dialect's."""
+        return self
 
     def read(self, event: Event) -> Piece | None:  # noqa: PLR0911 (a table)
         """An event of the stream."""
@@ -64,6 +73,16 @@ class Anthropic:
                 return Piece(ended=True)
             case _:
                 return None
+
+
+def _content(wanted: Wanted) -> Any:
+    if not wanted.images:
+        return wanted.prompt
+    sources = [
+        {"type": "base64", "media_type": "image/png", "data": base64.b64encode(image).decode()}
+        for image in wanted.images
+    ]
+    return [{"type": "text", "text": wanted.prompt}, *({"type": "image", "source": one} for one in sources)]
 
 
 def _counted(usage: dict[str, Any], *, identity: str | None = None, finish: str | None = None) -> Piece:

@@ -1,14 +1,21 @@
-"""OpenAI's API: /v1/chat/completions and /v1/completions, as ours, llama-server, vLLM and many others speak it."""
+"""OpenAI's API, as ours, llama-server, vLLM and many others speak it; /v1/rerank is Jina's, which they all took."""
 
+import base64
 import json
 from typing import Any, Final
 
-from heylook_llm.bench.scenario import Task
-from heylook_llm.bench.targets.dialect import Wanted
-from heylook_llm.bench.timeline import Event, Framing, Piece
-from heylook_llm.errors import ConfigError
+from heylook_llm.bench.scenario import WHOLE, Task
+from heylook_llm.bench.targets.dialect import Wanted, former
+from heylook_llm.bench.targets.vectors import Vectors
+from heylook_llm.bench.timeline import Event, Framing, Piece, Reader
 
-_PATHS: Final[dict[Task, str]] = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
+_PATHS: Final[dict[Task, str]] = {
+    "chat": "/v1/chat/completions",
+    "image-text": "/v1/chat/completions",
+    "completion": "/v1/completions",
+    "embeddings": "/v1/embeddings",
+    "rerank": "/v1/rerank",
+}
 
 
 class OpenAI:
@@ -18,8 +25,6 @@ class OpenAI:
 
     def path(self, task: Task) -> str:
         """Where to POST."""
-        if task not in _PATHS:
-            raise ConfigError(f"OpenAI's API isn't asked for {task} yet.")
         return _PATHS[task]
 
     def headers(self, key: str | None) -> dict[str, str]:
@@ -28,21 +33,18 @@ class OpenAI:
 
     def body(self, wanted: Wanted) -> dict[str, Any]:
         """The token limit is `max_tokens`, which all of them know."""
-        asked: dict[str, Any] = (
-            {"messages": [{"role": "user", "content": wanted.prompt}]}
-            if wanted.task == "chat"
-            else {"prompt": wanted.prompt}
-        )
-        body = {
-            "model": wanted.model,
-            **asked,
-            "max_tokens": wanted.output_tokens,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        if wanted.force_length:
-            body["ignore_eos"] = True
+        body: dict[str, Any] = {"model": wanted.model, **_asked(wanted)}
+        if wanted.task not in WHOLE:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+            if wanted.output_tokens is not None:
+                body["max_tokens"] = wanted.output_tokens
+            if wanted.force_length:
+                body["ignore_eos"] = True
         return {**body, **wanted.options}
+
+    def reader(self, task: Task) -> Reader:
+        """As a dialect's."""
+        return Vectors() if task in WHOLE else self
 
     def read(self, event: Event) -> Piece | None:
         """A chunk of the stream."""
@@ -55,7 +57,8 @@ class OpenAI:
         delta = choice.get("delta") or {}
         usage = chunk.get("usage") or {}
         details, made = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
-        timings = chunk.get("timings")
+        told = [chunk.get(name) for name in ("timings", "metrics")]  # llama-server's, vLLM's
+        timings = next((one for one in told if isinstance(one, dict)), None)
         return Piece(
             text=delta.get("content") or choice.get("text") or "",
             reasoning=delta.get("reasoning_content") or delta.get("reasoning") or "",
@@ -72,6 +75,28 @@ class OpenAI:
             identity=chunk.get("id"),
             timings=timings,
         )
+
+
+def _asked(wanted: Wanted) -> dict[str, Any]:
+    match wanted.task:
+        case "completion":
+            return {"prompt": wanted.prompt}
+        case "embeddings":
+            return {"input": list(wanted.documents)}
+        case "rerank":
+            return {"query": wanted.prompt, "documents": list(wanted.documents)}
+        case _:
+            system = [] if wanted.system is None else [{"role": "system", "content": wanted.system}]
+            last = {"role": "user", "content": _content(wanted) if wanted.images else wanted.prompt}
+            return {"messages": [*system, *former(wanted), last]}
+
+
+def _content(wanted: Wanted) -> list[dict[str, Any]]:
+    urls = [f"data:image/png;base64,{base64.b64encode(image).decode()}" for image in wanted.images]
+    return [
+        {"type": "text", "text": wanted.prompt},
+        *({"type": "image_url", "image_url": {"url": url}} for url in urls),
+    ]
 
 
 def _called(calls: Any) -> str:

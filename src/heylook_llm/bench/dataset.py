@@ -1,0 +1,142 @@
+"""A user's own prompts from a file: JSON lines or JSON (prompts, messages, ShareGPT's conversations), CSV, plain lines.
+
+Of a conversation only the user's turns are taken: what a target answers now stands between them, not what another said.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from heylook_llm.bench.spec import DatasetSpec
+from heylook_llm.errors import ConfigError
+
+MOST_BYTES: Final = 256 << 20
+MOST_CHARACTERS: Final = 10_000_000
+"""Of one text."""
+TEXTS: Final = ("prompt", "text", "question", "instruction", "input", "content", "document")
+"""Names that a column with prompts goes by."""
+_TALKS: Final = ("messages", "conversations", "conversation")
+_LENGTHS: Final = ("output_tokens", "max_tokens")
+_USERS: Final = frozenset({"user", "human"})
+_SYSTEM: Final = frozenset({"system"})
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One prompt, or the user's turns of a conversation."""
+
+    turns: tuple[str, ...]
+    system: str | None = None
+    output_tokens: int | None = None
+
+
+class Dataset(msgspec.Struct, frozen=True):
+    """The rows of a file, in its order, and the hash of its bytes."""
+
+    rows: tuple[Row, ...]
+    sha256: str
+
+
+def read(path: Path, column: str | None = None) -> Dataset:
+    """A file's rows; `column` names the one with prompts, else it is found. Raises ConfigError."""
+    try:
+        if path.stat().st_size > MOST_BYTES or not path.is_file():
+            raise ConfigError(f"The dataset {path} is no file of at most {MOST_BYTES >> 20} MiB.")
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The dataset {path} can't be read: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        rows = tuple(_rows(path.suffix.lower(), text, column))
+    except (ValueError, csv.Error) as error:
+        raise ConfigError(f"The dataset {path} holds something else than its name says: {error}") from error
+    if not rows:
+        raise ConfigError(f"The dataset {path} holds no prompts.")
+    return Dataset(rows, hashlib.sha256(data).hexdigest())
+
+
+def of_run(given: DatasetSpec, manifest: str) -> tuple[Row, ...]:
+    """The rows of a run's file. Raises ConfigError where it isn't the one that the run began with."""
+    found = read(Path(given.path), given.column)
+    if json.loads(manifest).get("dataset_sha256") not in (None, found.sha256):
+        raise ConfigError(f"The dataset {given.path} was changed since the run began: it can't go on with it.")
+    return found.rows
+
+
+def _rows(suffix: str, text: str, column: str | None) -> Iterator[Row]:
+    match suffix:
+        case ".jsonl" | ".ndjson":
+            return _objects(_lines(text), column)
+        case ".json":
+            found = json.loads(text)
+            if not isinstance(found, list):
+                raise ValueError("a JSON file must hold a list")
+            return _objects(enumerate(found, 1), column)
+        case ".csv":
+            return _objects(enumerate(csv.DictReader(io.StringIO(text, newline="")), 1), column)
+        case _:
+            return (Row((_text(line),)) for line in text.splitlines() if line.strip())
+
+
+def _lines(text: str) -> Iterator[tuple[int, Any]]:
+    for place, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield place, json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"line {place}: {error}") from error
+
+
+def _objects(found: Iterable[tuple[int, Any]], column: str | None) -> Iterator[Row]:
+    for place, each in found:
+        try:
+            yield _row(each, column)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"row {place}: {error}") from error
+
+
+def _row(each: Any, column: str | None) -> Row:
+    if isinstance(each, str):
+        return Row((_text(each),))
+    if not isinstance(each, dict):
+        raise ValueError("it is neither a text nor an object")
+    output = next((int(each[name]) for name in _LENGTHS if each.get(name) not in (None, "")), None)
+    if output is not None and output < 1:
+        raise ValueError("a length must be 1 or more")
+    for name in (column,) if column is not None else (*_TALKS, *TEXTS):
+        value = each.get(name)
+        if isinstance(value, list):
+            return _talk(value, output)
+        if value not in (None, ""):
+            return Row((_text(value),), output_tokens=output)
+    names = column or ", ".join((*_TALKS, *TEXTS))
+    raise ValueError(f"it has none of: {names}")
+
+
+def _talk(messages: list[Any], output: int | None) -> Row:
+    """OpenAI's messages (role, content) or ShareGPT's (from, value)."""
+    turns, system = [], None
+    for message in messages:
+        role = str(message.get("role") or message.get("from")).lower()
+        said = message.get("content") if "content" in message else message.get("value")
+        if role in _SYSTEM:
+            system = _text(said)
+        elif role in _USERS:
+            turns.append(_text(said))
+    if not turns:
+        raise ValueError("nobody asks anything in it")
+    return Row(tuple(turns), system, output)
+
+
+def _text(value: Any) -> str:
+    """A text, or the text parts of a message's content."""
+    if isinstance(value, list):
+        value = "\n".join(part["text"] for part in value if part.get("type") == "text")
+    if not isinstance(value, str) or not value.strip() or len(value) > MOST_CHARACTERS:
+        raise ValueError(f"a prompt must be a text of 1 to {MOST_CHARACTERS} characters")
+    return value
