@@ -18,7 +18,7 @@ INSTALL = @if [ -z "$(PYTHON)" ]; then \
 	exit 1; fi; $(PYTHON) tools/install.py --environment $(VENV) --accelerator $(ACCEL)
 
 .DEFAULT_GOAL := help
-.PHONY: help install mlx vlm dev serve test test_long conformance lock-conformance test_truth test_faults test_changed coverage bench-peers check format lint build docs docs-serve docs-tables lock check-platforms clean distclean
+.PHONY: help install mlx vlm dev serve test test_long test_ui screenshots conformance lock-conformance test_truth test_faults test_changed coverage bench-peers check format lint build docs docs-serve docs-tables lock check-platforms clean distclean
 
 help:  ## show this
 	@grep -E '^[a-z_-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -71,6 +71,19 @@ test_long: $(VENV)/installed-dev  ## the same with long state machines and soaks
 
 test_faults: $(VENV)/installed-dev  ## a hundred random faults of pulls, and what came of them (HEYLOOK_FAULT_SEED=7 chooses others)
 	@HEYLOOK_TEST_TIER=long $(BIN)/python -m pytest -s tests/catalog/test_hundred_faults.py $(ARGS)
+
+build/ui/installed: tests/ui/package.json $(VENV)/installed-dev
+	@mkdir -p build/ui && cp tests/ui/package.json build/ui
+	@npm install --prefix build/ui --no-audit --no-fund --no-package-lock --loglevel error
+	@touch $@
+
+test_ui: build/ui/installed  ## every flow of the web pages in a real browser (fetches Chromium if there is none; needs npm)
+	@$(BIN)/python tools/browser.py
+	@HEYLOOK_TEST_TIER=long $(BIN)/python -m pytest tests/ui $(ARGS)
+
+screenshots: $(VENV)/installed-dev  ## the web pages, light and dark, narrow and wide, into docs/screenshots/
+	@$(BIN)/python tools/browser.py
+	@$(BIN)/python -m tests.ui.screenshots $(ARGS)
 
 TRUTH := test_truth.py test_injected.py test_limits.py
 test_truth: $(VENV)/installed-dev  ## what the server measures of itself, against others' clocks (20 minutes of a quiet machine)

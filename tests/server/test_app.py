@@ -42,9 +42,26 @@ async def test_the_api_decides_what_is_mounted(api: Any, openai: int, ollama: in
 async def test_the_root_by_client() -> None:
     plain = await call(app_of(), "GET", "/")
     assert (plain.body, plain.headers["content-type"]) == (b"Ollama is running", "text/plain; charset=utf-8")
-    browser = await call(app_of(), "GET", "/", headers={"accept": "text/html,*/*"})
-    assert b"/docs" in browser.body
     assert (await call(app_of(api="openai"), "GET", "/")).body == b"heylookllm is running"
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_browser"),
+    [
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8", True),
+        ("text/html,*/*", True),
+        ("*/*", False),
+        ("application/json, text/plain, */*", False),
+        ("text/html;q=0.5, text/plain", False),
+        ("text/html;q=0, */*", False),
+        ("text/html;q=much", False),
+        ("", False),
+    ],
+)
+async def test_a_browser_at_the_root_is_sent_to_the_pages(accept: str, is_browser: bool) -> None:
+    reply = await call(app_of(), "GET", "/", headers={"accept": accept})
+    assert (reply.status, reply.headers.get("location")) == ((307, "/ui") if is_browser else (200, None))
+    assert reply.headers["vary"] == "Accept"
 
 
 @pytest.mark.parametrize("path", ["/", "/api/version", "/api/tags", "/v1/models", "/health"])

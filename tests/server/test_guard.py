@@ -1,6 +1,7 @@
 """Who may speak to the server: Host, Origin, keys and peers, on every route of the app's own table."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -46,7 +47,7 @@ def routes(app: FastAPI) -> list[tuple[str, str]]:
     for route in every_route(app):
         path = (
             route.path.replace("{model_id:path}", "scripted").replace("{request_id}", "x").replace("{name}", "start.js")
-        )
+        ).replace("{path:path}", "app.js")
         found += [(method, path) for method in route.methods or ()]
     assert len(found) > 30
     return found
@@ -298,30 +299,63 @@ async def test_a_form_of_a_foreign_page_changes_nothing() -> None:
     ],
 )
 async def test_a_foreign_websocket_is_not_accepted(headers: dict[str, str], accepted: bool) -> None:
-    raw = [(n.encode(), v.encode()) for n, v in ({"host": "localhost"} | headers).items()]
+    answer = await handshake(app_of(), headers)
+    assert answer["type"] == ("websocket.accept" if accepted else "websocket.close")
+
+
+@pytest.mark.parametrize(
+    ("protocols", "accepted"),
+    [
+        (["heylook", "heylook.key.a8OpeQ"], True),  # base64url of the key's UTF-8, without padding
+        (["heylook.key.a8OpeQ", "heylook"], True),
+        (["heylook", "heylook.key.a8OpeQ=="], True),
+        (["heylook", "heylook.key.d3Jvbmc"], False),
+        (["heylook", "heylook.key."], False),
+        (["heylook", "heylook.key.a8Ope!"], False),
+        (["heylook", "heylook.key.__79"], False),  # no UTF-8
+        (["heylook", "k\xe9y"], False),
+        (["heylook"], False),
+        ([], False),
+    ],
+)
+async def test_a_websocket_brings_the_key_as_a_subprotocol(protocols: list[str], accepted: bool) -> None:
+    answer = await handshake(app_of(api_key="k\xe9y"), {}, protocols)
+    assert answer["type"] == ("websocket.accept" if accepted else "websocket.close")
+    if accepted:
+        assert answer["subprotocol"] == "heylook"  # a browser drops a socket that chooses none of its protocols
+
+
+async def test_a_websocket_without_subprotocols_gets_none() -> None:
+    assert (await handshake(app_of(), {}))["subprotocol"] is None
+    assert (await handshake(app_of(), {}, ["other"]))["subprotocol"] is None
+
+
+async def handshake(app: FastAPI, headers: dict[str, str], protocols: Sequence[str] = ()) -> Any:
+    """What the app answers to a WebSocket's beginning."""
+    sent_headers = {"host": "localhost"} | headers
     scope = {
         "type": "websocket",
         "path": "/socket",
         "raw_path": b"/socket",
         "query_string": b"",
-        "headers": raw,
+        "headers": [(name.encode(), value.encode()) for name, value in sent_headers.items()],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80),
         "scheme": "ws",
         "root_path": "",
-        "subprotocols": [],
+        "subprotocols": list(protocols),
         "state": {},
         "asgi": {"version": "3.0"},
     }
-    sent: list[str] = []
+    sent: list[Any] = []
     inbox: asyncio.Queue[Any] = asyncio.Queue()
     inbox.put_nowait({"type": "websocket.connect"})
 
     async def send(message: Any) -> None:
-        sent.append(message["type"])
+        sent.append(message)
 
-    await asyncio.wait_for(app_of()(scope, inbox.get, send), WAIT_SECONDS)
-    assert sent[0] == ("websocket.accept" if accepted else "websocket.close")
+    await asyncio.wait_for(app(scope, inbox.get, send), WAIT_SECONDS)
+    return sent[0]
 
 
 # ---- S-05, S-42, S-57: keys and peers --------------------------------------------------------------------------------
@@ -333,6 +367,10 @@ OPEN = {
     ("HEAD", "/health"),
     ("GET", "/v1/health"),
     ("HEAD", "/v1/health"),
+    ("GET", "/ui"),
+    ("HEAD", "/ui"),
+    ("GET", "/ui/app.js"),
+    ("HEAD", "/ui/app.js"),
     ("GET", "/docs"),
     ("GET", "/redoc"),
     ("GET", "/docs/assets/start.js"),

@@ -34,6 +34,7 @@ from heylook_llm.server import (
     refused,
     responses_routes,
     settings_routes,
+    shell,
     token_routes,
 )
 from heylook_llm.server.backend import Backend, ModelChange
@@ -72,6 +73,15 @@ _COUNT: Final = {"model": _TINY, "prompt": "Count from 1 to 5.", "stream": False
 
 PAGES: Final = (
     Endpoint("GET HEAD", "/", pages.root, "page", "Whether the server runs", media_type="text/plain"),
+    Endpoint(
+        "GET HEAD",
+        "/ui",
+        shell.open_page,
+        "page",
+        "The web pages",
+        media_type="text/html",
+        aliases=("/ui/{path:path}",),
+    ),
     Endpoint("GET", "/docs", pages.swagger, "page", "This API, to try out", media_type="text/html"),
     Endpoint("GET", "/redoc", pages.read_docs, "page", "This API, to read", media_type="text/html"),
     Endpoint("GET", "/docs/assets/{name}", pages.docs_asset, "open", "A file of those pages", media_type="text/plain"),

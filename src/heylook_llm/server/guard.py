@@ -5,6 +5,7 @@ name or an address (against DNS rebinding), and what a browser sends for a forei
 What a route needs is open, use or admin; a route that nobody declared is admin.
 """
 
+import base64
 import hmac
 import ipaddress
 import re
@@ -43,7 +44,8 @@ APP_SCHEMES: Final = ("app", "tauri", "vscode-webview", "vscode-file")
 """Origins of desktop shells, which no web page can claim. `file:` is not among them: its pages say `null`."""
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-    "worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    "connect-src 'self'; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
 )
 ALLOWED_HEADERS: Final = (
     "authorization, content-type, user-agent, accept, x-requested-with, openai-beta, openai-organization, "
@@ -58,6 +60,10 @@ _SECURITY_HEADERS: Final = (
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
 )
+SOCKET_PROTOCOL: Final = "heylook"
+"""The subprotocol of our WebSockets, for those that name one."""
+SOCKET_KEY: Final = "heylook.key."
+"""What a key begins with where it comes as a subprotocol: browsers let a page add no header to a WebSocket."""
 _FORWARDED: Final = (b"forwarded", b"x-forwarded-for", b"x-real-ip")
 
 
@@ -114,6 +120,8 @@ class Guard:
         if origin is not None and scope.get("method") == "OPTIONS":
             await _reply(Reply(b"", 204, "text/plain"), scope, send, _cors(origin, preflight=True))
             return
+        if SOCKET_PROTOCOL in scope.get("subprotocols", ()):
+            send = _with_protocol(send)
         await self._app(scope, receive, _with_headers(send, scope, _cors(origin) if origin else []))
 
     def _check(self, scope: Scope, headers: "Headers") -> str | None:
@@ -189,7 +197,7 @@ class Guard:
             return
         key = self._options.api_key
         if key is not None:
-            given = presented_key(headers)
+            given = presented_key(headers) or _key_of_socket(scope.get("subprotocols", ()))
             if given is None or not hmac.compare_digest(given.encode(), key.encode()):
                 what = "No API key was given" if given is None else "The API key is wrong"
                 raise Unauthorized(f"{what}: send it as `Authorization: Bearer KEY` or as `x-api-key: KEY`.")
@@ -298,6 +306,17 @@ def presented_key(headers: Headers) -> str | None:
     return headers.one(b"x-api-key")
 
 
+def _key_of_socket(protocols: Iterable[str]) -> str | None:
+    """The key among a WebSocket's subprotocols: behind `heylook.key.`, as base64url of its UTF-8 without padding."""
+    given = next((one.removeprefix(SOCKET_KEY) for one in protocols if one.startswith(SOCKET_KEY)), None)
+    if given is None:
+        return None
+    try:
+        return base64.b64decode(given + "=" * (-len(given) % 4), altchars=b"-_", validate=True).decode()
+    except ValueError:
+        return None
+
+
 def _is_local(scope: Mapping[str, Any], headers: Headers) -> bool:
     """Whether the peer is this machine and says nothing of standing in for another."""
     client = scope.get("client")
@@ -342,6 +361,17 @@ def _common(scope: Scope, extra: list[tuple[bytes, bytes]]) -> list[tuple[bytes,
 
 
 _SAME_ORIGIN: Final = (b"cross-origin-resource-policy", b"same-origin")
+
+
+def _with_protocol(send: Send) -> Send:
+    """Accept in the protocol that the client named: browsers drop a socket that names none of theirs."""
+
+    async def with_protocol(message: Message) -> None:
+        if message["type"] == "websocket.accept":
+            message["subprotocol"] = message.get("subprotocol") or SOCKET_PROTOCOL
+        await send(message)
+
+    return with_protocol
 
 
 def _with_headers(send: Send, scope: Scope, extra: list[tuple[bytes, bytes]]) -> Send:

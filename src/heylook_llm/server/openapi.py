@@ -100,7 +100,7 @@ _TAGS: Final = {
     "Anthropic": "What Anthropic's clients ask for",
     "Ollama": "What Ollama's clients ask for",
     "Admin": "The models and the requests of this server",
-    "Pages": "The root and this documentation",
+    "Pages": "The web pages and this documentation",
 }
 
 

@@ -1,13 +1,13 @@
 """The pages that need no model: the root, and the API's documentation, which works offline."""
 
 import functools
+import re
 from typing import Final
 
 from openapi_ui_bundles import redoc, swagger_ui
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
-from heylook_llm import __version__
 from heylook_llm.errors import NotFound
 from heylook_llm.server.endpoint import Server
 
@@ -25,6 +25,7 @@ _FILES: Final = {
     "favicon-32x32.png": (swagger_ui.static_path / "favicon-32x32.png", "image/png"),
     "logo-mini.svg": (redoc.static_path / "logo-mini.svg", "image/svg+xml"),
 }
+_QUALITY: Final = re.compile(r"[01](\.\d{0,3})?")
 _FOREIGN_LOGO: Final = "https://cdn.redoc.ly/redoc/logo-mini.svg"
 
 
@@ -36,10 +37,6 @@ def _page(title: str, head: str, body: str) -> str:
     )
 
 
-_STYLE: Final = (
-    "<style>body{font:16px/1.5 system-ui,sans-serif;margin:3rem auto;max-width:40rem;padding:0 1rem}"
-    "@media(prefers-color-scheme:dark){body{background:#111;color:#eee}a{color:#8bf}}</style>"
-)
 _SWAGGER: Final = _page(
     "heylookllm API",
     '<link rel="stylesheet" href="/docs/assets/swagger-ui.css">',
@@ -51,23 +48,26 @@ _REDOC: Final = _page(
     "<style>body{margin:0}</style>",
     '<redoc spec-url="/openapi.json"></redoc><script src="/docs/assets/redoc.standalone.js"></script>',
 )
-_ROOT: Final = _page(
-    "heylookllm",
-    _STYLE,
-    f"<h1>heylookllm {__version__}</h1><p>The server is running.</p><ul>"
-    '<li>The API: <a href="/docs">to try out</a>, <a href="/redoc">to read</a>, <a href="/openapi.json">as OpenAPI</a>'
-    '<li>Its state: <a href="/health">health</a>, <a href="/v1/models">models</a>, '
-    '<a href="/v1/capabilities">capabilities</a>'
-    "</ul>",
-)
 
 
 async def root(server: Server, request: Request) -> Response:
-    """`Ollama is running` to Ollama's clients, a page to a browser."""
-    if "text/html" in request.headers.get("accept", ""):
-        return HTMLResponse(_ROOT)
+    """`Ollama is running` to Ollama's clients; a browser is sent to the web pages."""
+    vary = {"vary": "Accept"}
+    if _prefers_html(request.headers.get("accept", "")):
+        return RedirectResponse("/ui", 307, vary)
     name = "heylookllm" if server.options.api == "openai" else "Ollama"
-    return PlainTextResponse(f"{name} is running")
+    return PlainTextResponse(f"{name} is running", headers=vary)
+
+
+def _prefers_html(accepted: str) -> bool:
+    """Whether `Accept` names HTML, and nothing above it."""
+    qualities: dict[str, float] = {}
+    for one in accepted.lower().split(","):
+        name, *parameters = (part.strip() for part in one.split(";"))
+        given = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+        qualities[name] = float(given) if _QUALITY.fullmatch(given) else 0.0
+    wanted = qualities.get("text/html", 0.0)
+    return wanted > 0 and wanted >= max(qualities.values())
 
 
 async def swagger(server: Server, request: Request) -> Response:

@@ -1,0 +1,116 @@
+// The shell: which page a path means, opening it, and leaving it.
+
+import { h, replace } from "./lib/dom.js";
+import { icon } from "./lib/icons.js";
+import { busy, button, empty, iconButton } from "./lib/parts.js";
+import { go, matched, onArrival } from "./lib/route.js";
+import { chosenTheme, chooseTheme } from "./lib/theme.js";
+
+/**
+ * A page is pages/MODULE.js; those with a name stand in the navigation. `:name` in a path stands for a part of it,
+ * `styles` are files of style/ that it needs.
+ */
+const PAGES = [
+  { path: "/ui/chat", module: "chat", name: "Chat", icon: "chat", styles: ["chat"] },
+];
+const HOME = PAGES[0].path;
+const THEMES = { system: "light", light: "dark", dark: "system" };
+
+const main = document.getElementById("main");
+let leave = () => {};
+let arrival = 0;
+
+async function arrive() {
+  const found = matched(PAGES, location);
+  if (location.pathname.replace(/\/+$/, "") === "/ui") return go(HOME, { replace: true });
+  const mine = ++arrival;
+  left();
+  mark(found?.page);
+  if (!found) return lost();
+  const waiting = setTimeout(() => replace(main, busy()), 150);
+  try {
+    const [page] = await Promise.all([import(`./pages/${found.page.module}.js`), ...(found.page.styles ?? []).map(styled)]);
+    if (mine !== arrival) return;
+    clearTimeout(waiting);
+    name(page.title);
+    replace(main);
+    main.className = `page-${found.page.module}`;
+    const close = await page.open(main, found.route);
+    if (mine !== arrival) return close?.();
+    leave = close ?? (() => {});
+    if (mine > 1 && !main.contains(document.activeElement)) main.focus({ preventScroll: true });
+  } catch (error) {
+    if (mine === arrival) broken(error);
+  } finally {
+    clearTimeout(waiting);
+  }
+}
+
+/** A style, loaded once; a page is shown when it is there. */
+function styled(name) {
+  const href = `/ui/style/${name}.css`;
+  if (document.querySelector(`link[href="${href}"]`)) return null;
+  return new Promise((resolve, reject) => {
+    const failed = () => reject(new Error(`The style '${name}' couldn't be loaded.`));
+    document.head.append(h("link", { rel: "stylesheet", href, on: { load: resolve, error: failed } }));
+  });
+}
+
+/** End the page that is open: its sockets and timers. */
+function left() {
+  const close = leave;
+  leave = () => {};
+  close();
+  scrollTo(0, 0);
+}
+
+function name(title) {
+  document.title = `${title} · heylookllm`;
+}
+
+function lost() {
+  name("Not found");
+  main.className = "page-lost";
+  replace(main, empty("There is no such page", location.pathname, h("a", { class: "button primary", href: HOME }, "To the chat")));
+}
+
+function broken(error) {
+  console.warn(error);
+  name("Problem");
+  const again = button("Try again", arrive, { kind: "primary", icon: "again" });
+  replace(main, empty("This page couldn't be opened", error.message || String(error), again));
+}
+
+// ---- navigation ------------------------------------------------------------------------------------------------------
+
+const links = PAGES.filter((page) => page.name).map((page) =>
+  h("a", { href: page.path, title: page.name }, icon(page.icon, 20), h("span", {}, page.name)),
+);
+
+function mark(page) {
+  for (const link of links) {
+    const at = link.pathname;
+    const isHere = page && (page.path === at || page.path.startsWith(`${at}/`));
+    if (isHere) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+}
+
+function themeButton() {
+  const made = iconButton("theme", "", () => {
+    chooseTheme(THEMES[chosenTheme()]);
+    label();
+  });
+  function label() {
+    const text = `Theme: ${chosenTheme()}`;
+    made.title = text;
+    made.setAttribute("aria-label", text);
+  }
+  label();
+  return made;
+}
+
+replace(document.querySelector(".rail nav"), links);
+replace(document.querySelector(".rail-end"), themeButton());
+onArrival(arrive);
+arrive();

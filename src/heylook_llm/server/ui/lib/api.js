@@ -1,0 +1,114 @@
+// The server's routes. What fails throws ApiError with the server's own words; a missing key is asked for once.
+
+import { askKey, key, keyHeaders } from "./key.js";
+
+/** A request that failed: `status` is 0 where no answer came. */
+export class ApiError extends Error {
+  constructor(status, message, { code = null, body = null } = {}) {
+    super(message);
+    this.name = "ApiError";
+    this.status = status;
+    this.code = code;
+    this.body = body;
+  }
+}
+
+export const get = (path, signal) => whole("GET", path, undefined, signal);
+export const post = (path, body, signal) => whole("POST", path, body, signal);
+export const put = (path, body, signal) => whole("PUT", path, body, signal);
+export const patch = (path, body, signal) => whole("PATCH", path, body, signal);
+export const remove = (path, body, signal) => whole("DELETE", path, body, signal);
+
+/** A request whose answer is NDJSON: `onLine(value)` for each line. POST where there is a body. */
+export async function lines(path, body, onLine, signal) {
+  const response = await asked(body === undefined ? "GET" : "POST", path, body, signal);
+  for await (const line of textLines(response)) if (line.trim()) onLine(JSON.parse(line));
+}
+
+/**
+ * A request whose answer is an event stream: `onEvent(data, {event, id, headers})`, data being the JSON's value, or the
+ * text where it isn't JSON. POST where there is a body. `onOpen(headers)` is called before the first event.
+ */
+export async function events(path, body, onEvent, signal, onOpen = () => {}) {
+  const response = await asked(body === undefined ? "GET" : "POST", path, body, signal);
+  onOpen(response.headers);
+  let event = { data: [] };
+  for await (const line of textLines(response)) {
+    if (line === "") {
+      if (event.data.length) onEvent(parsed(event.data.join("\n")), { ...event, headers: response.headers });
+      event = { data: [], id: event.id };
+    } else if (!line.startsWith(":")) {
+      const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line);
+      if (name === "data") event.data.push(value);
+      else if (name === "event" || name === "id") event[name] = value;
+    }
+  }
+}
+
+/** The answer as it came: for downloads. */
+export function fetched(path, { method = "GET", body, signal } = {}) {
+  return asked(method, path, body, signal);
+}
+
+async function whole(method, path, body, signal) {
+  const response = await asked(method, path, body, signal);
+  const text = await response.text();
+  return text === "" ? null : parsed(text);
+}
+
+async function asked(method, path, body, signal) {
+  for (;;) {
+    const used = key();
+    const response = await sent(method, path, body, signal);
+    if (response.ok) return response;
+    const failure = await failed(response);
+    if (failure.status !== 401) throw failure;
+    if (key() === used && !(await askKey(failure.message))) throw failure;
+  }
+}
+
+async function sent(method, path, body, signal) {
+  const isRaw = body instanceof FormData || body instanceof Blob || typeof body === "string";
+  const headers = { accept: "application/json, */*;q=0.5", ...keyHeaders() };
+  if (body !== undefined && !isRaw) headers["content-type"] = "application/json";
+  const content = body === undefined || isRaw ? body : JSON.stringify(body);
+  try {
+    return await fetch(path, { method, headers, body: content, signal, cache: "no-store" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, "The server doesn't answer. Is it still running?");
+  }
+}
+
+async function failed(response) {
+  const text = await response.text().catch(() => "");
+  const body = parsed(text);
+  const told = body?.error ?? body;
+  const message = typeof told === "string" ? told : (told?.message ?? `The server answered ${response.status}.`);
+  return new ApiError(response.status, message.slice(0, 4000), { code: told?.code ?? null, body });
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+async function* textLines(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      const parts = (rest + (value ?? "")).split(/\r?\n/);
+      rest = parts.pop();
+      yield* parts;
+      if (done) break;
+    }
+    if (rest) yield rest;
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}

@@ -1,0 +1,54 @@
+"""Pictures of every page: python -m tests.ui.screenshots [NAME ...]    writes docs/screenshots/NAME-THEME-WIDTH.png"""
+
+import io
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from PIL import Image
+from playwright.sync_api import Browser
+
+from tests.serving import running
+from tests.ui.pages import MODELS, ROOT, WAIT_MS, opened
+from tests.ui.scenes import SCENES, Scene
+
+FOLDER: Final = ROOT / "docs" / "screenshots"
+SIZES: Final = ((1600, 1000), (380, 760))
+COLOURS: Final = 256
+
+
+def main() -> None:
+    """Take the pictures of the named scenes, or of all."""
+    chosen = [scene for scene in SCENES if not sys.argv[1:] or scene.name in sys.argv[1:]]
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, running(MODELS, Path(folder)) as server, opened() as browser:
+        for scene in chosen:
+            for theme in ("light", "dark"):
+                for size in SIZES:
+                    path = FOLDER / f"{scene.name}-{theme}-{size[0]}.png"
+                    path.write_bytes(taken(browser, server.url, scene, theme, size))
+                    print(path.relative_to(ROOT), path.stat().st_size)
+
+
+def taken(browser: Browser, url: str, scene: Scene, theme: str, size: tuple[int, int]) -> bytes:
+    """A picture of a scene, with so many colours that nobody sees the difference."""
+    context = browser.new_context(
+        base_url=url,
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme="dark" if theme == "dark" else "light",
+        reduced_motion="reduce",
+    )
+    context.set_default_timeout(WAIT_MS)
+    page = context.new_page()
+    scene.prepare(page)
+    page.mouse.move(0, 0)
+    image = Image.open(io.BytesIO(page.screenshot()))
+    context.close()
+    buffer = io.BytesIO()
+    image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    main()
