@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -16,7 +17,10 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from heylook_llm import config, registry
+from heylook_llm import __version__, config, registry
+from heylook_llm.bench.jobs import Own, Setting
+from heylook_llm.bench.kept import Kept
+from heylook_llm.bench.web import Bench
 from heylook_llm.server.app import create_app
 from heylook_llm.server.endpoint import Options
 from heylook_llm.server.generate import Pace
@@ -49,9 +53,19 @@ def recorder_of(option: str | None, **limits: Any) -> Recorder:
     return Unrecorded() if option == "off" else Recorder(None if option is None else Path(option), **limits)
 
 
+def bench_of(folder: Path, port: int, key: str | None) -> Bench:
+    """The bench's routes, which keep everything in this folder."""
+    own = Own(f"http://127.0.0.1:{port}", key)
+    calibration = folder / "calibration.json"
+    return Bench(Setting(folder / "bench.sqlite3", Kept(folder / "targets.json"), __version__, calibration, own))
+
+
 async def serve(path: Path, options: dict[str, Any]) -> None:
     """Serve until stdin ends."""
     settings = config.load(path)
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    bench = bench_of(path.parent, port, options.get("guard", {}).get("api_key"))
     machine = Machine(settings.hardware)
     router = ModelRouter(settings, note_steps=bool(machine.energy.counters))
     recorder = recorder_of(options.get("recorder"), **options.get("keeping", {}))
@@ -68,6 +82,7 @@ async def serve(path: Path, options: dict[str, Any]) -> None:
         responses=ResponseStore(Path(options["responses"])) if "responses" in options else None,
         machine=machine,
         record_text=options.get("record_text", False),
+        schemas=bench.schemas,
     )
 
     @contextlib.asynccontextmanager
@@ -75,6 +90,7 @@ async def serve(path: Path, options: dict[str, Any]) -> None:
         router.start()
         recorder.open()
         yield
+        await bench.close()
         if made.pulls is not None:
             await made.pulls.close()
         await router.close(0.5)
@@ -82,17 +98,16 @@ async def serve(path: Path, options: dict[str, Any]) -> None:
         await asyncio.to_thread(recorder.close)
 
     more = {"http": options["http"]} if "http" in options else {}
-    app = create_app(router, made, lifespan=lifespan)
+    app = create_app(router, made, [bench.router], lifespan)
     if "delays" in options:
         app.add_middleware(Delaying, log=Log(options["delays"]))
     settings_of_http = uvicorn_config(app, "127.0.0.1", 0, **more)
     server = uvicorn.Server(settings_of_http)
-    task = asyncio.create_task(server.serve())
+    task = asyncio.create_task(server.serve([listener]))
     while not server.started:
         await asyncio.sleep(0.01)
         if task.done():
             raise SystemExit(1)
-    port = server.servers[0].sockets[0].getsockname()[1]
     print(port, flush=True)
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

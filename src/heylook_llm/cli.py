@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from heylook_llm.bench.web import Bench
     from heylook_llm.commands.client import Client
     from heylook_llm.config import KeepingResponses, Recording, Settings
     from heylook_llm.server.guard import GuardOptions
@@ -264,11 +265,14 @@ def _serve(options: ServeOptions, settings: "Settings", path: Path) -> None:
     machine = _machine(settings)
     router = ModelRouter(settings, note_steps=bool(machine.energy.counters))
     watch = RegistryWatch(path, functools.partial(_read_settings, options, path), router.configure, settings)
-    app = _composed(options, settings, router, api_key, watch, machine=machine)
+    bench = _bench(where, api_key)
+    app = _composed(options, settings, router, api_key, watch, machine=machine, bench=bench)
     live = app.state.server.place.live
     host = sockets[0].getsockname()[0] if options.uds is None else DEFAULT_HOST
 
     async def drain() -> None:
+        if bench is not None:
+            await bench.close()
         await router.close(settings.limits.drain_seconds)
         live.close()
 
@@ -320,6 +324,7 @@ def _composed(
     watch: "RegistryWatch",
     *,
     machine: "Machine",
+    bench: "Bench | None",
 ) -> "FastAPI":
     """The app over the router, which lives as long as the app does."""
     from heylook_llm.server.app import create_app  # noqa: PLC0415
@@ -342,6 +347,8 @@ def _composed(
         await asyncio.to_thread(creations.blobs.prune, time.time())
         async with watch.following():
             yield
+        if bench is not None:
+            await bench.close()
         await pulls.close()
         await router.close(0)
         await app.state.server.responses.close()
@@ -361,8 +368,24 @@ def _composed(
         responses=store,
         machine=machine,
         record_text=options.record_text,
+        schemas=dict if bench is None else bench.schemas,
     )
-    return create_app(router, served, lifespan=lifespan)
+    return create_app(router, served, [] if bench is None else [bench.router], lifespan)
+
+
+def _bench(where: str, api_key: str | None) -> "Bench | None":
+    """The bench's routes over the runs of this user; None, as where nothing can be written."""
+    from heylook_llm.bench.jobs import Own, Setting  # noqa: PLC0415
+    from heylook_llm.bench.kept import Kept  # noqa: PLC0415
+    from heylook_llm.bench.web import Bench  # noqa: PLC0415
+    from heylook_llm.commands import state  # noqa: PLC0415
+
+    own = Own(where, api_key) if where.startswith("http") else None
+    try:
+        kept, calibration = Kept(state.targets_file()), state.calibration_file()
+        return Bench(Setting(state.bench_file(), kept, __version__, calibration, own))
+    except OSError:
+        return None
 
 
 def _data_folder() -> Path | None:

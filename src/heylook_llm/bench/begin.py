@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +48,26 @@ class Estimate(msgspec.Struct, frozen=True):
     cost: float | None
 
 
-async def parties(spec: RunSpec, *, again: bool = False) -> dict[TargetSpec, Party]:
+KeyOf = Callable[[TargetSpec], str | None]
+"""The key of a target; None: it needs none. Raises ConfigError."""
+
+
+def named_key(given: TargetSpec) -> str | None:
+    """The key that a target's spec names, where no kept ones are at hand. Raises ConfigError."""
+    return key_of(given.key)
+
+
+async def parties(spec: RunSpec, *, again: bool = False, keys: KeyOf = named_key) -> dict[TargetSpec, Party]:
     """Identify every target; `again`: of a run whose cells know their models. Raises TargetFailed, ConfigError."""
-    found = {given: await identified(given, again=again) for given in spec.targets}
+    found = {given: await identified(given, again=again, keys=keys) for given in spec.targets}
     for party in found.values():
         dialect_of(party.target.kind).path(spec.task)
     return found
 
 
-async def identified(given: TargetSpec, *, again: bool = False) -> Party:
+async def identified(given: TargetSpec, *, again: bool = False, keys: KeyOf = named_key) -> Party:
     """Identify one target. Raises TargetFailed, ConfigError."""
-    key = key_of(given.key)
+    key = keys(given)
     headers = dialect_of(given.kind or "openai").headers(key)
     async with probing() as http:
         found = await Probe(http, given.url, headers).identify(given.kind)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +23,7 @@ TTFT_MS: Final = 50
 ITL_MS: Final = 10
 WARMUP: Final = 8
 LONGEST_SECONDS: Final = 30.0
+DAY_SECONDS: Final = 86_400
 
 
 class Calibration(msgspec.Struct, frozen=True):
@@ -38,6 +40,34 @@ class Calibration(msgspec.Struct, frozen=True):
     loop_lag_ms: float
     """The latest that the sender's loop was at an alarm of its own."""
     sender_cpu_share: float
+
+
+async def of_today(path: Path, version: str, machine: str) -> Calibration:
+    """That which the file at `path` keeps, if it is of this machine, version and day; else a new one, kept there.
+
+    Raises TargetFailed.
+    """
+    found = _kept(path)
+    ours = found is not None and (found.version, found.machine) == (version, machine)
+    if found is not None and ours and 0 <= time.time() - found.wall < DAY_SECONDS:
+        return found
+    return await made_anew(path, version, machine)
+
+
+def _kept(path: Path) -> Calibration | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Calibration)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+async def made_anew(path: Path, version: str, machine: str) -> Calibration:
+    """A new one, kept at `path`. Raises TargetFailed."""
+    made = await calibrate(version, machine)
+    draft = path.with_suffix(".draft")
+    draft.write_bytes(msgspec.json.encode(made))
+    draft.replace(path)
+    return made
 
 
 async def calibrate(version: str, machine: str) -> Calibration:

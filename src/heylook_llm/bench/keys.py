@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from heylook_llm.errors import ConfigError
 
@@ -13,10 +14,28 @@ def key_of(reference: str | None, environment: Mapping[str, str] = os.environ) -
     if reference is None:
         return None
     kind, _, name = reference.partition(":")
-    key = {"env": _of_environment, "file": _of_file, "keyring": _of_keyring}[kind](name, environment)
-    if not key or any(not " " < character <= "~" for character in key):
+    key = {"kept": _of_nobody, "env": _of_environment, "file": _of_file, "keyring": _of_keyring}[kind](
+        name, environment
+    )
+    if not is_key(key):
         raise ConfigError(f"What {reference} names is no key: it is empty, or holds other than printable characters.")
     return key
+
+
+def is_key(text: str) -> bool:
+    """Whether a text can be sent as a key."""
+    return bool(text) and all(" " < character <= "~" for character in text)
+
+
+def address_of(url: str) -> str:
+    """Scheme, host and port of a URL: what a key is bound to."""
+    parts = urlsplit(url)
+    port = parts.port or {"https": 443}.get(parts.scheme, 80)
+    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+
+
+def _of_nobody(name: str, _: Mapping[str, str]) -> str:
+    raise ConfigError(f"kept:{name} names a kept target's key, and none are kept here.")
 
 
 def _of_environment(name: str, environment: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 Cells that differ in their repeat alone make one row, of all their samples together: percentiles are never averaged.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
@@ -28,6 +29,7 @@ from heylook_llm.bench.measures import (
 from heylook_llm.bench.remarks import Remark, remarks
 from heylook_llm.bench.sample import Cell, Pair, Point, Run, Sample, Target, stamps_of
 from heylook_llm.bench.statistics import Interval
+from heylook_llm.errors import ConfigError
 
 VERSION: Final = 1
 """Of the report as JSON."""
@@ -271,6 +273,21 @@ def _limits(spec: Mapping[str, Any]) -> dict[str, float]:
     given = spec.get("slo") or {}
     named = {"e2e" if name == "e2el" else name: float(limit) for name, limit in given.items()}
     return {name: limit for name, limit in named.items() if name in SLO_MEASURES}
+
+
+def limits_of(given: Sequence[str], said: str) -> dict[str, float]:
+    """`ttft=200` as milliseconds; `said` is what its user calls it. Raises ConfigError."""
+    limits = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        name = {"e2el": "e2e"}.get(name.strip(), name.strip())
+        try:
+            limits[name] = float(value.strip().removesuffix("ms"))
+        except ValueError:
+            limits[name] = math.nan
+        if name not in SLO_MEASURES or not limits[name] > 0:
+            raise ConfigError(f"{said} {text[:60]}: must be ttft, tpot, itl or e2e, and milliseconds, as ttft=200")
+    return limits
 
 
 class Part(NamedTuple):

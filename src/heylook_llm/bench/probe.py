@@ -22,6 +22,15 @@ Flavor = Literal["heylook", "llama-server", "vllm", "ollama", "other"]
 SECONDS: Final = 10.0
 LOAD_SECONDS: Final = 600.0
 UNLOAD_SECONDS: Final = 30.0
+LOCAL: Final = (
+    "http://127.0.0.1:8080",
+    "http://127.0.0.1:11434",
+    "http://127.0.0.1:8000",
+    "http://127.0.0.1:1234",
+    "http://127.0.0.1:8081",
+    "http://127.0.0.1:30000",
+)
+"""Where servers listen: ours and llama-server's, Ollama's, vLLM's, LM Studio's, mlx-lm's beside another, SGLang's."""
 FORCING: Final[frozenset[Flavor]] = frozenset({"heylook", "llama-server", "vllm"})
 """Those that take ignore_eos."""
 

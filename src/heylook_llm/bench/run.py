@@ -73,7 +73,7 @@ class Recorder:
         self._show = show
         self._cells = store.cells(run.id)
         self._stage = 0
-        self._cancelled = False
+        self._interrupted = False
         self._active: set[_CellRun] = set()
         self._planner = Planner(store, run, self._spec, self._cells, found, keys)
         self._flags: set[str] = set(json.loads(run.flags_json))
@@ -87,9 +87,15 @@ class Recorder:
     def cancel(self) -> None:
         """End at once; what is in flight is kept as cancelled."""
         self._stage = max(self._stage, 2)
-        self._cancelled = True
         for active in self._active:
             active.order(Stop(now=True, cancelled=True))
+
+    def interrupt(self) -> None:
+        """End at once, to be resumed: what is in flight is kept as cut."""
+        self._stage = max(self._stage, 2)
+        self._interrupted = True
+        for active in self._active:
+            active.order(Stop(now=True))
 
     async def execute(self) -> RunState:
         """Run all cells that aren't done; the state in which it ended. Raises TargetFailed."""
@@ -97,9 +103,8 @@ class Recorder:
         run_id = self._run.id
         started = self._run.started or time.time()
         self._store.set_run(
-            run_id, time.time(), "running", started=started, pid=me.pid, pid_started=me.create_time(), ended=None,
-            cancel_requested=False,
-        )  # fmt: skip
+            run_id, time.time(), "running", started=started, pid=me.pid, pid_started=me.create_time(), ended=None
+        )
         beating = asyncio.create_task(self._beat())
         state: RunState = "failed"
         try:
@@ -161,7 +166,7 @@ class Recorder:
                     self._warn("the sender's process ended")
                     return "interrupted"
         if self._stage:
-            return "cancelled"
+            return "interrupted" if self._interrupted else "cancelled"
         return "failed" if failed else "done"
 
     async def _one(self, sender: SenderProcess, cell: Cell) -> CellState:
@@ -184,6 +189,8 @@ class Recorder:
             if flags is None:
                 self._store.set_cell(cell, time.time(), "skipped", flags=(*cell.flags, "cold-not-offered"))
                 return "skipped"
+            if self._stage:  # asked to end while it was prepared: nothing was sent
+                return "cancelled"
             active = _CellRun(self._store, sender, plan, self._progress, lambda: self._prepared(probe, cell))
             self._active.add(active)
             self._store.set_cell(cell, time.time(), "running")

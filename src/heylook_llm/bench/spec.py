@@ -32,6 +32,7 @@ USUAL: Final[dict[Task, str]] = {
     "image-text": "I(512,512)",
 }
 """The traffic of a task where none is said."""
+KEY_KINDS: Final = ("kept", "env", "file", "keyring")
 
 
 class _Part(BaseModel):
@@ -49,7 +50,9 @@ class TargetSpec(_Part):
     )
     name: str | None = Field(None, max_length=100, description="What reports call it; none: host and port.")
     models: tuple[str, ...] = Field((), description="Which models; none: the one that is loaded.")
-    key: str | None = Field(None, description="Where its API key is: env:NAME, file:PATH (mode 0600) or keyring:NAME.")
+    key: str | None = Field(
+        None, description="Where its API key is: kept:NAME, env:NAME, file:PATH (mode 0600) or keyring:NAME."
+    )
     price_in: float | None = Field(None, ge=0, description="Per million tokens.")
     price_out: float | None = Field(None, ge=0, description="Per million tokens.")
 
@@ -67,9 +70,9 @@ class TargetSpec(_Part):
     @classmethod
     def _names_a_key(cls, key: str | None) -> str | None:
         """The key itself never stands in a spec, which is kept and shown."""
-        if key is not None and key.partition(":")[0] not in ("env", "file", "keyring"):
+        if key is not None and key.partition(":")[0] not in KEY_KINDS:
             raise ValueError(
-                "names a key, as env:NAME, file:PATH or keyring:NAME; the key itself is never written here"
+                "names a key, as kept:NAME, env:NAME, file:PATH or keyring:NAME; the key itself is never written here"
             )
         return key
 

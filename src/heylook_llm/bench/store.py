@@ -15,6 +15,7 @@ import psutil
 
 from heylook_llm.bench.sample import (
     ENDED,
+    NOT_REACHED,
     SETTLED,
     Cell,
     CellState,
@@ -125,6 +126,17 @@ class Store:
         order = "ORDER BY (SELECT ordinal FROM cell WHERE cell.id = cell_id), ordinal, attempt"
         return self._select(Sample, "sample", f"run_id = ? {order}", (run_id,))
 
+    def samples_after(self, run_id: str, row: int, limit: int) -> list[tuple[int, Sample]]:
+        """Samples of a run in the order in which they were committed, each with its place in that; from behind one."""
+        columns = ", ".join(Sample.__struct_fields__)
+        query = f"SELECT rowid, {columns} FROM sample WHERE run_id = ? AND rowid > ? ORDER BY rowid LIMIT ?"  # noqa: S608
+        return [(found, Sample(*rest)) for found, *rest in self._connection.execute(query, (run_id, row, limit))]
+
+    def first_start(self, run_id: str) -> int | None:
+        """The stamp at which a run's first request was taken up."""
+        (stamp,) = self._connection.execute("SELECT min(t_start) FROM sample WHERE run_id = ?", (run_id,)).fetchone()
+        return None if stamp is None else int(stamp)
+
     def targets(self, run_id: str) -> dict[str, Target]:
         """The targets of a run's cells, by id."""
         where = "id IN (SELECT target_id FROM cell WHERE run_id = ?)"
@@ -150,15 +162,28 @@ class Store:
         """What happened in a run behind a place in its order."""
         return self._select(Occurrence, "event", "run_id = ? AND seq > ? ORDER BY seq", (run_id, after))
 
+    def happened(self, after: int) -> list[Occurrence]:
+        """What happened in any run behind a place in the order of all events."""
+        return self._select(Occurrence, "event", "seq > ? ORDER BY seq", (after,))
+
+    def last_event(self) -> int:
+        """The place of what happened last; 0: nothing did."""
+        (seq,) = self._connection.execute("SELECT coalesce(max(seq), 0) FROM event").fetchone()
+        return int(seq)
+
     def warnings(self, run_id: str) -> list[str]:
         """What a run's recorder had to say, in its order."""
         return [json.loads(event.data_json)["text"] for event in self.events(run_id) if event.type == "warning"]
 
     def settled(self, cell_id: str) -> set[int]:
         """The ordinals that needn't be sent again."""
-        marks = ", ".join("?" * len(SETTLED))
-        query = f"SELECT DISTINCT ordinal FROM sample WHERE cell_id = ? AND outcome IN ({marks})"  # noqa: S608
-        return {ordinal for (ordinal,) in self._connection.execute(query, (cell_id, *sorted(SETTLED)))}
+        marks, lost = (", ".join("?" * len(words)) for words in (SETTLED, NOT_REACHED))
+        query = (
+            f"SELECT DISTINCT ordinal FROM sample WHERE cell_id = ? AND outcome IN ({marks}) "  # noqa: S608
+            f"AND coalesce(error_class, '') NOT IN ({lost})"
+        )
+        values = (cell_id, *sorted(SETTLED), *sorted(NOT_REACHED))
+        return {ordinal for (ordinal,) in self._connection.execute(query, values)}
 
     def attempts(self, cell_id: str) -> dict[int, int]:
         """How many samples an ordinal has, of those that have any."""

@@ -12,14 +12,17 @@ import click
 import msgspec
 
 from heylook_llm import __version__
-from heylook_llm.bench import begin, run
+from heylook_llm.bench import begin, run, told
 from heylook_llm.bench import calibrate as calibration
 from heylook_llm.bench import spec as specs
 from heylook_llm.bench.begin import Party
 from heylook_llm.bench.calibrate import Calibration
+from heylook_llm.bench.kept import Kept
 from heylook_llm.bench.load import Load
+from heylook_llm.bench.metrics import limits_of
+from heylook_llm.bench.probe import LOCAL
 from heylook_llm.bench.remarks import counted
-from heylook_llm.bench.report import terminal
+from heylook_llm.bench.report import files, terminal
 from heylook_llm.bench.run import Progress, Recorder
 from heylook_llm.bench.sample import ENDED, Run, RunState
 from heylook_llm.bench.spec import RunSpec, TargetSpec
@@ -29,18 +32,8 @@ from heylook_llm.errors import ConfigError, Conflict, TargetFailed
 
 GOOD, USAGE, UNTRUSTWORTHY, TARGET, CANCELLED = 0, 2, 3, 4, 130
 """Exit statuses of a run."""
-LOCAL: Final = (
-    "http://127.0.0.1:8080",
-    "http://127.0.0.1:11434",
-    "http://127.0.0.1:8000",
-    "http://127.0.0.1:1234",
-    "http://127.0.0.1:8081",
-    "http://127.0.0.1:30000",
-)
-"""Where servers listen: ours and llama-server's, Ollama's, vLLM's, LM Studio's, mlx-lm's beside another, SGLang's."""
 BARE_SECONDS: Final = 60.0
 BARE_LEVELS: Final = (1.0, 4.0, 16.0)
-DAY_SECONDS: Final = 86_400
 UNTRUSTED: Final = frozenset({"client-limited"})
 
 
@@ -109,7 +102,12 @@ def begin_run(order: Order) -> int:
 
 async def _resolved(order: Order) -> tuple[RunSpec, dict[TargetSpec, Party]]:
     spec = spec_of(order, await _default_target(order))
-    return spec, await begin.parties(spec)
+    return spec, await begin.parties(spec, keys=_kept().key_of)
+
+
+def _kept() -> Kept:
+    """The targets that the user keeps, whose keys a spec may name."""
+    return Kept(state.targets_file())
 
 
 async def _default_target(order: Order) -> str | None:
@@ -149,7 +147,7 @@ def spec_of(order: Order, default_target: str | None) -> RunSpec:
         **{"cooldown_requests": order.cooldown, "parallel": order.parallel, "count": order.count},
         **{"dataset": None if order.dataset is None else {"path": str(order.dataset)}},
         **{"timeout_seconds": order.timeout, "scenarios": order.scenarios or None, "cache": order.cache or None},
-        "slo": bench_reports.limits_of(order.slo) or None,
+        "slo": limits_of(order.slo, "--slo") or None,
     }
     given |= {name: value for name, value in plain.items() if value is not None}
     if given.get("requests") is None and given.get("duration_seconds") is None:
@@ -231,7 +229,7 @@ def _named(load: Load) -> str:
 
 def calibrate(as_json: bool) -> None:
     """Measure the bench itself, and keep that for a day."""
-    made = _calibrated()
+    made = asyncio.run(calibration.made_anew(*_ours()))
     if as_json:
         click.echo(json.dumps(msgspec.structs.asdict(made)))
         return
@@ -244,27 +242,15 @@ def calibrate(as_json: bool) -> None:
 def _calibration() -> Calibration | None:
     """Today's, of this machine and version; else it is made now. None where it can't be: a run goes on without."""
     try:
-        found = msgspec.json.decode(state.calibration_file().read_bytes(), type=Calibration)
-    except (OSError, msgspec.DecodeError):
-        found = None
-    machine = begin.this_machine().id
-    ours = found is not None and (found.version, found.machine) == (__version__, machine)
-    if found is not None and ours and 0 <= time.time() - found.wall < DAY_SECONDS:
-        return found
-    try:
-        return _calibrated()
+        return asyncio.run(calibration.of_today(*_ours()))
     except TargetFailed as error:
         click.echo(f"Warning: {error.message}", err=True)
         return None
 
 
-def _calibrated() -> Calibration:
-    made = asyncio.run(calibration.calibrate(__version__, begin.this_machine().id))
-    path = state.calibration_file()
-    draft = path.with_suffix(".draft")
-    draft.write_bytes(msgspec.json.encode(made))
-    draft.replace(path)
-    return made
+def _ours() -> tuple[Path, str, str]:
+    """Where it is kept, our version, this machine."""
+    return state.calibration_file(), __version__, begin.this_machine().id
 
 
 # ---- executing -------------------------------------------------------------------------------------------------------
@@ -281,7 +267,7 @@ def _execute(store: Store, made: Run, parties: dict[str, Party], as_json: bool) 
     if as_json:
         bench_runs.tell(store, made, as_json)
     else:
-        click.echo(terminal.text(bench_reports.made(store, made)))
+        click.echo(terminal.text(files.made(store, made)))
         bench_runs.warn(store, made)
     return _status(made, ended)
 
@@ -324,12 +310,12 @@ class _Line:
 def resume(name: str, as_json: bool) -> int:
     """Send what a run hasn't committed; the exit status."""
     with Store(state.bench_file()) as store:
-        made = bench_runs.current(store, store.run(name))
+        made = told.current(store, store.run(name))
         if made.state not in ENDED and made.state != "pending":
             raise Conflict(f"The run {made.id[-8:]} goes on, in process {made.pid}.")
         spec = specs.checked(json.loads(made.spec_json))
         try:
-            again = asyncio.run(begin.parties(spec, again=True))
+            again = asyncio.run(begin.parties(spec, again=True, keys=_kept().key_of))
         except TargetFailed as error:
             click.echo(f"Error: {error.message}", err=True)
             return TARGET
@@ -338,6 +324,7 @@ def resume(name: str, as_json: bool) -> int:
         if changed:
             click.echo(f"Error: {', '.join(changed)} speaks another API than when the run began.", err=True)
             return TARGET
+        store.set_run(made.id, time.time(), cancel_requested=False)
         return _execute(store, made, parties, as_json)
 
 

@@ -2,37 +2,30 @@
 
 import datetime
 import json
-import time
-from collections.abc import Iterator
-from typing import Any
 
 import click
 
+from heylook_llm.bench import told
 from heylook_llm.bench.remarks import counted
 from heylook_llm.bench.sample import ENDED, Run
-from heylook_llm.bench.store import Store, alive
+from heylook_llm.bench.store import Store
 from heylook_llm.commands import state
 from heylook_llm.errors import Conflict
 
 # ---- looking ---------------------------------------------------------------------------------------------------------
 
 
-def current(store: Store, made: Run) -> Run:
-    """The run as it is now: interrupted, if its process is gone."""
-    return store.interrupt_if_dead(made, alive(made), time.time())
-
-
 def listed(limit: int, as_json: bool) -> None:
     """The runs, newest first."""
     with Store(state.bench_file()) as store:
-        runs = [current(store, made) for made in store.runs(limit)]
+        runs = [told.current(store, made) for made in store.runs(limit)]
         if as_json:
-            click.echo(json.dumps([_brief(store, made) for made in runs]))
+            click.echo(json.dumps([told.brief(store, made) for made in runs]))
             return
         if not runs:
             click.echo("There are no runs yet; `heylookllm bench` makes one.")
         for place, made in enumerate(runs, 1):
-            brief = _brief(store, made)
+            brief = told.brief(store, made)
             when = datetime.datetime.fromtimestamp(made.created).strftime("%Y-%m-%d %H:%M")
             name = f"  {made.name}" if made.name else ""
             targets = ", ".join(brief["targets"])
@@ -45,17 +38,17 @@ def listed(limit: int, as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """One run."""
     with Store(state.bench_file()) as store:
-        tell(store, current(store, store.run(name)), as_json)
+        tell(store, told.current(store, store.run(name)), as_json)
 
 
 def tell(store: Store, made: Run, as_json: bool) -> None:
     """What a run is, and what became of its requests."""
-    told = {**_brief(store, made), "cells": list(_counts(store, made)), "warnings": store.warnings(made.id)}
+    found = told.whole(store, made)
     if as_json:
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(found))
         return
     click.echo(f"Run {made.id[-8:]}{f' ({made.name})' if made.name else ''}: {made.state}")
-    for cell in told["cells"]:
+    for cell in found["cells"]:
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in cell["outcomes"].items()) or "nothing sent"
         flags = f"  [{', '.join(cell['flags'])}]" if cell["flags"] else ""
         click.echo(
@@ -71,43 +64,13 @@ def warn(store: Store, made: Run) -> None:
         click.echo(f"Warning: {text}", err=True)
 
 
-def _brief(store: Store, made: Run) -> dict[str, Any]:
-    return {
-        "id": made.id,
-        "name": made.name,
-        "state": made.state,
-        "created": made.created,
-        "started": made.started,
-        "ended": made.ended,
-        "spec_hash": made.spec_hash,
-        "flags": json.loads(made.flags_json),
-        "targets": sorted(target.name for target in store.targets(made.id).values()),
-        "cells": len(store.cells(made.id)),
-        "samples": store.sample_count(made.id),
-    }
-
-
-def _counts(store: Store, made: Run) -> Iterator[dict[str, Any]]:
-    """What became of the measured requests of each cell."""
-    targets = store.targets(made.id)
-    outcomes = store.outcomes(made.id)
-    for cell in store.cells(made.id):
-        yield {
-            "id": cell.id,
-            "target": targets[cell.target_id].name,
-            **{name: getattr(cell, name) for name in ("model", "task", "scenario", "load", "level", "repeat", "cache")},
-            **{name: getattr(cell, name) for name in ("state", "planned", "flags")},
-            "outcomes": outcomes.get(cell.id, {}),
-        }
-
-
 # ---- ending ----------------------------------------------------------------------------------------------------------
 
 
 def cancel(name: str) -> None:
     """Ask a run that goes on to end; what it has is kept."""
     with Store(state.bench_file()) as store:
-        made = current(store, store.run(name))
+        made = told.current(store, store.run(name))
         if made.state in ENDED:
             raise Conflict(f"The run {made.id[-8:]} has ended: {made.state}.")
         store.request_cancel(made.id)
@@ -117,7 +80,7 @@ def cancel(name: str) -> None:
 def delete(names: tuple[str, ...]) -> None:
     """Forget runs."""
     with Store(state.bench_file()) as store:
-        for made in [current(store, store.run(name)) for name in names]:
+        for made in [told.current(store, store.run(name)) for name in names]:
             if made.state not in ENDED and made.state != "pending":
                 raise Conflict(f"The run {made.id[-8:]} goes on; first: heylookllm bench cancel {made.id[-8:]}")
             store.delete(made.id)

@@ -51,6 +51,11 @@ def bench_file() -> Path:
     return state_folder() / "bench.sqlite3"
 
 
+def targets_file() -> Path:
+    """The targets of the bench that the user keeps, with their keys. Raises OSError where nothing can be written."""
+    return state_folder() / "bench-targets.json"
+
+
 def calibration_file() -> Path:
     """What the bench last found of its own stamps. Raises OSError where nothing can be written."""
     return state_folder() / "bench-calibration.json"

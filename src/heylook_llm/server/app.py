@@ -587,7 +587,7 @@ def create_app(
     app.router.routes.insert(0, Literal(app.router.routes))
     for router in extra:
         app.include_router(router)
-    app.router.routes.append(_route(_DOCUMENT, _document_route(table, extra), "GET"))
+    app.router.routes.append(_route(_DOCUMENT, _document_route(table, extra, options), "GET"))
 
     def word(error: HeylookError, scope: Scope) -> Reply:
         """An error that no request's row will tell of: it is counted."""
@@ -682,10 +682,10 @@ def _feed(backend: Backend, in_flight: InFlight, machine: Machine) -> Feed:
 
 
 def _document_route(
-    table: tuple[Endpoint, ...], extra: Sequence[APIRouter]
+    table: tuple[Endpoint, ...], extra: Sequence[APIRouter], options: Options
 ) -> Callable[[Request], Awaitable[Response]]:
     """The OpenAPI document, made when it is first asked for."""
-    made = functools.cache(lambda: jsontext.encode(openapi.document(table, extra)))
+    made = functools.cache(lambda: jsontext.encode(openapi.document(table, extra, options.schemas())))
 
     async def document(request: Request) -> Response:
         return respond(Reply(made()))

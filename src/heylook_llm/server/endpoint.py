@@ -66,6 +66,8 @@ class Options:
     """Whether it keeps what was asked and answered, too."""
     machine: Machine | None = None
     """The machine, as its owner says and its counters tell; None: as it is found."""
+    schemas: Callable[[], dict[str, Any]] = dict
+    """The schemas, by their full names, that the routes of others than us name in the OpenAPI document."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The OpenAPI document: every route with its body's schema, an example that runs, and its errors."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
@@ -100,7 +100,7 @@ _TAGS: Final = {
     "Anthropic": "What Anthropic's clients ask for",
     "Ollama": "What Ollama's clients ask for",
     "Admin": "The models and the requests of this server",
-    "Pages": "The web pages and this documentation",
+    "Bench": "Benchmarks: runs, their targets and what was measured",
 }
 
 
@@ -194,8 +194,10 @@ def _without_null(schema: Any) -> Any:
     return {key: _without_null(value) for key, value in schema.items() if key != "default" or value is not None}
 
 
-def document(table: Sequence[Endpoint], extra: Sequence[APIRouter] = ()) -> dict[str, Any]:
-    """The document of these rows and routers: FastAPI's own, with our schemas and description.
+def document(
+    table: Sequence[Endpoint], extra: Sequence[APIRouter] = (), schemas: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The document of these rows and routers: FastAPI's own, with our schemas, the routers' and our description.
 
     Rows are told to an app that serves none of them: its routes cost more to make than a server has time for at start.
     """
@@ -206,7 +208,7 @@ def document(table: Sequence[Endpoint], extra: Sequence[APIRouter] = ()) -> dict
         told.include_router(router)
     generated = told.openapi()
     held = generated.setdefault("components", {}).setdefault("schemas", {})
-    held |= components()
+    held |= components() | dict(schemas or {})
     generated["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "header": {"type": "apiKey", "in": "header", "name": "x-api-key"},
