@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from heylook_llm import drawing
+from heylook_llm.errors import ConfigError
 from heylook_llm.server import shell
 from heylook_llm.server.app import create_app
 from tests.server.asgi import Client, call
@@ -63,6 +65,31 @@ def test_a_file_is_kept_by_its_content(file: Path) -> None:
         known = {"if-none-match": f'"other", {first.headers["etag"]}', "accept-encoding": encoding}
         again = asyncio.run(_get(path, known))
         assert (again.status, again.body, again.headers["etag"]) == (304, b"", first.headers["etag"])
+
+
+@pytest.mark.parametrize("path", shell.ELSEWHERE)
+async def test_what_draws_comes_packed_and_is_kept_by_its_content(path: str) -> None:
+    content = shell.ELSEWHERE[path]().read_bytes()
+    packed = await _get(f"/ui/{path}", {"accept-encoding": "gzip"})
+    assert (packed.status, packed.headers["content-encoding"]) == (200, "gzip")
+    assert gzip.decompress(packed.body) == content
+    assert packed.headers["content-type"].partition(";")[0] == "text/javascript"
+    again = await _get(f"/ui/{path}", {"accept-encoding": "gzip", "if-none-match": packed.headers["etag"]})
+    assert (again.status, again.body) == (304, b"")
+    assert (await _get(f"/ui/{path}")).body == content
+
+
+async def test_without_plotly_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Path:
+        raise ConfigError("Plots are drawn by plotly, which isn't installed: pip install plotly")
+
+    monkeypatch.setitem(shell.ELSEWHERE, "plotly.js", missing)
+    reply = await _get("/ui/plotly.js")
+    assert (reply.status, "isn't installed" in reply.json["error"]["message"]) == (404, True)
+
+
+def test_our_figures_make_no_markup_of_texts() -> None:
+    assert not re.search(FORBIDDEN, drawing.FIGURES.read_text(encoding="utf-8"))
 
 
 def test_an_edited_file_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,13 +21,14 @@ export function figures(data, style = {}) {
 /** Latency over throughput, of any curves as figures.py makes them. */
 export function curve(data, style = {}) {
   const traces = data.curves.flatMap((one, place) => FIRST_TOKEN.map(([key, dash]) => ({
-    mode: "lines+markers", name: `${one.name} ${key}`, x: one.output, y: one[key], text: one.level,
+    mode: "lines+markers", name: one.name, legendgroup: String(place), showlegend: dash === "solid",
+    x: one.output, y: one[key], text: one.level,
     line: { color: series(style, place), dash, width: 2 }, marker: { size: 7 },
     error_y: whiskers(one[key], one.intervals?.[key]),
-    hovertemplate: "level %{text}: %{x:.4g} tokens/s, %{y:.4g} ms<extra>%{fullData.name}</extra>",
+    hovertemplate: `level %{text}: %{x:.4g} tokens/s, ${key} %{y:.4g} ms<extra>%{fullData.name}</extra>`,
   }))).filter((trace) => trace.y.some((value) => value !== null));
   return { traces, layout: { xaxis: { title: { text: "output tokens per second" }, rangemode: "tozero" },
-    yaxis: { title: { text: "first token, ms" }, rangemode: "tozero" } } };
+    yaxis: { title: { text: "first token, ms (dotted: p95)" }, rangemode: "tozero" } } };
 }
 
 function series(style, place) {
@@ -60,13 +61,13 @@ function phaseColor(data, style, name) {
 
 function spread(data, style) {
   const traces = ["ttft", "tpot"].flatMap((name) => data.spread[name].map((points, row) => ({
-    mode: "lines+markers", name: `${data.labels[row]} ${name}`,
+    mode: "lines+markers", name: data.labels[row], legendgroup: String(row), showlegend: name === "ttft",
     line: { color: series(style, row), dash: name === "ttft" ? "solid" : "dot", width: 2 }, marker: { size: 6 },
     x: points.map((point) => point[0]), y: points.map((point) => point[1]),
-    hovertemplate: "%{x} %: %{y:.4g} ms<extra>%{fullData.name}</extra>",
+    hovertemplate: `%{x} %: ${name} %{y:.4g} ms<extra>%{fullData.name}</extra>`,
   }))).filter((trace) => trace.x.length);
   return { traces, layout: { xaxis: { title: { text: "per cent of requests within" } },
-    yaxis: { type: "log", title: { text: "ms" } } } };
+    yaxis: { type: "log", dtick: "D2", title: { text: "ms (dotted: each token)" } } } };
 }
 
 function speed(data, style) {
@@ -112,11 +113,19 @@ export function themed(layout, style) {
   };
 }
 
-/** Draws a figure into an element; again with other colours or data. Rows of bars get the height that they need. */
+/** Draws a figure into an element; again with other colours or data. Rows of bars and legends get the height they need. */
 export function draw(plotly, place, figure, style, more = {}) {
   const removed = ["select2d", "lasso2d", "autoScale2d"];
   const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: removed, ...more };
-  const height = figure.rows ? Math.max(220, 130 + 34 * figure.rows) : 380;
+  const height = (figure.rows ? Math.max(220, 130 + 34 * figure.rows) : 360) + legendHeight(figure, place.clientWidth);
   place.style.minHeight = `${height}px`;
   return plotly.react(place, figure.traces, { ...themed(figure.layout, style), height }, config);
+}
+
+/** Of a legend's lines behind the first. */
+function legendHeight(figure, width) {
+  const names = figure.traces.filter((trace) => trace.showlegend !== false).map((trace) => trace.name ?? "");
+  const longest = Math.max(0, ...names.map((name) => name.length));
+  const columns = Math.max(1, Math.floor(width / (70 + 7 * longest)));
+  return 20 * Math.max(0, Math.ceil(names.length / columns) - 1);
 }

@@ -3,6 +3,7 @@
 import functools
 import gzip
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,11 +11,17 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from heylook_llm.errors import NotFound
+from heylook_llm import drawing
+from heylook_llm.errors import ConfigError, NotFound
 from heylook_llm.server.endpoint import Server
 from heylook_llm.server.offloop import off_loop
 
 FOLDER: Final = Path(__file__).parent / "ui"
+ELSEWHERE: Final[dict[str, Callable[[], Path]]] = {
+    "plotly.js": drawing.plotly,
+    "lib/figures.js": lambda: drawing.FIGURES,
+}
+"""Files that lie beside others: what is drawn, the bench draws in its own files, too."""
 SHELL: Final = "index.html"
 _MEDIA_TYPES: Final = {
     ".html": "text/html; charset=utf-8",
@@ -65,9 +72,19 @@ def _file(path: str) -> Path:
     """Which file a path below /ui means. Raises NotFound."""
     if path in _names():
         return FOLDER / path
+    if path in ELSEWHERE:
+        return _elsewhere(path)
     if path.partition("/")[0] in _folders() or "." in path.partition("/")[0]:
         raise NotFound(f"There is no file '{path[:128]}' here.")
     return FOLDER / SHELL
+
+
+def _elsewhere(path: str) -> Path:
+    """Raises NotFound where it isn't installed."""
+    try:
+        return ELSEWHERE[path]()
+    except ConfigError as error:
+        raise NotFound(error.message) from error
 
 
 @functools.cache

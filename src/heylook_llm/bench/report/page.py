@@ -97,7 +97,7 @@ def _body(report: Report) -> str:
 
 
 def _figure(name: str, told: str) -> str:
-    return f'<div class=plot id="{name}" role="img" aria-label="{_text(told)}"></div>'
+    return f'<div class=plot id="{name}" role="group" aria-label="{_text(told)}"></div>'
 
 
 def _section(title: str, body: str) -> str:
