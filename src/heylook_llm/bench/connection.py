@@ -33,9 +33,10 @@ KEPT_PIECES: Final = 16
 class Stamps:
     """What becomes known of one request while it goes on."""
 
-    __slots__ = ("dns", "flooded", "received", "sent", "tape", "tcp", "tls")
+    __slots__ = ("body", "dns", "flooded", "received", "sent", "tape", "tcp", "tls")
 
     def __init__(self) -> None:
+        self.body = b""
         self.dns: int | None = None
         self.tcp: int | None = None
         self.tls: int | None = None
@@ -49,21 +50,28 @@ _current: contextvars.ContextVar[Stamps] = contextvars.ContextVar("stamps")
 
 
 class _Transport:
-    """A transport that notes when it is given something to send: before, so the other side can't have it earlier."""
+    """A transport that notes when it is given something to send: before, so the other side can't have it earlier.
 
-    __slots__ = ("_protocol", "_transport")
+    A body goes out with its head, at once. aiohttp writes bodies in a task of their own, so of requests that begin
+    together each would wait until all others had begun.
+    """
+
+    __slots__ = ("_protocol", "_transport", "body")
 
     def __init__(self, transport: asyncio.Transport, protocol: "StampingProtocol") -> None:
         self._transport = transport
         self._protocol = protocol
+        self.body = b""
+        """What goes behind the next bytes."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """As a transport's."""
+        body, self.body = self.body, b""
         self._stamp()
-        self._transport.write(data)
+        self._transport.write(bytes(data) + body if body else data)
 
     def writelines(self, data: Iterable[bytes | bytearray | memoryview]) -> None:
         """As a transport's."""
@@ -110,7 +118,10 @@ class StampingConnector(aiohttp.TCPConnector):
     async def connect(self, req: ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout) -> Connection:  # noqa: ASYNC109 (its)
         """As a connector's."""
         connection = await super().connect(req, traces, timeout)
-        cast(StampingProtocol, connection.protocol).stamps = _current.get()
+        protocol, stamps = cast(StampingProtocol, connection.protocol), _current.get()
+        protocol.stamps = stamps
+        if isinstance(protocol.transport, _Transport):  # else it was lost meanwhile, which sending finds out
+            protocol.transport.body = stamps.body
         return connection
 
     async def _resolve_host(self, host: str, port: int, traces: Any = None) -> Any:
@@ -160,9 +171,11 @@ async def post(
 
     Nothing is sent a second time. Cancelling it drops the connection.
     """
+    stamps.body = body
     mark = _current.set(stamps)
+    sized = {**headers, "Content-Length": str(len(body))}
     try:
-        async with http.post(url, data=body, headers=headers, allow_redirects=False) as response:
+        async with http.post(url, headers=sized, allow_redirects=False) as response:
             if (problem := response.content.exception()) is not None:
                 raise problem
             await response.content.wait_eof()
