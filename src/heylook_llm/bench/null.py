@@ -1,6 +1,7 @@
 """The null target: a server that answers with tokens on a plan, and logs when it wrote each of them.
 
-python -m heylook_llm.bench.null [--ttft-ms 200] [--itl-ms 20] [--tokens 50]    prints its port; ends with its stdin
+python -m heylook_llm.bench.null [--ttft-ms 200] [--itl-ms 20] [--tokens 50] [--phase own|spread|together]
+    prints its port; ends with its stdin
 
 Truth is its log (GET /log, a line of JSON for each request), never its settings, which no server meets exactly. Every
 chunk is made beforehand, so that its own work is a write.
@@ -9,27 +10,45 @@ chunk is made beforehand, so that its own work is a write.
 import argparse
 import asyncio
 import json
+import math
 import sys
 import time
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import httptools
 
 _HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 MODELS: Final = json.dumps({"object": "list", "data": [{"id": "null", "object": "model"}]}).encode()
 MOST_BODY_BYTES: Final = 64 << 20
+Phase = Literal["own", "spread", "together"]
+GOLDEN: Final = (math.sqrt(5) - 1) / 2
+"""Multiples of it, less their whole parts, lie as far apart as numbers can that come one by one."""
 
 
 class Plan:
-    """What an answer is: its chunks and their gaps, in seconds."""
+    """What an answer is: its chunks and their gaps, in seconds.
 
-    def __init__(self, ttft: float, itl: float, tokens: int) -> None:
+    `phase` says how the answers' tokens lie to each other: as their requests came, spread evenly over a gap, or all at
+    the same moments, as a server's do that decodes its requests in one batch.
+    """
+
+    def __init__(self, ttft: float, itl: float, tokens: int, phase: Phase = "own") -> None:
         self.ttft = ttft
         self.itl = itl
         self.tokens = tokens
+        self.phase = phase
         self.first = _chunk({"role": "assistant", "content": ""}, None)
         self.token = _chunk({"content": " null"}, None)
         self.finish = _chunk({}, "length")
+
+    def first_due(self, begun: float, number: int) -> float:
+        """When the first token of that answer is due, by the clock of `begun`."""
+        due = begun + self.ttft
+        if self.phase == "spread":
+            return due + self.itl * (number * GOLDEN % 1)
+        if self.phase == "together" and self.itl > 0:
+            return math.ceil(due / self.itl) * self.itl
+        return due
 
     def last(self, prompt_tokens: int, tokens: int) -> bytes:
         """The end of a stream of so many tokens, with its usage."""
@@ -37,10 +56,18 @@ class Plan:
         return self.finish + _event({"choices": [], "usage": usage}) + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
 
+class Log:
+    """What was answered: lines of JSON, in the order in which answers ended."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.begun = 0
+
+
 class Connection(asyncio.Protocol):
     """One client's connection."""
 
-    def __init__(self, plan: Plan, log: list[bytes]) -> None:
+    def __init__(self, plan: Plan, log: Log) -> None:
         self._plan = plan
         self._log = log
         self._loop = asyncio.get_running_loop()
@@ -49,6 +76,8 @@ class Connection(asyncio.Protocol):
         self._identity = ""
         self._body = b""
         self._alarm: asyncio.TimerHandle | None = None
+        self._open: tuple[int, int, list[int]] | None = None
+        """Of an answer that goes on: when its request came, the tokens asked for, and when each was written."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The protocol's calls, and those of its parser."""
@@ -58,6 +87,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
+        self._note(cut=True)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -88,7 +118,9 @@ class Connection(asyncio.Protocol):
             case b"/v1/models":
                 self._whole(MODELS)
             case b"/log":
-                self._whole(b"".join(self._log))
+                self._whole(b"".join(self._log.lines))
+            case b"/health":
+                self._whole(b'{"status": "ok"}')
             case _:
                 self._whole(b'{"error": {"message": "the null target has no such route"}}', b"404 Not Found")
 
@@ -99,34 +131,41 @@ class Connection(asyncio.Protocol):
     def _answer(self, received: int) -> None:
         asked, prompt_tokens = self._asked()
         stamps: list[int] = []
-        begun = self._loop.time()
+        self._open = received, asked, stamps
+        first_due = self._plan.first_due(self._loop.time(), self._log.begun)
+        self._log.begun += 1
 
         def write() -> None:
             place = len(stamps)
             stamps.append(time.monotonic_ns())
             if place == asked:
                 self._transport.write(self._plan.last(prompt_tokens, asked))
-                self._note(received, stamps)
+                self._note()
                 return
             self._transport.write(_HEAD + self._plan.first + self._plan.token if place == 0 else self._plan.token)
-            due = begun + self._plan.ttft + self._plan.itl * (place + 1 if place + 1 < asked else place)
+            due = first_due + self._plan.itl * (place + 1 if place + 1 < asked else place)
             self._alarm = self._loop.call_at(due, write)
 
-        self._alarm = self._loop.call_at(begun + self._plan.ttft, write)
+        self._alarm = self._loop.call_at(first_due, write)
 
     def _asked(self) -> tuple[int, int]:
         """How many tokens are wanted, and how many words the prompt has."""
         try:
             body: dict[str, Any] = json.loads(self._body)
             text = body.get("prompt") or body["messages"][-1]["content"]
-            return max(1, int(body.get("max_tokens") or self._plan.tokens)), len(str(text).split())
+            tokens = body.get("max_tokens") or body.get("max_completion_tokens") or self._plan.tokens
+            return max(1, int(tokens)), len(str(text).split())
         except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             return self._plan.tokens, 0
 
-    def _note(self, received: int, stamps: list[int]) -> None:
-        """`written`: one stamp for each token, then one for the end."""
-        told = {"id": self._identity, "received": received, "written": stamps}
-        self._log.append(json.dumps(told).encode() + b"\n")
+    def _note(self, cut: bool = False) -> None:
+        """`written`: one stamp for each token, then one for the end, which an answer that was `cut` doesn't have."""
+        if self._open is None:
+            return
+        received, asked, stamps = self._open
+        self._open = None
+        told = {"id": self._identity, "received": received, "asked": asked, "written": stamps, "cut": cut}
+        self._log.lines.append(json.dumps(told).encode() + b"\n")
 
 
 def _chunk(delta: dict[str, str], finish: str | None) -> bytes:
@@ -143,7 +182,7 @@ def _framed(data: bytes) -> bytes:
 
 async def serve(plan: Plan, port: int) -> None:
     """Serve on loopback until stdin ends; port 0: on a free one."""
-    log: list[bytes] = []
+    log = Log()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(plan, log), "127.0.0.1", port, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
@@ -160,8 +199,9 @@ def main() -> None:
     options.add_argument("--itl-ms", type=float, default=20.0)
     options.add_argument("--tokens", type=int, default=50)
     options.add_argument("--port", type=int, default=0)
+    options.add_argument("--phase", choices=get_args(Phase), default="own", help="how answers lie to each other")
     given = options.parse_args()
-    asyncio.run(serve(Plan(given.ttft_ms / 1e3, given.itl_ms / 1e3, given.tokens), given.port))
+    asyncio.run(serve(Plan(given.ttft_ms / 1e3, given.itl_ms / 1e3, given.tokens, given.phase), given.port))
 
 
 if __name__ == "__main__":
