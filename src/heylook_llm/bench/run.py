@@ -35,7 +35,8 @@ BEAT_SECONDS: Final = 1.0
 COMMIT_SECONDS: Final = 0.1
 SHOW_SECONDS: Final = 0.25
 SATURATED: Final = 0.9
-"""Of a core: a sender that computes so much can't be trusted with its stamps."""
+"""Of a core: a sender that computes so much and is late can't be trusted with its stamps."""
+LATE_NS: Final = 2_000_000
 SATURATED_SHARE: Final = 0.1
 """Of a cell's pulses, from which on it counts."""
 LOST_AFTER: Final = 20
@@ -316,7 +317,7 @@ class _CellRun:
         finally:
             committing.cancel()
             self.commit()
-        self.flags = ("client-limited",) if self._saturated() else ()
+        self.flags = ("client-limited",) if saturated(self._pulses) else ()
 
     async def _cool(self) -> None:
         """Have the model unloaded for the next of a cold cell's requests."""
@@ -384,9 +385,11 @@ class _CellRun:
             self._shown = time.monotonic()
             self._show(self)
 
-    def _saturated(self) -> bool:
-        full = sum(pulse.cpu_share >= SATURATED for pulse in self._pulses)
-        return full > max(1, SATURATED_SHARE * len(self._pulses))
+
+def saturated(pulses: Sequence[Pulse]) -> bool:
+    """Whether a sender couldn't keep up. One that waits for requests due every millisecond computes, but isn't late."""
+    full = sum(pulse.cpu_share >= SATURATED and pulse.lag_ns >= LATE_NS for pulse in pulses)
+    return full > max(1, SATURATED_SHARE * len(pulses))
 
 
 async def execute(recorder: Recorder) -> RunState:
