@@ -18,7 +18,7 @@ INSTALL = @if [ -z "$(PYTHON)" ]; then \
 	exit 1; fi; $(PYTHON) tools/install.py --environment $(VENV) --accelerator $(ACCEL)
 
 .DEFAULT_GOAL := help
-.PHONY: help install mlx vlm dev serve test test_long test_ui screenshots conformance lock-conformance test_truth test_faults test_changed coverage bench-peers check format lint build docs docs-serve docs-tables lock check-platforms clean distclean
+.PHONY: help install mlx vlm dev serve test test_long test_ui screenshots conformance lock-conformance test_truth test_faults test_changed coverage bench-peers bench-servers bench-truth lock-bench-truth check format lint build docs docs-serve docs-tables lock check-platforms clean distclean
 
 help:  ## show this
 	@grep -E '^[a-z_-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -86,8 +86,9 @@ screenshots: $(VENV)/installed-dev  ## the web pages, light and dark, narrow and
 	@$(BIN)/python -m tests.ui.screenshots $(ARGS)
 
 TRUTH := test_truth.py test_injected.py test_limits.py
-test_truth: $(VENV)/installed-dev  ## what the server measures of itself, against others' clocks (20 minutes of a quiet machine)
-	@HEYLOOK_TEST_TIER=long $(BIN)/python -m pytest -s $(addprefix tests/server/performance/,$(TRUTH)) tests/faults/test_recorder.py $(ARGS)
+BENCH_TRUTH := tests/bench/test_injected.py
+test_truth: $(VENV)/installed-dev  ## what server and bench measure, against others' clocks (20 minutes of a quiet machine)
+	@HEYLOOK_TEST_TIER=long $(BIN)/python -m pytest -s $(addprefix tests/server/performance/,$(TRUTH)) tests/faults/test_recorder.py $(BENCH_TRUTH) $(ARGS)
 
 test_changed: $(VENV)/installed-dev  ## only tests that name a module changed since the last commit (SINCE=main)
 	@$(BIN)/python tools/changed_tests.py --since $(or $(SINCE),HEAD) -- $(ARGS)
@@ -128,6 +129,21 @@ build/peers/installed: benchmarks/peers/requirements.txt $(VENV)/installed-dev
 bench-peers: build/peers/installed  ## ours beside llama_cpp.server, mlx_lm.server and LLAMA_SERVER=/path/to/llama-server
 	@$(BIN)/python -m benchmarks.peers $(if $(LLAMA_SERVER),--llama-server "$(LLAMA_SERVER)") $(ARGS)
 
+bench-servers: build/peers/installed  ## ... and by one spec of our own bench; ARGS="--write docs/bench_servers.md" keeps the report
+	@$(BIN)/python -m benchmarks.peers.bench $(if $(LLAMA_SERVER),--llama-server "$(LLAMA_SERVER)") $(ARGS)
+
+# torch before guidellm, by pip's own choice: resolved with the others it would always be CUDA's, several GB that nothing needs
+build/truth/installed: $(wildcard benchmarks/truth/*.txt) $(VENV)/installed-dev
+	@for tool in genai-bench guidellm; do rm -rf build/truth/$$tool && $(BIN)/python -m venv build/truth/$$tool || exit 1; done
+	@build/truth/guidellm/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@for tool in genai-bench guidellm; do \
+		build/truth/$$tool/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+		-r benchmarks/truth/$$tool.txt || exit 1; done
+	@touch $@
+
+bench-truth: build/truth/installed  ## our bench, genai-bench and guidellm against a target that logs what is true (15 minutes of a quiet machine)
+	@$(BIN)/python -m benchmarks.truth $(ARGS)
+
 # ---- what is shipped -------------------------------------------------------------------------------------------------
 
 build: $(VENV)/installed-$(ACCEL)  ## the wheel, in dist/
@@ -166,6 +182,10 @@ lock: $(if $(shell command -v uv),,build/uv/bin/uv)  ## resolve the dependencies
 	@$(COMPILE) --constraint build/all.txt pyproject.toml --extra dev -o requirements/dev.txt
 	@$(COMPILE) --constraint build/all.txt pyproject.toml --extra docs -o requirements/docs.txt
 	@wc -l requirements/*.txt
+
+lock-bench-truth: $(if $(shell command -v uv),,build/uv/bin/uv)  ## resolve what `make bench-truth` installs anew
+	@for tool in genai-bench guidellm; do $(COMPILE) --override benchmarks/truth/overrides.in \
+		benchmarks/truth/$$tool.in -o benchmarks/truth/$$tool.txt || exit 1; done
 
 lock-conformance: $(if $(shell command -v uv),,build/uv/bin/uv)  ## resolve what `make conformance` installs anew
 	@$(COMPILE) tests/conformance/requirements.in -o tests/conformance/requirements.txt

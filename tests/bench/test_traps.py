@@ -1,22 +1,26 @@
 """The sixteen traps that benchmarks fall into: for each, what a tool that fell in would say, and that ours doesn't.
 
-Of the side that sends are traps 14 (prompts of random tokens) and 15 (prompts that can't be had again), which its tests
-have; of 7 (a client that can't keep up) and 8 (hidden retries) what a report says is here.
+Those that lie in sending are in test_sending_traps.py. docs/bench_truth.md lists all, each with its tests.
 """
 
 import json
+import re
 import statistics as standard
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from heylook_llm.bench.frames import Pulse
 from heylook_llm.bench.measures import output_tokens, token_gaps_ms, tpot_ms, values
+from heylook_llm.bench.run import saturated
 from heylook_llm.bench.sample import Sample
 from tests.bench.answers import MS, SECOND, answer, remarks_of, report_of, row_of
 from tests.bench.records import cell
 from tests.bench.test_breakdown import story
 
 pytestmark = pytest.mark.unit
+ROOT = Path(__file__).parents[2]
 
 
 def test_01_tokens_are_counted_by_who_knows_never_by_words_or_chunks() -> None:
@@ -120,6 +124,14 @@ def test_07_a_client_that_could_not_keep_up_is_not_taken_for_a_slow_server() -> 
     assert row.slow[0].verdict == "wait-bound"
 
 
+def test_07_a_sender_counts_as_saturated_where_it_computes_and_is_late() -> None:
+    calm, spins, full = (Pulse(0, share, lag * MS) for share, lag in ((0.3, 5), (0.99, 1), (0.95, 4)))
+    assert not saturated([calm] * 20)
+    assert not saturated([spins] * 20)  # it waits in turns of its loop for what is due every millisecond
+    assert not saturated([full, *[calm] * 20])  # once, as when a run begins
+    assert saturated([full] * 3 + [calm] * 20)
+
+
 def test_08_connection_setup_is_in_e2e_and_never_in_ttft() -> None:
     one = answer(ttft_ms=180, t_tcp=30 * MS, t_tls=80 * MS)
     assert values(one, open_loop=False)["ttft"] == 100
@@ -191,6 +203,16 @@ def test_16_a_clock_that_steps_is_seen_and_stamps_of_two_clocks_are_never_subtra
     rebooted = row_of([answer(0, 500_000), answer(1, 3, clock_id="after-reboot")])
     assert rebooted.rates.output is None
     assert "clocks" in remarks_of(rebooted)
+
+
+def test_the_page_lists_all_traps_with_tests_that_there_are() -> None:
+    page = (ROOT / "docs" / "bench_truth.md").read_text()
+    listed = re.findall(r"^\| (\d+) \|.*?\| (`test_[^|]*) \|$", page, re.MULTILINE)
+    assert [int(number) for number, _ in listed] == list(range(1, 17))
+    there = "".join(path.read_text() for path in (ROOT / "tests" / "bench").glob("test_*.py"))
+    for _, names in listed:
+        for name in re.findall(r"`(\w+)`", names):
+            assert f"def {name}(" in there
 
 
 def test_percentiles_lie_within_what_was_measured() -> None:
