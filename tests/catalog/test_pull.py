@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -233,9 +234,12 @@ def test_the_hubs_refusals(hub: Hub, tmp_path: Path, answer: tuple[int, dict[str
     assert hub.url not in error.value.message
 
 
-def test_no_hub(tmp_path: Path, hub: Hub) -> None:
-    with pytest.raises(PullFailed, match="can't be reached"):
+def test_no_hub_is_told_within_seconds(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(PullFailed, match="can't be reached: look at the network") as error:
         Pull(names.parse_name("org/model"), lambda _: None, tmp_path, "http://127.0.0.1:9").run()
+    assert error.value.code == "hub_unreachable"
+    assert time.monotonic() - began < 20, "a hub that was reached before is waited for longer"
 
 
 def test_a_listing_without_end_is_refused(hub: Hub, tmp_path: Path) -> None:

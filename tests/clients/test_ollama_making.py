@@ -222,6 +222,9 @@ def test_an_uploaded_file_is_served_quantized_and_shared(
     assert sizes["small:latest"][1].quantization_level == "Q8_0"  # type: ignore[union-attr]  # of every model
     answer = client.chat("small", question, think=False, options=options).message.content or ""
     assert "Paris" in answer
+    beyond = list(client.create("wide", from_="small", parameters={"num_ctx": 1 << 20}, stream=True))
+    assert "num_ctx is 4096: the model was trained for no more" in [step.status for step in beyond]
+    client.delete("wide")
     (loaded,) = (model for model in client.ps().models if model.model == "small:latest")
     assert loaded.details is not None
     assert (loaded.details.quantization_level, loaded.size_vram, loaded.context_length) == ("Q8_0", 0, 1024)
@@ -247,6 +250,11 @@ def test_files_go_with_the_model_that_is_made_anew_of_others(
     assert "vision" in (shown.capabilities or ())
     assert post(server, "/api/show", {"model": "seeing"})[1]["projector_info"]["general.architecture"] == "clip"
     mlx = {file.name: upload(client, file) for file in (folder / "heylook-tiny-mlx").iterdir()}
+    config = json.loads((folder / "heylook-tiny-mlx" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "quantization": {"bits": 7, "group_size": 64}}))
+    with pytest.raises(ollama.ResponseError, match="`bits` of 2, 3, 4, 5, 6, 8, and") as bad:
+        client.create("folder", files={**mlx, "config.json": upload(client, tmp_path / "config.json")})
+    assert bad.value.status_code == 400
     client.create("folder", files=mlx)
     told = post(server, "/api/show", {"model": "folder"})[1]
     assert (told["details"]["format"], told["details"]["family"]) == ("safetensors", "qwen2")
@@ -353,6 +361,8 @@ ERRORS: list[tuple[str, Any, int, str]] = [
     ("/api/create", {"model": "x", "from": "fake", "template": "{% if %}"}, 400, "the template can't be read: "),
     ("/api/create", {"model": "x", "from": "fake", "template": "x" * 300_000}, 400, "is longer than 262144"),
     ("/api/create", {"model": "x", "from": "fake", "parameters": {"top_k": "x"}}, 400, "must be of type integer"),
+    ("/api/create", {"model": "x", "from": "tiny", "parameters": {"num_ctx": 10**18}}, 400, "at most 2147483647"),
+    ("/api/chat", {"model": "tiny", "options": {"num_ctx": 10**18}}, 400, "at most 2147483647"),
     ("/api/create", {"model": "fake", "from": "tiny"}, 409, "never changed"),
     ("/api/create", {"model": "GPT-4o:latest", "from": "tiny"}, 409, "never changed"),
     ("/api/copy", {"source": "nope", "destination": "x"}, 404, 'model "nope" not found'),

@@ -149,7 +149,13 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"tools": of_tool(input_schema=None)}, "tools[0].input_schema", "missing_required_parameter"),
     ({"tools": TOOLS * 2}, "tools", "invalid_value"),
     ({"tools": [TOOLS[0] | {"name": f"f{at}"} for at in range(129)]}, "tools", "invalid_value"),
-    ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type", "unsupported_value"),
+    ({"tools": [{"type": "web_search_new", "name": "web_search"}]}, "tools[0].type", "unsupported_value"),
+    ({"tools": [{"type": "text_editor_20250728", "name": "x"}]}, "tools[0].type", "unsupported_value"),
+    (
+        {"tools": [{"type": "web_search_20250305", "name": "web_search"}], "tool_choice": {"type": "any"}},
+        "tool_choice",
+        "invalid_value",
+    ),
     ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools[0].type", "unsupported_value"),
     ({"tool_choice": {"type": "auto"}}, "tool_choice", "invalid_value"),
     ({"tools": TOOLS, "tool_choice": "auto"}, "tool_choice", "invalid_type"),
@@ -217,6 +223,19 @@ def test_null_is_absent() -> None:
 def test_unknown_and_told_keys_are_named() -> None:
     asked = message(foo=1, metadata={"user_id": "me"}, service_tier="auto", container="x", context_management={}).asked
     assert asked.ignored == ("context_management", "container", "foo")
+
+
+@pytest.mark.parametrize(
+    "kind", ["web_search_20250305", "web_fetch_20250910", "code_execution_20250825", "tool_search_tool_bm25_20251119"]
+)
+def test_tools_that_run_at_anthropic_are_left_out_and_named(kind: str) -> None:
+    made = message(tools=[{"type": kind, "name": "x", "max_uses": 8}, *TOOLS])
+    assert made.asked.ignored == (f"tools[0]:{kind}",)
+    (asked,) = made.asked.request.prompts
+    assert isinstance(asked, core.ChatPrompt)
+    assert [tool.name for tool in asked.tools] == ["f"]
+    assert made.asked.needs == ("chat", "tools")
+    assert message(tools=[{"type": kind, "name": "x"}]).asked.needs == ("chat",)
 
 
 def test_a_count_has_the_prompts_fields_and_no_others() -> None:

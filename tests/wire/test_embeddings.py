@@ -215,6 +215,8 @@ def test_options_of_embed() -> None:
     assert inquiry.asked.ignored == ("foo", "options.temperature", "options.num_gpu")
     with pytest.raises(BadRequest, match='option "num_ctx" must be of type integer'):
         embed_of(options={"num_ctx": "many"})
+    with pytest.raises(BadRequest, match='option "num_ctx" must be at most 2147483647'):
+        embed_of(options={"num_ctx": 10**18})
 
 
 def test_names_of_models() -> None:

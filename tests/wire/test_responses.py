@@ -99,8 +99,14 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"input": [OUTPUT]}, "input", "invalid_value"),
     ({"input": [CALL, OUTPUT | {"output": None}]}, "input[1].output", "missing_required_parameter"),
     ({"input": [CALL, OUTPUT | {"output": 5}]}, "input[1].output", "invalid_type"),
-    ({"tools": [{"type": "web_search"}]}, "tools[0].type", "unsupported_value"),
-    ({"tools": [{"type": "mcp", "server_label": "x"}]}, "tools[0].type", "unsupported_value"),
+    ({"tools": [{"type": "web"}]}, "tools[0].type", "unsupported_value"),
+    ({"tools": [TOOL, {"type": "mcps", "server_label": "x"}]}, "tools[1].type", "unsupported_value"),
+    ({"tools": [{"type": "web_search"}], "tool_choice": "required"}, "tool_choice", "invalid_value"),
+    (
+        {"tools": [{"type": "web_search"}, TOOL], "tool_choice": {"type": "web_search"}},
+        "tool_choice",
+        "unsupported_value",
+    ),
     ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools[0].name", "missing_required_parameter"),
     ({"tools": [TOOL, TOOL]}, "tools", "invalid_value"),
     ({"tools": [CUSTOM | {"format": {"type": "grammar", "syntax": "ebnf"}}]}, "tools[0].format", "invalid_value"),
@@ -146,6 +152,23 @@ def test_an_unknown_reference_is_not_found() -> None:
     with pytest.raises(NotFound, match="msg_1") as caught:
         answer(input=[{"type": "item_reference", "id": "msg_1"}])
     assert caught.value.param == "input[0].id"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("web_search", "web_search_preview", "web_search_2025_08_26", "file_search", "code_interpreter", "mcp"),
+        *("image_generation", "computer_use_preview", "local_shell", "shell", "apply_patch", "tool_search"),
+    ],
+)
+def test_tools_that_run_at_openai_are_left_out_and_named(kind: str) -> None:
+    """Agents send them to whichever model they are set up with, and go on without."""
+    made = answer(tools=[{"type": kind, "server_label": "x"}, TOOL])
+    assert made.asked.ignored == (f"tools[0]:{kind}",)
+    (asked,) = made.asked.request.prompts
+    assert isinstance(asked, core.ChatPrompt)
+    assert [tool.name for tool in asked.tools] == ["f"]
+    assert [tool["type"] for tool in made.waiting("queued")["tools"]] == ["function"]
 
 
 def test_what_has_no_effect_is_named() -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MAX_ANSWER_BYTES: Final = 16 << 20
 """Of a listing's page."""
 MAX_FILE_BYTES: Final = 1 << 50
+CONNECT_SECONDS: Final = 5.0
+"""A hub that can't be connected to for so long can't be reached."""
 LISTING_SECONDS: Final = 30.0
 """Without a byte of a listing for so long, it is asked for anew; for files it is $HF_HUB_DOWNLOAD_TIMEOUT."""
 _COMMIT: Final = re.compile(r"[0-9a-f]{40,64}")
@@ -41,7 +43,13 @@ class Trouble(Exception):
     """A request failed. `error` is what the user is told."""
 
     def __init__(
-        self, error: PullFailed, *, status: int | None = None, passes: bool = False, wait_seconds: float | None = None
+        self,
+        error: PullFailed,
+        *,
+        status: int | None = None,
+        passes: bool = False,
+        wait_seconds: float | None = None,
+        unreached: bool = False,
     ) -> None:
         super().__init__(error.message)
         self.error = error
@@ -51,6 +59,8 @@ class Trouble(Exception):
         """Whether the same request may go well later."""
         self.wait_seconds = wait_seconds
         """... and when, as the hub says."""
+        self.unreached = unreached
+        """There was no connection at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +169,19 @@ class HubClient:
         from huggingface_hub import get_session  # noqa: PLC0415
         from huggingface_hub.errors import OfflineModeIsEnabled  # noqa: PLC0415
 
+        timeout = httpx2.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
         try:
-            with get_session().stream("GET", url, headers={**self._headers, **headers}, timeout=seconds) as response:
+            with get_session().stream("GET", url, headers={**self._headers, **headers}, timeout=timeout) as response:
                 self._refuse(response)
                 yield response
         except OfflineModeIsEnabled as error:
             raise self._trouble("HF_HUB_OFFLINE is set", "hub_unreachable") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            unreached = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
             words = f"the hub can't be reached ({type(error).__name__})"
-            raise self._trouble(words, "hub_unreachable", passes=True) from error
+            if unreached:
+                words = "the hub can't be reached: look at the network, or at HF_ENDPOINT"
+            raise self._trouble(words, "hub_unreachable", passes=True, unreached=unreached) from error
 
     def _refuse(self, response: "httpx2.Response") -> None:
         status = response.status_code

@@ -29,6 +29,13 @@ _LLAVA_TEXT: Final[dict[str, Any]] = {
     "max_position_embeddings": 4096,
 }
 """What a llava's `text_config` leaves out: transformers writes only what differs from the first LLaMA."""
+_PACKED: Final[dict[str, frozenset[tuple[int, int]]]] = {
+    "affine": frozenset((bits, size) for bits in (2, 3, 4, 5, 6, 8) for size in (32, 64, 128)),
+    "mxfp4": frozenset([(4, 32)]),
+    "mxfp8": frozenset([(8, 32)]),
+    "nvfp4": frozenset([(4, 16)]),
+}
+"""MLX's modes -> the bits and group sizes that they have."""
 _MODEL_TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -51,6 +58,7 @@ class Folder:
             self._refuse_code(name, content)
         if not _MODEL_TYPE.fullmatch(self.architecture):
             raise self.failed("its config.json has no usable `model_type`.")
+        self._check_quantization()
         self.tensors = safetensors_header.read_folder(path, model)
 
     def failed(self, reason: str) -> LoadFailed:
@@ -93,6 +101,25 @@ class Folder:
         if isinstance(settings, dict) and isinstance(bits := settings.get("bits"), int):
             return f"{bits}bit"
         return safetensors_header.main_dtype(self.tensors)
+
+    def _check_quantization(self) -> None:
+        """Refuse what MLX could only fail at while it loads."""
+        settings = self.config.get("quantization")
+        if settings is None:
+            if not isinstance(self.config.get("quantization_config", {}), dict | None):
+                raise self.failed("the `quantization_config` of its config.json is no object.")
+            return
+        if not isinstance(settings, dict):
+            raise self.failed("the `quantization` of its config.json is no object.")
+        mode, bits, size = settings.get("mode", "affine"), settings.get("bits"), settings.get("group_size")
+        fitting = _PACKED.get(mode) if isinstance(mode, str) else None
+        if fitting is None:
+            raise self.failed(f"the `quantization.mode` of its config.json must be one of {', '.join(_PACKED)}.")
+        if not all(type(value) is int for value in (bits, size)) or (bits, size) not in fitting:
+            known = [", ".join(map(str, sorted(set(values)))) for values in zip(*fitting, strict=True)]
+            raise self.failed(
+                f"the `quantization` of its config.json must have `bits` of {known[0]}, and a `group_size` of {known[1]}."
+            )
 
     def end_tokens(self) -> frozenset[int]:
         """Every `eos_token_id` that its files name."""

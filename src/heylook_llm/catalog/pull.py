@@ -25,6 +25,8 @@ TRIES: Final = 8
 """Attempts in a row that bring no byte until a pull gives up."""
 LISTINGS: Final = 3
 """How often what is to fetch is listed, where files turn out to be others than those listed."""
+TRIES_UNREACHED: Final = 3
+"""... while the hub was never reached: there may be no network, and who waits is to hear so within seconds."""
 MOST_WAIT_SECONDS: Final = 30.0
 """Between two attempts, unless the hub says when to come back."""
 MOST_PATIENCE_SECONDS: Final = 300.0
@@ -75,6 +77,7 @@ class Pull:
         self._folder = library.folder_of(name.repository, self._root)
         self._endpoint = endpoint or os.environ.get("HF_ENDPOINT") or None
         self._cancelled = threading.Event()
+        self._reached = False
 
     def cancel(self) -> None:
         """End the pull at the next bytes; what was fetched stays, to be resumed."""
@@ -181,13 +184,17 @@ class Pull:
         while True:
             self._check_cancelled()
             try:
-                return work()
+                result = work()
             except Trouble as trouble:
+                self._reached |= not trouble.unreached
                 now = progress()
                 failures, before = (1 if now > before else failures + 1), now
-                if not trouble.passes or failures >= TRIES:
+                if not trouble.passes or failures >= (TRIES if self._reached else TRIES_UNREACHED):
                     raise trouble.error from trouble
                 self._wait_for(trouble, failures)
+            else:
+                self._reached = True
+                return result
 
     def _wait_for(self, trouble: Trouble, failures: int) -> None:
         """Until the next attempt: as long as the hub asks, if that is bearable, or a little longer each time."""

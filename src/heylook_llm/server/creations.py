@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from heylook_llm import config, engines, registry
 from heylook_llm.catalog import facts, gguf_header, hub, installed, library, split, template_syntax
 from heylook_llm.catalog.blobs import Blobs
@@ -113,6 +115,10 @@ class Creations:
             async with aclosing(self._quantized(order, made, source, folder)) as steps:
                 async for step in steps:
                     yield step
+        most = await asyncio.to_thread(_trained, made, source)
+        if most is not None and (order.parameters.get("n_ctx") or 0) > most:
+            yield Progress(f"num_ctx is {most}: the model was trained for no more")
+            order = msgspec.structs.replace(order, parameters={**order.parameters, "n_ctx": most})
         entry, unknown = _entry(order, source, made)
         for name in unknown:
             yield Progress(f"leaving {name} out, which the engine of this model doesn't have")
@@ -342,6 +348,16 @@ def _entry(order: Order, source: ModelSpec | None, made: _Made) -> tuple[dict[st
     return entry, [
         name for name, key in ollama_create.PARAMETERS.items() if key in order.parameters and key not in known
     ]
+
+
+def _trained(made: _Made, source: ModelSpec | None) -> int | None:
+    """The context that what was ordered was trained for; None: nothing says so."""
+    if made.facts is not None or source is None or source.provider not in ("llama_cpp", "mlx"):
+        return made.facts.context_length if made.facts is not None else None
+    read = facts.of_gguf if source.provider == "llama_cpp" else facts.of_folder
+    with contextlib.suppress(LoadFailed):  # told when it is loaded
+        return read(source.path).context_length
+    return None
 
 
 def _description(found: Facts) -> str:

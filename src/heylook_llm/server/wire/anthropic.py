@@ -130,7 +130,8 @@ def _asked(fields: PromptFields, arrival: Arrival) -> Asked:
     request = core.Request(id=arrival.id, model=model, prompts=(prompt,), received_ns=arrival.received_ns)
     needs = ("chat", *(need for need, asks in (("tools", prompt.tools), ("vision", album)) if asks))
     fields.messages.clear()  # images in base64 aren't kept while the answer streams
-    return Asked(request, stream=False, ignored=table.told(fields), needs=needs, pictures=tuple(album))
+    ignored = (*table.told(fields), *anthropic_prompt.server_tools(fields.tools))
+    return Asked(request, stream=False, ignored=ignored, needs=needs, pictures=tuple(album))
 
 
 def _sampling(fields: MessageBody, arrival: Arrival) -> core.Sampling:

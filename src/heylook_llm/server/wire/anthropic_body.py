@@ -95,7 +95,11 @@ class PromptFields(Body):
     ]
     system: Annotated[Text | list[Block] | None, Honoured("blocks are joined by empty lines")] = None
     tools: Annotated[
-        list[ToolSpec] | None, Honoured("those that the client runs; Anthropic's own types are refused")
+        list[ToolSpec] | None,
+        Honoured(
+            "those that the client runs, with a schema; tools that run at Anthropic are left out, and named in "
+            "x-heylook-ignored; its own types that a client runs (bash, text_editor, computer, memory) are refused"
+        ),
     ] = None
     tool_choice: Annotated[ToolChoice | None, Honoured("auto, any, tool or none; enforced")] = None
     thinking: Annotated[

@@ -20,6 +20,8 @@ _ROLES: Final = ("user", "assistant", "system")
 _LEVELS: Final = {"low": "low", "medium": "medium", "high": "high", "xhigh": "max", "max": "max"}
 _SERVER_RESULT: Final = re.compile(r"(?!tool_result$)\w+_tool_result")
 """What one of Anthropic's own tools answered; it stands in the assistant's turn."""
+_SERVER_TOOL: Final = re.compile(r"(web_search|web_fetch|code_execution|tool_search_tool_\w+|mcp_toolset)(_\d{8})?")
+"""Tools that Anthropic runs. Those of its types that a client runs (bash, text_editor) aren't among them."""
 _TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
@@ -243,10 +245,20 @@ def _content(content: object, place: str) -> str:
 
 
 def tools(given: list[body.ToolSpec] | None, bounds: Bounds) -> tuple[core.Tool, ...]:
-    """The declared tools. Raises BadRequest; UnsupportedFeature for those that run at Anthropic."""
-    declared = tuple(_tool(tool, f"tools[{at}]") for at, tool in enumerate(given or ()))
+    """The declared tools, without those that run at Anthropic. Raises BadRequest, UnsupportedFeature."""
+    places = [(f"tools[{at}]", tool) for at, tool in enumerate(given or ())]
+    declared = tuple(_tool(tool, place) for place, tool in places if not _is_server_tool(tool))
     bounds.check_tools(declared)
     return declared
+
+
+def server_tools(given: list[body.ToolSpec] | None) -> tuple[str, ...]:
+    """Where those stand that run at Anthropic: the model is told nothing of them, since nobody here could run them."""
+    return tuple(f"tools[{at}]:{tool.type}" for at, tool in enumerate(given or ()) if _is_server_tool(tool))
+
+
+def _is_server_tool(tool: body.ToolSpec) -> bool:
+    return tool.type is not None and _SERVER_TOOL.fullmatch(tool.type) is not None
 
 
 def _tool(tool: body.ToolSpec, place: str) -> core.Tool:

@@ -342,7 +342,9 @@ def _envelope(fields: ResponseBody, identity: str, created: int, model: str) -> 
         "service_tier": "default",
         "text": {"format": (text and text.format) or {"type": "text"}, **verbosity},
         "tool_choice": fields.tool_choice or "auto",
-        "tools": [tool.model_dump(exclude_unset=True) for tool in fields.tools or ()],
+        "tools": [
+            tool.model_dump(exclude_unset=True) for tool in fields.tools or () if not responses_prompt.is_hosted(tool)
+        ],
         "top_logprobs": fields.top_logprobs or 0,
         "usage": None,
     }

@@ -99,7 +99,7 @@ class PromptFields(Body):
         list[ResponseTool] | None,
         Honoured(
             "function, custom, and namespaces of them; the input of a custom tool is held to its regex, a Lark grammar "
-            "is only told to the model; OpenAI's own tools are refused"
+            "is only told to the model; OpenAI's own tools are left out, and named in x-heylook-ignored"
         ),
     ] = None
     tool_choice: Annotated[

@@ -1,6 +1,7 @@
 """Items, tools and settings of the Responses API as core's prompt."""
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, Final, Literal, NamedTuple
 
@@ -27,6 +28,10 @@ _HOSTED: Final = (
     *("tool_search_call", "tool_search_output"),
 )
 """What OpenAI's own tools did: nothing of it can be told to another model."""
+_HOSTED_TOOL: Final = re.compile(
+    r"(web_search|computer)\w*|file_search|code_interpreter|image_generation|mcp|(local_)?shell|apply_patch|tool_search"
+)
+"""Tools that OpenAI runs, or defines: agents send some of them always, whichever model they talk to."""
 _TEXTS: Final = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
 INPUT: Final = "input"
 """The one argument of a custom tool, as the model is told of it."""
@@ -47,7 +52,7 @@ class Declared(NamedTuple):
     origins: dict[str, Origin]
     """By the names that the model knows."""
     told: tuple[str, ...]
-    """What of them can't be enforced."""
+    """What of them can't be enforced, and those that the model isn't told of."""
 
 
 def _full_name(name: str, namespace: str | None) -> str:
@@ -259,14 +264,21 @@ def _joined_texts(parts: Iterable[ResponsePart]) -> str:
 
 
 def declared(given: list[ResponseTool] | None, bounds: Bounds) -> Declared:
-    """The declared tools. Raises BadRequest; UnsupportedFeature for those that run at OpenAI."""
-    found = [one for at, tool in enumerate(given or ()) for one in _tools(tool, f"tools[{at}]")]
+    """The declared tools, without those that run at OpenAI. Raises BadRequest, UnsupportedFeature."""
+    places = [(f"tools[{at}]", tool) for at, tool in enumerate(given or ())]
+    found = [one for place, tool in places if not is_hosted(tool) for one in _tools(tool, place)]
     bounds.check_tools(tuple(one.tool for one in found))
+    hosted = (f"{place}:{tool.type}" for place, tool in places if is_hosted(tool))
     return Declared(
         tuple(one.tool for one in found),
         {one.tool.name: one.origin for one in found},
-        tuple(one.told for one in found if one.told),
+        (*(one.told for one in found if one.told), *hosted),
     )
+
+
+def is_hosted(tool: ResponseTool) -> bool:
+    """Whether a tool is OpenAI's own: the model is told nothing of it, since nobody here could run it."""
+    return _HOSTED_TOOL.fullmatch(tool.type) is not None
 
 
 class _Found(NamedTuple):
@@ -282,8 +294,7 @@ def _tools(tool: ResponseTool, place: str, space: ResponseTool | None = None) ->
         return [one for at, member in members for one in _tools(member, f"{place}.tools[{at}]", tool)]
     if tool.type not in ("function", "custom"):
         raise UnsupportedFeature(
-            f"{place}: tools of type '{tool.type[:64]}' run at OpenAI and are not offered here: leave it out, or "
-            "declare a function of your own.",
+            f"{place}: tools of type '{tool.type[:64]}' are not known here: declare a function, or a custom tool.",
             param=f"{place}.type",
         )
     origin = Origin(required(tool.name, f"{place}.name"), space.name if space else None, tool.type == "custom")
