@@ -144,6 +144,26 @@ def routes(bodies: dict[str, type[table.Body]]) -> str:
     return "\n".join(f"### {route}\n\n{fields(body)}\n" for route, body in bodies.items())
 
 
+def refused_fields() -> str:
+    """Every field that is refused: where, what the 400 says, and why it is so."""
+    found: dict[str, dict[str, list[str]]] = {}
+    tables = (openai_tables.BODIES, llama_server.BODIES, anthropic.BODIES, ollama.BODIES, admin_body.BODIES)
+    for route, body in (item for bodies in tables for item in bodies.items()):
+        for row in table.rows(body):
+            if row.treatment == "refused":
+                found.setdefault(row.note, {}).setdefault(row.name, []).append(route.split()[1])
+    assert set(found) == set(REASONS), set(found) ^ set(REASONS)
+    rows = [
+        (", ".join(f"`{name}`" for name in named), _places(named), message, REASONS[message])
+        for message, named in found.items()
+    ]
+    return grid(("Field", "Of", "What the 400 says", "Why"), rows)
+
+
+def _places(named: dict[str, list[str]]) -> str:
+    return ", ".join(f"`{route}`" for route in dict.fromkeys(route for routes in named.values() for route in routes))
+
+
 def refusals() -> str:
     """The routes that are refused, and what they answer."""
     rows = [
@@ -207,6 +227,58 @@ def grid(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     )
 
 
+_END = "A prompt that ends otherwise asks for a continuation of what the user said, which no chat is."
+_MOVED = "OpenAI refuses it as well: the route has another name for it, and both could differ."
+_STATE = (
+    "A conversation that the server keeps needs an owner and a life of its own; responses are kept, conversations sent."
+)
+REASONS = {
+    "Embedded prompts are not accepted: send text or token ids.": "They are tensors as Python pickles them: "
+    "reading them would run a stranger's code; and neither engine takes them batched with others.",
+    "Prompts are not truncated on /v1: shorten it, or use /api/chat with `truncate`.": "OpenAI refuses an over-long "
+    "prompt, which its clients count on; a cut one would be answered as if it were whole.",
+    "Beam search is not offered.": "It would compute several answers to give one, and none of them could be streamed.",
+    "The prompt always ends so that the model answers.": _END,
+    "Reasoning is always given apart, as reasoning_content.": "Left in the text, each client would have to know each "
+    "family's tags.",
+    "Only text is offered.": "No model here speaks.",
+    "Audio output is not offered.": "No model here speaks.",
+    "A template from a request is not accepted; set it in models.yaml (chat_template).": "It is a program of a "
+    "stranger's; Ollama's `template` is taken on /api, in a process with limits.",
+    "Not a field of this route: use POST /tokenize.": "It asks for tokens instead of an answer.",
+    "Conversations are not stored: send the messages.": _STATE,
+    "Not a field of this route.": "It is an argument of a Python function, not of this API.",
+    "Conversations are not stored here: send previous_response_id, or all of the items.": _STATE,
+    "Prompt templates are not stored here: send the instructions and the input.": "They lie in an account at OpenAI.",
+    **{
+        f"This route has '{here}' instead.": _MOVED
+        for here in ("input", "max_output_tokens", "text.format", "reasoning.effort")
+    },
+    "A response is one answer: send the request several times.": _MOVED.replace(
+        ": the route has another name for it, and both could differ", ""
+    ),
+    "Probabilities are those before sampling: leave post_sampling_probs out.": "Samplers of several kinds leave no "
+    "distribution behind that were the same on each engine.",
+    "Send images to POST /v1/chat/completions.": "An image is a part of a message here; in a raw prompt nothing says "
+    "where it stands.",
+    "Adapters are set in models.yaml (lora).": "They change what all requests of a batch compute.",
+    "A grammar holds from the first token: leave grammar_lazy out.": "Calls of tools are held to their schemas "
+    "without it, by each family's own marks.",
+    "A grammar holds from the first token: leave grammar_triggers out.": "Calls of tools are held to their schemas "
+    "without them, by each family's own marks.",
+    "Images have no vectors here.": "No engine here makes any.",
+    "mcp_servers: this server calls no other; let your client run their tools.": "A server that calls others for "
+    "whoever asks is a way into a network.",
+    "_debug_render_only is not offered: use POST /apply-template.": "That route gives the same text, and the tokens.",
+    "An import over HTTP adds to the registry in force, as --merge does.": "It is the only thing that is safe while "
+    "the server runs.",
+    "An import over HTTP adds to the registry in force; it writes no other file.": "A client must not choose which "
+    "file is written.",
+    "An import over HTTP replaces no file.": "A client must not overwrite what the operator wrote.",
+    "An import over HTTP ends; ask again, or run `heylookllm import --watch`.": "A request that never ends is none.",
+}
+"""Why each refusal of a field is by design, by what its 400 says."""
+
 TABLES: dict[str, Callable[[], str]] = {
     "settings": lambda: keys(config.Settings),
     "model": lambda: keys(config.ModelSpec),
@@ -228,6 +300,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ollama": lambda: routes(ollama.BODIES),
     "admin": lambda: routes(admin_body.BODIES),
     "refused": refusals,
+    "refused-fields": refused_fields,
     "engines": engines,
     "ollama-options": lambda: fields(ollama.OPTIONS),
 }

@@ -227,7 +227,6 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     n_ctx: int | None = None
     """The context that the client asked for, in tokens; at most what is loaded."""
     echo: bool = False
-    prompt_logprobs: bool = False
     received_ns: int = 0
     """When the server received it; starts the Timeline."""
     before: tuple[int, ...] = ()
@@ -240,6 +239,8 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     """Tokens of the prompt's beginning that a shift keeps; negative: the whole prompt; None: a few."""
     prediction: str = ""
     """What the client expects as answer: guessed from, and without effect on what is answered."""
+    note_progress: bool = False
+    """Whether each step is told, with its times, and where `echo` is set the prompt before the answer begins."""
 
 
 # ---- what happens to it ----------------------------------------------------------------------------------------------
@@ -365,10 +366,21 @@ class Timeline(msgspec.Struct, frozen=True, array_like=True):
     """A keyed hash of each first part of its prompt (worker/blocks.py), of choice 0; empty: not noted."""
 
 
+class Times(msgspec.Struct, frozen=True, array_like=True):
+    """When the steps of a choice were so far, in nanoseconds of the monotonic clock; None: there was none."""
+
+    at_ns: int
+    """The end of the last one."""
+    admitted_ns: int | None
+    first_token_ns: int | None
+    output_tokens: int
+    """Tokens of the answer so far."""
+
+
 class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
     """Prefill advanced: tokens computed so far, of how many, and how many came from a cache.
 
-    The last one says all of them, before the answer's first token.
+    The last one says all of them, before the answer's first token; only Request.note_progress has more follow.
     """
 
     choice: int
@@ -377,6 +389,13 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
     cached_tokens: int = 0
     dropped_tokens: int = 0
     """Of the prompt as it was asked: left out, so that the rest fits."""
+    times: Times | None = None
+    """Where they are noted, from the first step on."""
+    prompt: tuple[int, ...] = ()
+    """The prompt's ids, where they are wanted before the answer."""
+    prompt_text: str = ""
+    left_out: tuple[str, ...] = ()
+    """Keywords of the tools' schemas that the model's calls can't be held to."""
 
 
 class Text(msgspec.Struct, frozen=True, array_like=True, tag="content"):
@@ -435,7 +454,6 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
     prompt_tokens: tuple[int, ...] = ()
     """The prompt's ids, only where the dialect gives them back (Ollama's `context`, echo)."""
     prompt_text: str = ""
-    prompt_logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):

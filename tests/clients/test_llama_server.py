@@ -56,6 +56,32 @@ def test_a_completion_is_that_of_the_openai_route(tiny: httpx.Client) -> None:
     assert streamed[-1]["stop_type"] == told["stop_type"]
 
 
+def test_vectors_are_those_of_the_openai_route(tiny: httpx.Client) -> None:
+    texts = ["Paris is in France.", "7 is a number."]
+    plain = post(tiny, "/v1/embeddings", input=texts)["data"]
+    for path in ("/embedding", "/embeddings"):
+        told = post(tiny, path, content=texts)
+        assert [one["embedding"] for one in told] == [[one["embedding"]] for one in plain]
+    (scaled,) = post(tiny, "/embedding", input=texts[0], embd_normalize=0)
+    assert max(map(abs, scaled["embedding"][0])) == pytest.approx(32760)
+
+
+@pytest.mark.parametrize("path", ["/completion", "/v1/completions", "/v1/chat/completions"])
+def test_a_stream_tells_its_times_and_the_prompts_progress(http: httpx.Client, path: str) -> None:
+    said = "[[say:one two three]]"
+    prompt: dict[str, Any] = {"messages": [{"role": "user", "content": said}]} if "chat" in path else {"prompt": said}
+    asked = {**prompt, "model": "fake", "timings_per_token": True, "return_progress": True, "stream": True}
+    with http.stream("POST", path, json=asked) as reply:
+        assert "x-heylook-ignored" not in reply.headers
+        told = [json.loads(line[6:]) for line in reply.iter_lines() if line.startswith("data: {")]
+    (progress, *_) = [chunk["prompt_progress"] for chunk in told if "prompt_progress" in chunk]
+    last = told[-1]["timings"]
+    assert (progress["processed"], progress["total"]) == (last["prompt_n"] + last["cache_n"],) * 2
+    counts = [chunk["timings"]["predicted_n"] for chunk in told if "timings" in chunk]
+    assert counts == sorted(counts)
+    assert counts[-1] == last["predicted_n"] >= 3
+
+
 GOLDEN: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent.parent / "golden" / "llama_server.json").read_text(encoding="utf-8")
 )["cases"]

@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Final
 
 import heylook_llm.tiny
+from tests.catalog.hub import Hub
 from tests.commands_at_work import Home
+from tests.conformance import infilling
 from tests.conformance.cells import Outcome
 from tests.conformance.page import CLIENTS, Client, Column, page
-from tests.conformance.subjects import KEY, MODELS, SUBJECTS, WEATHER_TOOL, circle_base64
+from tests.conformance.subjects import KEY, MODELS, REPOSITORY, SUBJECTS, WEATHER_TOOL, circle_base64
 
 ROOT: Final = Path(__file__).parent.parent.parent
+TINY: Final = Path(heylook_llm.tiny.__file__).parent
 BUILD: Final = ROOT / "build" / "conformance"
 REFUSED_AT_MOST: Final = 0.05
 """Of all cells."""
@@ -36,8 +39,13 @@ def servers() -> Iterator[tuple[str, str]]:
     """The addresses of a server over all models, and of one that wants a key."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         home = Home(Path(folder))
-        home.models.write_text(MODELS.replace("TINY", str(Path(heylook_llm.tiny.__file__).parent)))
-        free = stack.enter_context(home.serving("--port", "0"))
+        infilling.gguf(TINY / "heylook-tiny.gguf", home.folder / "infilling.gguf")
+        infilling.folder(TINY / "heylook-tiny-mlx", home.folder / "infilling-mlx")
+        home.models.write_text(MODELS.replace("TINY", str(TINY)))
+        hub = Hub()
+        hub.repositories[REPOSITORY] = {"m-Q8_0.gguf": (TINY / "heylook-tiny.gguf").read_bytes()}
+        stack.enter_context(hub.running())
+        free = stack.enter_context(home.serving("--port", "0", HF_ENDPOINT=hub.url))
         locked = stack.enter_context(home.serving("--port", "0", "--api-key", KEY))
         yield free.url, locked.url
 
@@ -56,6 +64,7 @@ def column(client: Client, free: str, locked: str, feature: str | None) -> Colum
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "CONFORMANCE_NODE": str(BUILD / "node"),
+        "CONFORMANCE_TINY": str(TINY),
         "CONFORMANCE_SUBJECTS": json.dumps(
             {
                 "subjects": [asdict(one) for one in SUBJECTS],

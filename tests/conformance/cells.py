@@ -12,7 +12,7 @@ import signal
 import sys
 import traceback
 import urllib.request
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final, NoReturn, TypeVar
@@ -117,10 +117,32 @@ def _too_long(number: int, frame: FrameType | None) -> NoReturn:
     raise TimeoutError(f"no end within {CELL_SECONDS} s")
 
 
-def refused(call: Callable[[], Any], error: type[Exception], words: str, why: str) -> NoReturn:
-    """Assert that a call is refused with a 4xx that says these words (a pattern), and say why that is so by design."""
-    status = getattr(raises(call, error, words), "status_code", 400)
-    assert 400 <= status < 500, status
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How a dialect says that it doesn't do what was asked: what a client must be able to tell from it."""
+
+    status: int
+    words: str
+    """A pattern of what the message says of the thing that was asked for."""
+    kind: str | None = None
+    """The error's `type`; None: the dialect has none."""
+    code: str | None = None
+    param: str | None = None
+    """The field that asked for it; None: the route as a whole is refused."""
+
+    def check(self, problem: Any) -> None:
+        """Assert that a client's exception says all of that."""
+        assert re.search(self.words, str(problem)), f"{self.words!r} isn't in {problem}"
+        for name, wanted in (("type", self.kind), ("code", self.code), ("param", self.param)):
+            seen = getattr(problem, name, None)
+            assert seen == wanted, f"{name}: {seen!r} isn't {wanted!r}"
+        assert problem.status_code == self.status, problem.status_code
+
+
+def refused(calls: Mapping[Callable[[], Any], Refusal], error: type[Exception], why: str) -> NoReturn:
+    """Assert that each call is refused as its dialect says it, field and all, and say why that is so by design."""
+    for call, refusal in calls.items():
+        refusal.check(raises(call, error))
     raise RefusedByDesign(why)
 
 

@@ -49,6 +49,7 @@ CLIENTS: Final = (
     Client("generated_typescript", "generated of /openapi.json (TypeScript)", "all three", "node"),
     Client("guide", "the guide's examples", "all three", "python"),
     Client("schemathesis_cells", "schemathesis", "all routes", "python"),
+    Client("llama_server", "what llama-server's clients send", "llama-server", "own"),
     Client("coding_agents", "what coding agents send", "OpenAI, Anthropic", "own"),
 )
 

@@ -33,7 +33,12 @@ models:
   - id: heylook-tiny-vision-mlx
     provider: mlx
     config: {model_path: TINY/heylook-tiny-vision-mlx, n_ctx: 4096, vision: true}
+  - {id: infilling, provider: llama_cpp, config: {model_path: infilling.gguf, n_ctx: 4096}}
+  - {id: infilling-mlx, provider: mlx, config: {model_path: infilling-mlx, n_ctx: 4096}}
 """
+"""TINY is where the bundled models lie; what has no path lies beside the file."""
+REPOSITORY: Final = "org/model"
+"""What can be pulled."""
 KEY: Final = "a-key-of-the-operators"
 """What the locked server asks for."""
 WEATHER: Final[dict[str, Any]] = {
@@ -58,6 +63,10 @@ class Subject:
     seeing: str
     long: str
     """The one whose answers take long, or have most room."""
+    infilling: str
+    """The one with tokens for the middle of a text."""
+    file: str = ""
+    """Its weights, to be uploaded, below the folder of the bundled models; empty: it has none."""
     ask: str = "What is the capital of France?"
     answer: str = "The capital of France is Paris."
     stopped: tuple[str, str] = (" Paris", "The capital of France is")
@@ -83,6 +92,7 @@ SUBJECTS: Final = (
         "fake",
         "fake-seeing",
         "fake-slow",
+        "fake",
         ask="[[say:The capital of France is Paris.]]",
         weather='[[call:get_weather {"city": "Paris"}]]',
         observed="[[say:It is 18 degrees in Paris.]]",
@@ -92,8 +102,11 @@ SUBJECTS: Final = (
         see="[[see]]",
         seen='"width": 72',
     ),
-    Subject("llama_cpp", "heylook-tiny", "heylook-tiny-vision", "heylook-tiny"),
-    Subject("mlx", "heylook-tiny-mlx", "heylook-tiny-vision-mlx", "heylook-tiny-mlx"),
+    Subject("llama_cpp", "heylook-tiny", "heylook-tiny-vision", "heylook-tiny", "infilling", "heylook-tiny.gguf"),
+    Subject(
+        *("mlx", "heylook-tiny-mlx", "heylook-tiny-vision-mlx", "heylook-tiny-mlx", "infilling-mlx"),
+        file="heylook-tiny-mlx",
+    ),
 )
 
 

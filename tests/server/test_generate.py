@@ -81,6 +81,14 @@ async def test_an_error_after_progress_only_still_has_its_status(route: str) -> 
     assert reply.status == (500 if "/api/" in route else 503)
 
 
+async def test_keywords_that_calls_are_not_held_to_are_named_once(route: str) -> None:
+    events = (core.Progress(0, 0, 2, left_out=("pattern", "enum of numbers")), core.Progress(0, 1, 2))
+    for stream in (False, True):
+        backend = ScriptedBackend(scripted(events, (core.Text(0, "Hel"),), (done(),)))
+        reply = await call(app_of(backend), "POST", route, ROUTES[route] | {"stream": stream})
+        assert reply.headers["x-heylook-ignored"] == "schema:pattern, schema:enum_of_numbers"
+
+
 async def test_an_error_in_the_stream_is_in_band(route: str) -> None:
     backend = ScriptedBackend(scripted((core.Text(0, "Hel"),), errors.WorkerDied("gone")))
     app = app_of(backend)

@@ -1,6 +1,9 @@
 """The OpenAPI document against its standard, and replies against the document."""
 
 import asyncio
+import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # brings no types
 from openapi_spec_validator import validate
 
-from heylook_llm import registry
+from heylook_llm import core, registry
 from heylook_llm.server.app import create_app, endpoints
 from heylook_llm.server.endpoint import Options
 from heylook_llm.server.imports import Imports
@@ -16,7 +19,7 @@ from heylook_llm.server.reload import RegistryWatch
 from heylook_llm.server.reply_schemas import schemas
 from tests.catalog.places import gguf
 from tests.server.asgi import Client, call
-from tests.server.scripted import ScriptedBackend
+from tests.server.scripted import ScriptedBackend, done, says
 
 pytestmark = pytest.mark.unit
 
@@ -35,7 +38,11 @@ def test_every_route_that_is_read_says_what_it_replies() -> None:
     rows = [row for row in endpoints("both") if "GET" in row.methods.split() and row.media_type == "application/json"]
     unsaid = [row.path for row in rows if not row.refused and not row.response]
     assert unsaid == []
-    assert set(schemas()) <= {row.response for row in endpoints("both")}, "every schema is some route's"
+    answering = [row for row in endpoints("both") if row.methods == "POST" and row.media_type == "application/json"]
+    unsaid = [row.path for row in answering if not row.refused and not row.response]
+    assert set(unsaid) == {"/api/copy", "/api/blobs/{digest}"}, "their replies are empty"
+    referred = set(re.findall(r"#/components/schemas/(Reply\.\w+)", json.dumps(schemas())))
+    assert set(schemas()) <= {row.response for row in endpoints("both")} | referred, "every schema is some route's"
 
 
 class Checked:
@@ -54,13 +61,15 @@ class Checked:
         imports = Imports(file, follow, [root / "models"])
         watch = RegistryWatch(file, lambda: registry.load(file), lambda settings: None, registry.load(file))
         self.app = create_app(self.backend, Options(imports=imports, registry=watch))
+        self.told: dict[str, Any] = {}
         self.seen: set[str] = set()
 
     async def holds(self, method: str, path: str, route: str, body: Any = b"", **headers: str) -> Any:
         """The reply, which is of the shape that the document gives the route."""
         reply = await call(self.app, method, path, body, headers=headers)
         assert reply.status == 200, (path, reply.body)
-        told = await document(self.app)
+        self.told = self.told or await document(self.app)
+        told = self.told
         (content,) = told["paths"][route][method.lower()]["responses"]["200"]["content"].values()
         schema = {**content["schema"], "components": told["components"]}
         Draft202012Validator(schema).validate(reply.json)
@@ -88,6 +97,84 @@ async def files_and_batches(checked: Checked) -> None:
     assert told["status"] == "failed"
     await checked.holds("GET", "/v1/batches", "/v1/batches")
     await checked.holds("DELETE", f"/v1/files/{file['id']}", "/v1/files/{file_id}")
+
+
+PARTS = {
+    f"Reply.{name}"
+    for name in ("Timings", "PerformanceOfAnswer", "ChatCompletion", "ChatCompletionGroup", "NativeAnswer")
+}
+"""Of which others are made."""
+LIKELY = core.TokenLogprob(5, b"a", -0.5, (core.TopLogprob(5, b"a", -0.5),))
+USER = [{"role": "user", "content": "x"}]
+
+
+def everything(request: core.Request) -> Iterable[tuple[core.Event, ...]]:
+    """Each choice thinks, says and calls."""
+    wanted = request.sampling.logprobs is not None
+    count = request.n * len(request.prompts)
+    for choice in range(count):
+        yield (
+            core.Reasoning(choice, "hm", (1,)),
+            core.Text(choice, "a", (5,), (LIKELY,) if wanted else ()),
+            core.ToolCallStart(choice, 0, "call_1", "f"),
+            core.ToolCallArgs(choice, 0, '{"a": 1}'),
+        )
+    yield tuple(done(choice, "tool_calls") for choice in range(count))
+
+
+async def answers(checked: Checked) -> None:
+    """Answers of every kind: with reasoning, calls, log probabilities, measures, several choices."""
+    asked: dict[str, Any] = {"model": "scripted", "messages": USER}
+    function = {"name": "f", "parameters": {"type": "object"}}
+    tools = [{"type": "function", "function": function}]
+    whole = {**asked, "tools": tools, "stream": False, "include_performance": True, "n": 2}
+    for script in (says("Hello"), everything):
+        checked.backend.script = script
+        chat = "/v1/chat/completions"
+        for more in ({}, {"logprobs": True, "top_logprobs": 1}, {"return_token_ids": True}):
+            await checked.holds("POST", chat, chat, {**whole, **more})
+        await checked.holds("POST", chat, chat, {**asked, "functions": [function]})
+        for individual in (True, False):
+            body = {**asked, "processing_mode": "parallel", "include_timing": True, "return_individual": individual}
+            await checked.holds("POST", chat, chat, body)
+        batch = "/v1/batch/chat/completions"
+        await checked.holds("POST", batch, batch, {"requests": [asked, asked]})
+        prompt = {"model": "scripted", "prompt": ["x", "y"], "logprobs": 1, "return_token_ids": True}
+        await checked.holds("POST", "/v1/completions", "/v1/completions", prompt)
+        await checked.holds("POST", "/completion", "/completion", {**prompt, "n_probs": 1})
+        await checked.holds("POST", "/completion", "/completion", {"model": "scripted", "prompt": "x"})
+        messages = {**asked, "max_tokens": 9, "tools": [{"name": "f", "input_schema": {"type": "object"}}]}
+        await checked.holds("POST", "/v1/messages", "/v1/messages", {**messages, "thinking": {"type": "adaptive"}})
+        ollamas = {**asked, "tools": tools, "stream": False, "logprobs": True, "top_logprobs": 1}
+        await checked.holds("POST", "/api/chat", "/api/chat", ollamas)
+        await checked.holds("POST", "/api/chat", "/api/chat", {"model": "scripted", "messages": []})
+        generate = {"model": "scripted", "prompt": "x", "stream": False}
+        await checked.holds("POST", "/api/generate", "/api/generate", generate)
+        await checked.holds("POST", "/api/generate", "/api/generate", {"model": "scripted", "stream": True})
+    await vectors_and_tokens(checked)
+
+
+async def vectors_and_tokens(checked: Checked) -> None:
+    model = {"model": "scripted"}
+    for form in ("float", "base64"):
+        await checked.holds(
+            "POST", "/v1/embeddings", "/v1/embeddings", {**model, "input": "x", "encoding_format": form}
+        )
+    await checked.holds("POST", "/api/embed", "/api/embed", {**model, "input": ["x", "y"]})
+    await checked.holds("POST", "/api/embed", "/api/embed", {**model, "input": []})
+    await checked.holds("POST", "/api/embeddings", "/api/embeddings", {**model, "prompt": "x"})
+    await checked.holds("POST", "/embedding", "/embedding", {**model, "content": ["x", "y"]})
+    documents = {**model, "query": "x", "documents": ["x", "y"], "return_documents": True}
+    for route in ("/v1/rerank", "/api/rerank"):
+        await checked.holds("POST", route, route, documents)
+    await checked.holds(
+        "POST", "/v1/rerank", "/v1/rerank", {**model, "query": "x", "texts": ["x"], "return_text": True}
+    )
+    for more in ({}, {"with_pieces": True}, {"return_token_strs": True}):
+        await checked.holds("POST", "/tokenize", "/tokenize", {**model, "content": "xy", **more})
+    await checked.holds("POST", "/detokenize", "/detokenize", {**model, "tokens": [104]})
+    for route in ("/apply-template", "/v1/chat/completions/input_tokens", "/v1/messages/count_tokens"):
+        await checked.holds("POST", route, route, {**model, "messages": USER})
 
 
 async def test_replies_are_what_the_document_says(tmp_path: Path) -> None:
@@ -121,7 +208,9 @@ async def test_replies_are_what_the_document_says(tmp_path: Path) -> None:
     background = {"model": "scripted", "input": "x", "background": True, "instructions": "y", "metadata": {"k": "v"}}
     waits = await checked.holds("POST", "/v1/responses", "/v1/responses", background)
     await checked.holds("POST", f"/v1/responses/{waits['id']}/cancel", f"{route}/cancel")
-    assert checked.seen | {"Reply.Request", "Reply.Cancelled"} == set(schemas()), "the two are asked for below"
+    await answers(checked)
+    unseen = set(schemas()) - checked.seen
+    assert unseen == {"Reply.Request", "Reply.Cancelled"} | PARTS, "the two are asked for below"
 
 
 async def test_a_request_in_flight_is_what_the_document_says(tmp_path: Path) -> None:

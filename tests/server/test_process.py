@@ -135,10 +135,18 @@ def test_stderr_keeps_the_last_lines_of_a_flood() -> None:
 
 @unit
 def test_events_that_lie_are_folded_into_fewer_with_the_same_meaning() -> None:
-    events: list[core.Event] = [core.Progress(0, n, 10) for n in range(5)]
+    begun = core.Progress(0, 0, 10, left_out=("pattern",))
+    events: list[core.Event] = [begun, *(core.Progress(0, n, 10) for n in range(5))]
     events += [core.Text(n % 2, f"{n}", (n,)) for n in (0, 2, 4, 1, 3, 6)]
     events += [core.ToolCallStart(0, 0, "i", "f"), core.ToolCallArgs(0, 0, "{"), core.ToolCallArgs(0, 0, "}")]
+    noted = [core.Progress(0, 10, 10, times=core.Times(n, 0, 1, n)) for n in (1, 2)]
+    assert fold_events([noted[0], core.Text(0, "a"), noted[1], core.Text(0, "b")]) == [
+        core.Text(0, "a"),
+        noted[1],
+        core.Text(0, "b"),
+    ]
     assert fold_events(events) == [
+        begun,
         core.Progress(0, 4, 10),
         core.Text(0, "0246", (0, 2, 4, 6)),
         core.ToolCallStart(0, 0, "i", "f"),

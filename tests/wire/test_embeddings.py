@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, ContextLengthExceeded, EngineError, HeylookError, ModelNotFound
-from heylook_llm.server.wire import ollama_embedding, openai_embedding, vectors
+from heylook_llm.server.wire import llama_server_embedding, ollama_embedding, openai_embedding, vectors
 from heylook_llm.server.wire.exchange import Bounds
 from tests.server.scripted import INFO
 from tests.wire.asking import ARRIVAL
@@ -277,3 +277,60 @@ def test_errors_in_ollamas_words(error: HeylookError, status: int, words: str) -
         reply = inquiry.error(error)
         assert reply.status == status
         assert words in json.loads(reply.body)["error"]
+
+
+# ---- POST /embedding of llama-server ---------------------------------------------------------------------------------
+
+
+def native_of(**fields: Any) -> llama_server_embedding.NativeEmbedding:
+    return llama_server_embedding.parse(json.dumps({"model": "m"} | fields).encode(), ARRIVAL)
+
+
+def test_llama_servers_form() -> None:
+    inquiry = native_of(content=["hi", [1, 2]], foo=1)
+    assert asked(inquiry) == core.Embed((text("hi"), core.TokenPrompt((1, 2))), received_ns=ARRIVAL.received_ns)
+    assert inquiry.asked.ignored == ("foo",)
+    assert json.loads(inquiry.reply(PAIR, LINE).body) == [
+        {"index": 0, "embedding": [[0.6000000238418579, 0.800000011920929]]},
+        {"index": 1, "embedding": [[-1.0, 0.0]]},
+    ]
+    assert asked(native_of(input="hi")).prompts == (text("hi"),)
+
+
+@pytest.mark.parametrize(
+    ("norm", "vector"),
+    [
+        (-1, [3, -4, 0]),
+        (0, [24570, -32760, 0]),
+        (1, [3 / 7, -4 / 7, 0]),
+        (3, [3 / 91 ** (1 / 3), -4 / 91 ** (1 / 3), 0]),
+    ],
+)
+def test_llama_servers_norms(norm: int, vector: list[float]) -> None:
+    inquiry = native_of(content="hi", embd_normalize=norm)
+    assert not asked(inquiry).normalize
+    answer = core.Vectors((struct.pack("<3f", 3, -4, 0), struct.pack("<3f", 0, 0, 0)), (1, 1))
+    told = json.loads(inquiry.reply(answer, LINE).body)
+    assert told[0]["embedding"][0] == pytest.approx(vector, rel=1e-6)
+    assert told[1]["embedding"] == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({}, "content"),
+        ({"content": []}, "content"),
+        ({"input": [5, "x"]}, "input[1]"),
+        ({"content": "x", "embd_normalize": -2}, "embd_normalize"),
+        ({"content": "x", "image_data": [{}]}, "image_data"),
+    ],
+)
+def test_llama_servers_refusals(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        native_of(**fields)
+    assert caught.value.param == param
+
+
+def test_llama_servers_errors() -> None:
+    long = native_of(input="hi").error(ContextLengthExceeded(limit_tokens=5, prompt_tokens=9))
+    assert (long.status, json.loads(long.body)["error"]["param"]) == (400, "input")

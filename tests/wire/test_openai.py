@@ -547,7 +547,9 @@ def test_prompts_of_every_kind() -> None:
         ({"best_of": 2, "n": 2, "stream": True}, "best_of"),
         ({"logprobs": 21}, "logprobs"),
         ({"logprobs": True}, "logprobs"),
-        ({"echo": True, "stream": True, "prompt": [1]}, "echo"),
+        ({"echo": True, "logprobs": 0}, "echo"),
+        ({"return_token_ids": 1}, "return_token_ids"),
+        ({"timings_per_token": "yes"}, "timings_per_token"),
     ],
 )
 def test_each_legacy_refusal(fields: dict[str, Any], param: str) -> None:
@@ -580,16 +582,13 @@ def test_echo_puts_the_prompt_first() -> None:
     ]
 
 
-def test_echo_with_logprobs_begins_with_null() -> None:
-    import msgspec
-
-    first = core.TokenLogprob(1, b"hi", 0.0)
-    ended = msgspec.structs.replace(done(), prompt_logprobs=(first,))
-    told = whole(completion(echo=True, logprobs=1), core.Text(0, "a", (5,), (LIKELY,)), ended)["choices"][0]["logprobs"]
-    assert told["tokens"] == ["hi", "a"]
-    assert told["token_logprobs"] == [None, -0.5]
-    assert told["top_logprobs"][0] is None
-    assert told["text_offset"] == [0, 2]
+def test_token_ids_are_echoed_as_text() -> None:
+    asked = completion(echo=True, stream=True, prompt=[[1], [2]])
+    assert (asked.asked.request.echo, asked.asked.request.note_progress) == (True, True)
+    begun = [core.Progress(at, 0, 1, prompt=(at + 1,), prompt_text="ab"[at]) for at in (0, 1)]
+    told = chunks(streamed(asked, *begun, core.Text(1, "!"), done(0), done(1)))
+    texts = [(chunk["choices"][0]["index"], chunk["choices"][0]["text"]) for chunk in told[:3]]
+    assert texts == [(0, "a"), (1, "b"), (1, "!")]
 
 
 def test_legacy_logprobs_stream_with_offsets() -> None:

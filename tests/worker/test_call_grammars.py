@@ -94,7 +94,7 @@ def guide_of(
 ) -> Guide:
     """The guide of an answer that offers these tools."""
     prompt = core.ChatPrompt((), tuple(tools), tool_choice=choice)
-    new = vocabulary.constraints.guides(None, prompt, form, mode, reasons=False)
+    new, _ = vocabulary.constraints.guides(None, prompt, form, mode, reasons=False)
     assert new is not None
     return new()
 
@@ -334,6 +334,11 @@ def test_what_a_tool_that_is_not_strict_demands_beyond_is_left_out() -> None:
     guide = guide_of(FORMATS["qwen-coder"], VOCABULARIES["qwen-coder"], tools, core.ToolChoice("required"))
     tokens = walk(guide, VOCABULARIES["qwen-coder"], random.Random(0))
     assert tokens is not None
+    form, choice = FORMATS["qwen-coder"], core.ToolChoice("required")
+    for offered, named in ((tools, ("contentEncoding",)), (tools_of([{"type": "object"}]), ())):
+        prompt = core.ChatPrompt((), offered, tool_choice=choice)
+        _, left_out = VOCABULARIES["qwen-coder"].constraints.guides(None, prompt, form, "none", reasons=False)
+        assert left_out == named, "the reply's header says so"
 
 
 NEVER: dict[str, Any] = {

@@ -1,6 +1,7 @@
 """The worker process over its real pipe, with the fake provider: requests, ends, cancels, faults."""
 
 import contextlib
+import itertools
 import queue
 import signal
 from pathlib import Path
@@ -183,10 +184,24 @@ def test_a_prompt_of_one_step_says_how_long_it_was_before_its_answer(client: Cli
         assert not any(isinstance(event, core.Progress) for event in others)
 
 
+def test_each_step_is_told_where_it_is_wanted(client: Client) -> None:
+    prompt = core.TextPrompt("noted [[say:abc]]")
+    number = client.submit(prompt, note_progress=True, echo=True)
+    events = client.events([number])[number]
+    begun = events[0]
+    assert isinstance(begun, core.Progress)
+    assert (begun.prompt_text, len(begun.prompt), begun.times) == (prompt.text, begun.total_tokens, None)
+    told = [(one, after) for one, after in itertools.pairwise(events) if isinstance(after, core.Text)]
+    times = [one.times for one, _ in told if isinstance(one, core.Progress)]
+    assert [one.output_tokens for one in times if one is not None] == [1, 2, 3]
+    stamps = [(one.admitted_ns or 0, one.first_token_ns or 0, one.at_ns) for one in times if one is not None]
+    assert all(admitted <= first <= at for admitted, first, at in stamps)
+    assert stamps == sorted(stamps), "monotonic"
+
+
 @pytest.mark.parametrize(
     ("prompt", "fields", "kind", "text"),
     [
-        (core.TextPrompt("x"), {"prompt_logprobs": True}, UnsupportedFeature, "prompt"),
         (
             core.ChatPrompt((core.Message("user", (core.ImagePart(b"", 0, 0),)),)),
             {},

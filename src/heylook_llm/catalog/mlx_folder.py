@@ -117,9 +117,8 @@ class Folder:
             raise self.failed(f"the `quantization.mode` of its config.json must be one of {', '.join(_PACKED)}.")
         if not all(type(value) is int for value in (bits, size)) or (bits, size) not in fitting:
             known = [", ".join(map(str, sorted(set(values)))) for values in zip(*fitting, strict=True)]
-            raise self.failed(
-                f"the `quantization` of its config.json must have `bits` of {known[0]}, and a `group_size` of {known[1]}."
-            )
+            words = f"`bits` of {known[0]}, and a `group_size` of {known[1]}"
+            raise self.failed(f"the `quantization` of its config.json must have {words}.")
 
     def end_tokens(self) -> frozenset[int]:
         """Every `eos_token_id` that its files name."""

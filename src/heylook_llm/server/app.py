@@ -131,6 +131,7 @@ OPENAI: Final = (
         _HELLO,
         pictured=examples.CHAT,
         aliases=("/chat/completions",),
+        response="Reply.ChatAnswer",
     ),
     Endpoint(
         "POST",
@@ -141,6 +142,7 @@ OPENAI: Final = (
         "OpenAI.ChatForm",
         examples.FORM,
         body_type="multipart/form-data",
+        response="Reply.ChatAnswer",
     ),
     Endpoint(
         "POST",
@@ -150,6 +152,7 @@ OPENAI: Final = (
         "Continue a text",
         "OpenAI.CompletionBody",
         _CONTINUED,
+        response="Reply.Completion",
     ),
     Endpoint(
         "POST",
@@ -159,6 +162,7 @@ OPENAI: Final = (
         "Texts to vectors",
         "OpenAI.EmbeddingBody",
         {"model": _TINY, "input": ["Hello, world", "Paris is in France."]},
+        response="Reply.Vectors",
     ),
     Endpoint(
         "POST",
@@ -168,6 +172,7 @@ OPENAI: Final = (
         "Rank documents",
         "OpenAI.RerankBody",
         aliases=("/rerank", "/v1/reranking", "/reranking", "/v2/rerank"),
+        response="Reply.Ranking",
     ),
     Endpoint(
         "POST",
@@ -178,6 +183,7 @@ OPENAI: Final = (
         "OpenAI.TokenizeBody",
         {"model": _TINY, "content": "Hello, world"},
         aliases=("/v1/tokenize",),
+        response="Reply.TokenIds",
     ),
     Endpoint(
         "POST",
@@ -188,6 +194,7 @@ OPENAI: Final = (
         "OpenAI.DetokenizeBody",
         {"model": _TINY, "tokens": [72, 101]},
         aliases=("/v1/detokenize",),
+        response="Reply.Detokenized",
     ),
     Endpoint(
         "POST",
@@ -197,6 +204,7 @@ OPENAI: Final = (
         "Messages to the model's prompt",
         "OpenAI.TemplateBody",
         _HELLO,
+        response="Reply.Rendered",
     ),
     Endpoint(
         "POST",
@@ -206,6 +214,7 @@ OPENAI: Final = (
         "Tokens of a conversation",
         "OpenAI.ChatBody",
         _HELLO,
+        response="Reply.InputTokens",
     ),
     Endpoint(
         "POST",
@@ -215,6 +224,7 @@ OPENAI: Final = (
         "Answer several conversations",
         "OpenAI.ChatBatchBody",
         {"requests": [_HELLO, _HELLO]},
+        response="Reply.ChatCompletions",
     ),
     *batch_routes.ROUTES,
     *llama_routes.ROUTES,
@@ -231,6 +241,7 @@ ANTHROPIC: Final = (
         "Anthropic.MessageBody",
         {**_HELLO, "max_tokens": 64},
         pictured=examples.MESSAGES,
+        response="Reply.Message",
     ),
     Endpoint(
         "POST",
@@ -240,6 +251,7 @@ ANTHROPIC: Final = (
         "Tokens of a conversation",
         "Anthropic.CountBody",
         _HELLO,
+        response="Reply.MessageTokens",
     ),
     *refused.ANTHROPIC,
 )
@@ -272,6 +284,7 @@ OLLAMA: Final = (
         "Answer a conversation",
         "Ollama.ChatBody",
         {**_HELLO, "stream": False},
+        response="Reply.OllamaAnswer",
     ),
     Endpoint(
         "POST",
@@ -282,6 +295,7 @@ OLLAMA: Final = (
         "Ollama.GenerateBody",
         _COUNT,
         pictured=examples.GENERATE,
+        response="Reply.OllamaGenerated",
     ),
     Endpoint(
         "POST",
@@ -291,6 +305,7 @@ OLLAMA: Final = (
         "Texts to vectors",
         "Ollama.EmbedBody",
         {"model": _TINY, "input": ["Hello, world", "Paris is in France."]},
+        response="Reply.OllamaVectors",
     ),
     Endpoint(
         "POST",
@@ -300,8 +315,17 @@ OLLAMA: Final = (
         "One text to a vector",
         "Ollama.EmbeddingsBody",
         {"model": _TINY, "prompt": "Hello, world"},
+        response="Reply.OllamaVector",
     ),
-    Endpoint("POST", "/api/rerank", ollama_routes.ollama_rerank, "use", "Rank documents", "OpenAI.RerankBody"),
+    Endpoint(
+        "POST",
+        "/api/rerank",
+        ollama_routes.ollama_rerank,
+        "use",
+        "Rank documents",
+        "OpenAI.RerankBody",
+        response="Reply.Ranking",
+    ),
     Endpoint(
         "POST",
         "/api/pull",

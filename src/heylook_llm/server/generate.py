@@ -393,6 +393,7 @@ class Generation(Answering):
         self._dropped_tokens = 0
         """Of the prompt, as is known before the answer begins."""
         self._filler: asyncio.Task[None] | None = None
+        self._ignored: set[str] = set()
 
     # ---- acquire and generate ----
 
@@ -417,7 +418,9 @@ class Generation(Answering):
 
     def _ignore(self, names: tuple[str, ...]) -> None:
         """Say in the reply's header that these had no effect."""
-        self._extra += [(name.encode(), value.encode()) for name, value in ignored_header(names)]
+        new = [name for name in names if name not in self._ignored]
+        self._ignored.update(new)
+        self._extra += [(name.encode(), value.encode()) for name, value in ignored_header(new)]
 
     async def _stream(self, steps: AsyncGenerator[tuple[core.Event, ...], None], request: core.Request) -> None:
         open_choices = request.n * len(request.prompts)
@@ -469,9 +472,7 @@ class Generation(Answering):
                 ends = (self._all_tokens_ns, event.timeline.last_token_ns)
                 self._all_tokens_ns = max((end for end in ends if end is not None), default=None)
             case core.Progress():
-                entry.state = "prefill"
-                entry.processed_tokens, entry.total_tokens = event.processed_tokens, event.total_tokens
-                self._dropped_tokens = event.dropped_tokens
+                self._see_progress(event)
             case core.Failed():
                 raise event.error.exception()
             case _:
@@ -480,6 +481,15 @@ class Generation(Answering):
                 if self._answers is not None:
                     self._answers.setdefault(event.choice, []).append(texts.of_event(event))
         return event
+
+    def _see_progress(self, event: core.Progress) -> None:
+        entry = self._entry
+        if event.times is None or event.times.output_tokens <= 1:
+            entry.state = "prefill"
+            entry.processed_tokens, entry.total_tokens = event.processed_tokens, event.total_tokens
+            self._dropped_tokens = event.dropped_tokens
+        if event.left_out and not event.choice:  # known before the first byte
+            self._ignore(tuple(f"schema:{keyword}".replace(" ", "_") for keyword in event.left_out))
 
     # ---- bytes out ----
 

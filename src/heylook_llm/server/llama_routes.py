@@ -1,4 +1,4 @@
-"""llama-server's own routes, as its clients use them: /completion, /infill, /props, /slots."""
+"""llama-server's own routes, as its clients use them: /completion, /infill, /embedding, /props, /slots."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -9,10 +9,11 @@ from starlette.responses import Response
 from heylook_llm import __version__, core
 from heylook_llm.errors import BadRequest, Unavailable
 from heylook_llm.server.cards import Card
+from heylook_llm.server.computation import computation
 from heylook_llm.server.endpoint import Endpoint, Query, Server, generation, json_response
-from heylook_llm.server.wire import llama_server
+from heylook_llm.server.wire import llama_server, llama_server_embedding
 
-PATHS: Final = ("/completion", "/completions", "/infill", "/props", "/slots")
+PATHS: Final = ("/completion", "/completions", "/infill", "/embedding", "/embeddings", "/props", "/slots")
 """Where its dialect is spoken."""
 
 
@@ -24,6 +25,11 @@ async def complete(server: Server, request: Request) -> Response:
 async def infill(server: Server, request: Request) -> Response:
     """The text between a prefix and a suffix, for models that can insert."""
     return await generation(server, request, llama_server.parse_infill, "/infill")
+
+
+async def embed(server: Server, request: Request) -> Response:
+    """Texts to vectors, in llama-server's own form; any model makes them."""
+    return await computation(server, request, llama_server_embedding.parse, "/embedding")
 
 
 async def get_props(server: Server, request: Request) -> Response:
@@ -118,8 +124,28 @@ ROUTES: Final = (
         "Llama.NativeBody",
         {"model": "heylook-tiny", "prompt": "1, 2, 3,", "n_predict": 16},
         aliases=("/completions",),
+        response="Reply.NativeCompletion",
     ),
-    Endpoint("POST", "/infill", infill, "use", "Fill in between (llama-server)", "Llama.InfillBody"),
+    Endpoint(
+        "POST",
+        "/infill",
+        infill,
+        "use",
+        "Fill in between (llama-server)",
+        "Llama.InfillBody",
+        response="Reply.NativeCompletion",
+    ),
+    Endpoint(
+        "POST",
+        "/embedding",
+        embed,
+        "use",
+        "Texts to vectors (llama-server)",
+        "Llama.NativeEmbeddingBody",
+        {"model": "heylook-tiny", "content": ["Hello, world", "Paris is in France."]},
+        aliases=("/embeddings",),
+        response="Reply.NativeVectors",
+    ),
     Endpoint("GET", "/props", get_props, "use", "What a model is", query=(_MODEL,), response="Reply.Props"),
     Endpoint(
         "GET",

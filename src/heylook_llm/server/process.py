@@ -238,11 +238,18 @@ class _Stream:
 
 def fold_events(events: list[core.Event]) -> list[core.Event]:
     """The same events in fewer, choice by choice: pieces of one text are joined, superseded Progress is dropped."""
+    latest = {_choice(event): event for event in events if isinstance(event, core.Progress)}
+    kept = [event for event in events if not isinstance(event, core.Progress) or _tells(event, latest)]
     folded: list[core.Event] = []
-    for _, group in itertools.groupby(sorted(events, key=_choice), key=_fold_key):
+    for _, group in itertools.groupby(sorted(kept, key=_choice), key=_fold_key):
         run = list(group)
-        folded.append(run[-1] if len(run) == 1 or isinstance(run[-1], core.Progress) else _joined(run))
+        folded.append(run[0] if len(run) == 1 else _joined(run))
     return folded
+
+
+def _tells(event: core.Progress, latest: Mapping[int, core.Progress]) -> bool:
+    """Whether a Progress says what no later one of its choice does."""
+    return event is latest[event.choice] or bool(event.prompt or event.left_out)
 
 
 def _choice(event: core.Event) -> int:
@@ -251,7 +258,7 @@ def _choice(event: core.Event) -> int:
 
 def _fold_key(event: core.Event) -> tuple[object, ...]:
     match event:
-        case core.Progress() | core.Text() | core.Reasoning():
+        case core.Text() | core.Reasoning():
             return type(event), event.choice
         case core.ToolCallArgs():
             return type(event), event.choice, event.index

@@ -1,116 +1,91 @@
 """The shapes of replies that tell of models and requests, as JSON schemas; the tests hold replies to them."""
 
-from typing import Any, Final
+from typing import Final
 
-Schema = dict[str, Any]
-
-TEXT: Final[Schema] = {"type": "string"}
-FLAG: Final[Schema] = {"type": "boolean"}
-COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
-SECONDS: Final[Schema] = {"type": "number"}
-TIME: Final[Schema] = {"type": "string", "format": "date-time"}
-STATE: Final[Schema] = {"type": "string", "examples": ["ready", "unloaded", "loading", "draining", "crashed"]}
-
-
-def _object(required: Schema, optional: Schema | None = None) -> Schema:
-    """An object with these properties and no others."""
-    return {
-        "type": "object",
-        "required": list(required),
-        "properties": {**required, **(optional or {})},
-        "additionalProperties": False,
-    }
-
-
-def _map(values: Schema) -> Schema:
-    return {"type": "object", "additionalProperties": values}
-
-
-def _list(items: Schema) -> Schema:
-    return {"type": "array", "items": items}
-
-
-def _or_null(schema: Schema) -> Schema:
-    return {**schema, "type": [schema["type"], "null"]}
-
-
-def _is(word: str) -> Schema:
-    return {"type": "string", "const": word}
-
-
-def _see(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/Reply.{name}"}
+from heylook_llm.server import answer_schemas
+from heylook_llm.server.schema_words import (
+    COUNT,
+    FLAG,
+    SECONDS,
+    STATE,
+    TEXT,
+    TIME,
+    Schema,
+    closed,
+    closed_or_null,
+    just,
+    list_of,
+    map_of,
+    or_null,
+    see,
+)
 
 
 def _page(items: Schema) -> Schema:
-    return _object(
+    return closed(
         {
-            "object": _is("list"),
-            "data": _list(items),
+            "object": just("list"),
+            "data": list_of(items),
             "has_more": FLAG,
-            "first_id": _or_null(TEXT),
-            "last_id": _or_null(TEXT),
+            "first_id": or_null(TEXT),
+            "last_id": or_null(TEXT),
         }
     )
 
 
-def _object_or_null(required: Schema) -> Schema:
-    return {**_object(required), "type": ["object", "null"]}
-
-
 _STATUS: Final[Schema] = {
     "id": TEXT,
-    "object": _is("model.status"),
+    "object": just("model.status"),
     "state": STATE,
     "pinned": FLAG,
     "in_flight": COUNT,
     "queued": COUNT,
-    "loaded_at": _or_null(SECONDS),
-    "expires_at": _or_null(SECONDS),
-    "resident_bytes": _or_null(COUNT),
-    "n_ctx": _or_null(COUNT),
-    "last_error": _or_null(TEXT),
+    "loaded_at": or_null(SECONDS),
+    "expires_at": or_null(SECONDS),
+    "resident_bytes": or_null(COUNT),
+    "n_ctx": or_null(COUNT),
+    "last_error": or_null(TEXT),
     "crashes": COUNT,
-    "pid": _or_null(COUNT),
-    "kv_used_tokens": _or_null(COUNT),
-    "kv_retained_tokens": _or_null(COUNT),
+    "pid": or_null(COUNT),
+    "kv_used_tokens": or_null(COUNT),
+    "kv_retained_tokens": or_null(COUNT),
 }
-_DOCUMENTED: Final = _object({"value": {}, "what": TEXT})
-_KEPT: Final = _object(
+_DOCUMENTED: Final = closed({"value": {}, "what": TEXT})
+_KEPT: Final = closed(
     {
-        "file": {**_or_null(TEXT), "description": "null: in memory, as long as the server runs."},
+        "file": {**or_null(TEXT), "description": "null: in memory, as long as the server runs."},
         "used_bytes": COUNT,
         "keep_bytes": COUNT,
-        "keep_seconds": {**_or_null(SECONDS), "description": "null: for ever."},
+        "keep_seconds": {**or_null(SECONDS), "description": "null: for ever."},
     }
 )
-_FOLDER: Final = _object({"folder": _or_null(TEXT), "free_bytes": _or_null(COUNT)})
-_FILE: Final = _object(
+_FOLDER: Final = closed({"folder": or_null(TEXT), "free_bytes": or_null(COUNT)})
+_FILE: Final = closed(
     {
         "id": TEXT,
-        "object": _is("file"),
+        "object": just("file"),
         "bytes": COUNT,
         "created_at": COUNT,
-        "expires_at": _or_null(COUNT),
+        "expires_at": or_null(COUNT),
         "filename": TEXT,
         "purpose": TEXT,
         "status": TEXT,
-        "status_details": _or_null(TEXT),
+        "status_details": or_null(TEXT),
     }
 )
-_OLLAMA_DETAILS: Final = _object(
+_OLLAMA_DETAILS: Final = closed(
     {
         "parent_model": TEXT,
         "format": TEXT,
         "family": TEXT,
-        "families": _list(TEXT),
+        "families": list_of(TEXT),
         "parameter_size": TEXT,
         "quantization_level": TEXT,
     },
     {"context_length": COUNT, "embedding_length": COUNT},
 )
-_TREATMENTS: Final = _map(
-    _object({"treatment": {"enum": ["honoured", "ignored", "refused"]}}, {"note": TEXT}),
+_TREATMENTS: Final = map_of(
+    closed({"treatment": {"enum": ["honoured", "ignored", "refused"]}}, {"note": TEXT}),
 )
 
 _ITEM: Final[Schema] = {
@@ -126,8 +101,8 @@ _ITEM: Final[Schema] = {
         },
         "status": {"enum": ["in_progress", "completed", "incomplete"]},
         "role": TEXT,
-        "content": _list({"type": "object"}),
-        "summary": _list({"type": "object"}),
+        "content": list_of({"type": "object"}),
+        "summary": list_of({"type": "object"}),
         "call_id": TEXT,
         "name": TEXT,
         "arguments": TEXT,
@@ -135,132 +110,132 @@ _ITEM: Final[Schema] = {
     },
     "description": "An item of a conversation, as OpenAI describes it.",
 }
-_RESPONSE_USAGE: Final[Schema] = _object(
+_RESPONSE_USAGE: Final[Schema] = closed(
     {
         "input_tokens": COUNT,
-        "input_tokens_details": _object({"cached_tokens": COUNT, "cache_write_tokens": COUNT}),
+        "input_tokens_details": closed({"cached_tokens": COUNT, "cache_write_tokens": COUNT}),
         "output_tokens": COUNT,
-        "output_tokens_details": _object({"reasoning_tokens": COUNT}),
+        "output_tokens_details": closed({"reasoning_tokens": COUNT}),
         "total_tokens": COUNT,
     }
 )
-_RESPONSE: Final[Schema] = _object(
+_RESPONSE: Final[Schema] = closed(
     {
         "id": TEXT,
-        "object": _is("response"),
+        "object": just("response"),
         "created_at": COUNT,
         "status": {"enum": ["completed", "incomplete", "failed", "cancelled", "queued", "in_progress"]},
-        "completed_at": _or_null(COUNT),
-        "error": _or_null(_object({"code": TEXT, "message": TEXT})),
-        "incomplete_details": _or_null(_object({"reason": TEXT})),
+        "completed_at": or_null(COUNT),
+        "error": or_null(closed({"code": TEXT, "message": TEXT})),
+        "incomplete_details": or_null(closed({"reason": TEXT})),
         "model": TEXT,
-        "output": _list(_ITEM),
+        "output": list_of(_ITEM),
         "background": FLAG,
-        "instructions": _or_null(TEXT),
-        "max_output_tokens": _or_null(COUNT),
+        "instructions": or_null(TEXT),
+        "max_output_tokens": or_null(COUNT),
         "max_tool_calls": {},
         "parallel_tool_calls": FLAG,
-        "previous_response_id": _or_null(TEXT),
+        "previous_response_id": or_null(TEXT),
         "prompt_cache_key": {},
         "safety_identifier": {},
         "store": FLAG,
-        "temperature": _or_null(SECONDS),
-        "top_p": _or_null(SECONDS),
+        "temperature": or_null(SECONDS),
+        "top_p": or_null(SECONDS),
         "truncation": {"enum": ["auto", "disabled"]},
         "user": {},
-        "metadata": _map(TEXT),
-        "reasoning": _object({"effort": _or_null(TEXT), "summary": _or_null(TEXT)}),
+        "metadata": map_of(TEXT),
+        "reasoning": closed({"effort": or_null(TEXT), "summary": or_null(TEXT)}),
         "service_tier": TEXT,
-        "text": _object({"format": {"type": "object"}}, {"verbosity": {}}),
+        "text": closed({"format": {"type": "object"}}, {"verbosity": {}}),
         "tool_choice": {"type": ["string", "object"]},
-        "tools": _list({"type": "object"}),
+        "tools": list_of({"type": "object"}),
         "top_logprobs": COUNT,
-        "usage": _or_null(_RESPONSE_USAGE),
+        "usage": or_null(_RESPONSE_USAGE),
     },
     {"timings": {"type": "object"}, "performance": {"type": "object"}},
 )
 
 REPLIES: Final[dict[str, Schema]] = {
     "Response": _RESPONSE,
-    "ResponseItems": _object(
+    "ResponseItems": closed(
         {
-            "object": _is("list"),
-            "data": _list(_ITEM),
-            "first_id": _or_null(TEXT),
-            "last_id": _or_null(TEXT),
+            "object": just("list"),
+            "data": list_of(_ITEM),
+            "first_id": or_null(TEXT),
+            "last_id": or_null(TEXT),
             "has_more": FLAG,
         }
     ),
-    "DeletedResponse": _object({"id": TEXT, "object": _is("response"), "deleted": {"const": True}}),
-    "InputTokens": _object({"object": _is("response.input_tokens"), "input_tokens": COUNT}),
-    "Health": _object(
+    "DeletedResponse": closed({"id": TEXT, "object": just("response"), "deleted": {"const": True}}),
+    "InputTokens": closed({"object": just("response.input_tokens"), "input_tokens": COUNT}),
+    "Health": closed(
         {
             "status": {"enum": ["ok", "degraded"]},
             "version": TEXT,
-            "models": _map(
-                _object(
+            "models": map_of(
+                closed(
                     {"state": STATE, "in_flight": COUNT, "queued": COUNT},
                     {"load_fraction": SECONDS, "last_error": TEXT},
                 )
             ),
         },
-        {"registry": _object({"file": TEXT, "read_at": SECONDS, "valid": FLAG}, {"error": TEXT})},
+        {"registry": closed({"file": TEXT, "read_at": SECONDS, "valid": FLAG}, {"error": TEXT})},
     ),
-    "Model": _object(
+    "Model": closed(
         {
             "id": TEXT,
-            "object": _is("model"),
+            "object": just("model"),
             "created": COUNT,
             "owned_by": TEXT,
-            "type": _is("model"),
+            "type": just("model"),
             "display_name": TEXT,
             "created_at": TIME,
-            "aliases": _list(TEXT),
-            "status": _object({"value": STATE}),
-            "max_model_len": _or_null(COUNT),
-            "max_input_tokens": _or_null(COUNT),
-            "max_tokens": _or_null(COUNT),
+            "aliases": list_of(TEXT),
+            "status": closed({"value": STATE}),
+            "max_model_len": or_null(COUNT),
+            "max_input_tokens": or_null(COUNT),
+            "max_tokens": or_null(COUNT),
             "lifecycle": TEXT,
-            "capabilities": {"oneOf": [_list(TEXT), {"type": "object", "description": "For Anthropic's clients."}]},
-            "architecture": _object({"input_modalities": _list(TEXT), "output_modalities": _list(TEXT)}),
-            "meta": _object({name: _or_null(COUNT) for name in ("n_ctx_train", "n_params", "n_vocab", "size")}),
+            "capabilities": {"oneOf": [list_of(TEXT), {"type": "object", "description": "For Anthropic's clients."}]},
+            "architecture": closed({"input_modalities": list_of(TEXT), "output_modalities": list_of(TEXT)}),
+            "meta": closed({name: or_null(COUNT) for name in ("n_ctx_train", "n_params", "n_vocab", "size")}),
         }
     ),
-    "Models": _page(_see("Model")),
-    "Deleted": _object({"id": TEXT, "object": TEXT, "deleted": FLAG}),
+    "Models": _page(see("Model")),
+    "Deleted": closed({"id": TEXT, "object": TEXT, "deleted": FLAG}),
     "File": _FILE,
-    "Files": _page(_see("File")),
-    "Batch": _object(
+    "Files": _page(see("File")),
+    "Batch": closed(
         {
             "id": TEXT,
-            "object": _is("batch"),
+            "object": just("batch"),
             "endpoint": TEXT,
             "input_file_id": TEXT,
             "completion_window": TEXT,
             "status": TEXT,
             "errors": {
                 "type": ["object", "null"],
-                "properties": {"object": TEXT, "data": _list({"type": "object"})},
+                "properties": {"object": TEXT, "data": list_of({"type": "object"})},
             },
-            "request_counts": _object({"total": COUNT, "completed": COUNT, "failed": COUNT}),
+            "request_counts": closed({"total": COUNT, "completed": COUNT, "failed": COUNT}),
             "metadata": {"type": ["object", "null"], "additionalProperties": TEXT},
             "created_at": COUNT,
             "expires_at": COUNT,
-            **dict.fromkeys(("output_file_id", "error_file_id"), _or_null(TEXT)),
+            **dict.fromkeys(("output_file_id", "error_file_id"), or_null(TEXT)),
             **dict.fromkeys(
                 (
                     *("in_progress_at", "finalizing_at", "completed_at", "failed_at"),
                     *("expired_at", "cancelling_at", "cancelled_at"),
                 ),
-                _or_null(COUNT),
+                or_null(COUNT),
             ),
         }
     ),
-    "Batches": _page(_see("Batch")),
-    "Request": _object(
+    "Batches": _page(see("Batch")),
+    "Request": closed(
         {
             "id": TEXT,
-            "object": _is("request"),
+            "object": just("request"),
             "model": TEXT,
             "route": TEXT,
             "state": TEXT,
@@ -268,28 +243,28 @@ REPLIES: Final[dict[str, Schema]] = {
             "created": COUNT,
             "seconds": SECONDS,
             "choices": COUNT,
-            "prompt_tokens": _or_null(COUNT),
-            "processed_tokens": _or_null(COUNT),
-            "output_tokens": _or_null(COUNT),
+            "prompt_tokens": or_null(COUNT),
+            "processed_tokens": or_null(COUNT),
+            "output_tokens": or_null(COUNT),
         }
     ),
-    "Requests": _object({"object": _is("list"), "data": _list(_see("Request"))}),
-    "Cancelled": _object({"id": TEXT, "object": _is("request"), "cancelled": FLAG}),
-    "Status": _object(_STATUS),
-    "ModelStates": _object(
+    "Requests": closed({"object": just("list"), "data": list_of(see("Request"))}),
+    "Cancelled": closed({"id": TEXT, "object": just("request"), "cancelled": FLAG}),
+    "Status": closed(_STATUS),
+    "ModelStates": closed(
         {
-            "object": _is("list"),
-            "data": _list(
-                _object(
+            "object": just("list"),
+            "data": list_of(
+                closed(
                     {
                         **_STATUS,
                         **dict.fromkeys(("provider", "description", "format"), TEXT),
-                        **dict.fromkeys(("aliases", "tags"), _list(TEXT)),
-                        "load_fraction": _or_null(SECONDS),
+                        **dict.fromkeys(("aliases", "tags"), list_of(TEXT)),
+                        "load_fraction": or_null(SECONDS),
                         "size_bytes": COUNT,
                         "modified_at": SECONDS,
-                        **dict.fromkeys(("architecture", "quantization"), _or_null(TEXT)),
-                        **dict.fromkeys(("parameters", "context_length", "n_ctx_trained"), _or_null(COUNT)),
+                        **dict.fromkeys(("architecture", "quantization"), or_null(TEXT)),
+                        **dict.fromkeys(("parameters", "context_length", "n_ctx_trained"), or_null(COUNT)),
                         "capabilities": {"type": ["array", "null"], "items": TEXT},
                         "compute": {"enum": ["cpu", "gpu", "hybrid", None]},
                         **dict.fromkeys(
@@ -297,51 +272,51 @@ REPLIES: Final[dict[str, Schema]] = {
                                 *("layers", "layers_gpu", "weights_bytes", "kv_bytes"),
                                 *("gpu_bytes", "kv_tokens", "n_parallel"),
                             ),
-                            _or_null(COUNT),
+                            or_null(COUNT),
                         ),
                     }
                 )
             ),
         }
     ),
-    "Flushed": _object(
-        {"id": TEXT, "object": _is("model.cache"), "flushed_tokens": COUNT, "flushed_saved_bytes": COUNT}
+    "Flushed": closed(
+        {"id": TEXT, "object": just("model.cache"), "flushed_tokens": COUNT, "flushed_saved_bytes": COUNT}
     ),
-    "Import": _object(
+    "Import": closed(
         {
-            "object": _is("model.import"),
+            "object": just("model.import"),
             "written": FLAG,
             "file": TEXT,
             "plan": TEXT,
-            "models": _list(
-                _object(
+            "models": list_of(
+                closed(
                     {
                         "id": TEXT,
                         "path": TEXT,
                         "provider": TEXT,
                         "kind": TEXT,
                         "architecture": TEXT,
-                        "parameters": _or_null(COUNT),
-                        "quantization": _or_null(TEXT),
-                        "context_length": _or_null(COUNT),
+                        "parameters": or_null(COUNT),
+                        "quantization": or_null(TEXT),
+                        "context_length": or_null(COUNT),
                         "size_bytes": COUNT,
-                        "abilities": _list(TEXT),
-                        "projector": _or_null(TEXT),
-                        "drafts_for": _list(TEXT),
+                        "abilities": list_of(TEXT),
+                        "projector": or_null(TEXT),
+                        "drafts_for": list_of(TEXT),
                         "config": {"type": "object"},
                     }
                 )
             ),
-            "served": _list(TEXT),
-            "skipped": _list(_object({"path": TEXT, "reason": TEXT})),
+            "served": list_of(TEXT),
+            "skipped": list_of(closed({"path": TEXT, "reason": TEXT})),
             "skipped_count": COUNT,
             "difference": TEXT,
         }
     ),
-    "Settings": _object(
+    "Settings": closed(
         {
-            "object": _is("settings"),
-            "server": _object(
+            "object": just("settings"),
+            "server": closed(
                 {
                     "version": TEXT,
                     "api": {"enum": ["openai", "ollama", "both"]},
@@ -350,31 +325,31 @@ REPLIES: Final[dict[str, Schema]] = {
                     **dict.fromkeys(("key_required", "open_admin", "record_text"), FLAG),
                 }
             ),
-            "registry": _object_or_null({"file": TEXT, "error": _or_null(TEXT)}),
-            "models": _map(_DOCUMENTED),
-            "limits": _map(_DOCUMENTED),
-            "callers": _object({"hosts": _list(TEXT), "origins": _list(TEXT), "app_origins": FLAG}),
-            "media": _object({"urls": {"enum": ["public", "listed", "off"]}, "hosts": _list(TEXT)}),
+            "registry": closed_or_null({"file": TEXT, "error": or_null(TEXT)}),
+            "models": map_of(_DOCUMENTED),
+            "limits": map_of(_DOCUMENTED),
+            "callers": closed({"hosts": list_of(TEXT), "origins": list_of(TEXT), "app_origins": FLAG}),
+            "media": closed({"urls": {"enum": ["public", "listed", "off"]}, "hosts": list_of(TEXT)}),
             "import_roots": {"type": ["array", "null"], "items": TEXT},
-            "storage": _object(
+            "storage": closed(
                 {
                     **dict.fromkeys(("performance", "responses"), _KEPT),
                     **dict.fromkeys(("models", "files"), _FOLDER),
                 }
             ),
-            "providers": _map(_object({"installed": FLAG, "version": _or_null(TEXT), "missing": _or_null(TEXT)})),
+            "providers": map_of(closed({"installed": FLAG, "version": or_null(TEXT), "missing": or_null(TEXT)})),
         }
     ),
-    "ModelSettings": _object(
+    "ModelSettings": closed(
         {
             "id": TEXT,
-            "object": _is("model.settings"),
+            "object": just("model.settings"),
             "provider": TEXT,
             "file": TEXT,
             "overlay": TEXT,
             "schema": {"type": "object", "description": "A JSON schema of the values, each with what it does."},
             "values": {"type": "object", "description": "As they are, or would be."},
-            "changed": {**_list(TEXT), "description": "Names that stand in the overlay."},
+            "changed": {**list_of(TEXT), "description": "Names that stand in the overlay."},
         },
         {
             "written": FLAG,
@@ -382,40 +357,40 @@ REPLIES: Final[dict[str, Schema]] = {
             "difference": TEXT,
         },
     ),
-    "Capabilities": _object(
+    "Capabilities": closed(
         {
-            "object": _is("capabilities"),
-            "server": _object({"name": TEXT, "version": TEXT, "time": COUNT}),
-            "apis": _list(TEXT),
-            "fields": _map(_map(_TREATMENTS)),
-            "limits": _map(COUNT),
-            "images": _object({"formats": _list(TEXT), "urls": TEXT, "max_file_pixels": COUNT, "max_frames": COUNT}),
-            "providers": _map(_map(_object({"supported": FLAG, "what": TEXT}, {"reason": TEXT, "note": TEXT}))),
-            "models": _list(
-                _object(
+            "object": just("capabilities"),
+            "server": closed({"name": TEXT, "version": TEXT, "time": COUNT}),
+            "apis": list_of(TEXT),
+            "fields": map_of(map_of(_TREATMENTS)),
+            "limits": map_of(COUNT),
+            "images": closed({"formats": list_of(TEXT), "urls": TEXT, "max_file_pixels": COUNT, "max_frames": COUNT}),
+            "providers": map_of(map_of(closed({"supported": FLAG, "what": TEXT}, {"reason": TEXT, "note": TEXT}))),
+            "models": list_of(
+                closed(
                     {
                         "id": TEXT,
-                        "aliases": _list(TEXT),
+                        "aliases": list_of(TEXT),
                         "provider": TEXT,
                         "state": STATE,
-                        "capabilities": _or_null(_list(TEXT)),
-                        "n_ctx": _or_null(COUNT),
-                        "n_ctx_trained": _or_null(COUNT),
-                        "n_parallel": _or_null(COUNT),
-                        "kv_tokens": _or_null(COUNT),
+                        "capabilities": or_null(list_of(TEXT)),
+                        "n_ctx": or_null(COUNT),
+                        "n_ctx_trained": or_null(COUNT),
+                        "n_parallel": or_null(COUNT),
+                        "kv_tokens": or_null(COUNT),
                     }
                 )
             ),
         }
     ),
-    "Props": _object(
+    "Props": closed(
         {
-            "default_generation_settings": _object({"n_ctx": COUNT, "params": {"type": "object"}}),
+            "default_generation_settings": closed({"n_ctx": COUNT, "params": {"type": "object"}}),
             "total_slots": COUNT,
             "model_alias": TEXT,
-            "model_ftype": _or_null(TEXT),
+            "model_ftype": or_null(TEXT),
             "model_path": TEXT,
-            "modalities": _object({"vision": FLAG, "audio": FLAG, "video": FLAG}),
+            "modalities": closed({"vision": FLAG, "audio": FLAG, "video": FLAG}),
             "endpoint_slots": FLAG,
             "endpoint_props": FLAG,
             "endpoint_metrics": FLAG,
@@ -426,27 +401,27 @@ REPLIES: Final[dict[str, Schema]] = {
             "is_sleeping": FLAG,
         }
     ),
-    "Slots": _list(
-        _object(
+    "Slots": list_of(
+        closed(
             {"id": COUNT, "n_ctx": COUNT, "is_processing": FLAG},
             {
                 "id_task": COUNT,
                 "n_prompt_tokens": COUNT,
                 "n_prompt_tokens_processed": {"type": "integer"},
                 "n_prompt_tokens_cache": COUNT,
-                "next_token": _list(
-                    _object({"has_next_token": FLAG, "n_remain": {"type": "integer"}, "n_decoded": COUNT})
+                "next_token": list_of(
+                    closed({"has_next_token": FLAG, "n_remain": {"type": "integer"}, "n_decoded": COUNT})
                 ),
             },
         )
     ),
-    "OllamaVersion": _object({"version": TEXT}),
-    "OllamaStatus": _object({"cloud": _object({"disabled": FLAG, "source": TEXT})}),
-    "OllamaRecommendations": _object({"recommendations": _list(_object({"model": TEXT, "description": TEXT}))}),
-    "OllamaTags": _object(
+    "OllamaVersion": closed({"version": TEXT}),
+    "OllamaStatus": closed({"cloud": closed({"disabled": FLAG, "source": TEXT})}),
+    "OllamaRecommendations": closed({"recommendations": list_of(closed({"model": TEXT, "description": TEXT}))}),
+    "OllamaTags": closed(
         {
-            "models": _list(
-                _object(
+            "models": list_of(
+                closed(
                     {
                         "name": TEXT,
                         "model": TEXT,
@@ -454,16 +429,16 @@ REPLIES: Final[dict[str, Schema]] = {
                         "size": COUNT,
                         "digest": TEXT,
                         "details": _OLLAMA_DETAILS,
-                        "capabilities": _list(TEXT),
+                        "capabilities": list_of(TEXT),
                     }
                 )
             )
         }
     ),
-    "OllamaRunning": _object(
+    "OllamaRunning": closed(
         {
-            "models": _list(
-                _object(
+            "models": list_of(
+                closed(
                     {
                         "name": TEXT,
                         "model": TEXT,
@@ -478,12 +453,12 @@ REPLIES: Final[dict[str, Schema]] = {
             )
         }
     ),
-    "OllamaModel": _object(
+    "OllamaModel": closed(
         {
             "template": TEXT,
             "details": _OLLAMA_DETAILS,
             "model_info": {"type": "object"},
-            "capabilities": _list(TEXT),
+            "capabilities": list_of(TEXT),
             "modified_at": TIME,
         },
         {
@@ -491,9 +466,9 @@ REPLIES: Final[dict[str, Schema]] = {
             "modelfile": TEXT,
             "parameters": TEXT,
             "system": TEXT,
-            "messages": _list(_object({"role": TEXT, "content": TEXT})),
+            "messages": list_of(closed({"role": TEXT, "content": TEXT})),
             "projector_info": {"type": "object"},
-            "tensors": _list(_object({"name": TEXT, "type": TEXT, "shape": _list(COUNT)})),
+            "tensors": list_of(closed({"name": TEXT, "type": TEXT, "shape": list_of(COUNT)})),
         },
     ),
 }
@@ -502,4 +477,4 @@ REPLIES: Final[dict[str, Schema]] = {
 
 def schemas() -> dict[str, Schema]:
     """Every reply's schema, by its name in the document."""
-    return {f"Reply.{name}": schema for name, schema in REPLIES.items()}
+    return {f"Reply.{name}": schema for name, schema in (REPLIES | answer_schemas.ANSWERS).items()}

@@ -223,8 +223,8 @@ class Engine:
         events: list[tuple[int, core.Event]] = []
         for choice in prepared.choices:
             self._open[choice.sequence] = choice
-            if choice.sequence.stamps.dropped_tokens:  # it is said before the answer begins
-                _report_progress(choice.sequence, events)
+            if (begun := _begun(choice)) is not None:
+                events.append((choice.sequence.request, begun))
             if choice.sequence.max_tokens > 0:
                 self.scheduler.submit(choice.sequence, prepared.ready_ns)
             else:
@@ -313,7 +313,7 @@ class Engine:
         sequence, token, shown, end, logprob = outcome
         choice = self._open[sequence]
         decoder = choice.decoder
-        if sequence.output_tokens == 1:  # dialects say how long the prompt was before they say its answer
+        if sequence.output_tokens == 1 or sequence.noted:  # how long the prompt was is said before its answer
             events.append((sequence.request, _progress(sequence)))
         if sequence.guide is not None and sequence.guide.error is not None:
             self._refuse(sequence.request, sequence.guide.error, events)
@@ -355,7 +355,7 @@ class Engine:
 
     def _close(self, choice: Choice, end: str, events: list[tuple[int, core.Event]]) -> None:
         """The last events of a choice."""
-        sequence, decoder, prompt_tokens, prompt_text, _ = choice
+        sequence, decoder, prompt_tokens, prompt_text, *_ = choice
         request, stamps = sequence.request, sequence.stamps
         if stamps.queued_ns is not None:
             stamps.peak_bytes = self._memory.since(stamps.queued_ns, time.monotonic_ns())
@@ -669,7 +669,17 @@ def _progress(sequence: Sequence) -> core.Progress:
         sequence.prompt_tokens,
         sequence.cached_tokens,
         sequence.stamps.dropped_tokens,
+        sequence.times(),
     )
+
+
+def _begun(choice: Choice) -> core.Progress | None:
+    """What is said of a prompt before its answer begins; None: nothing."""
+    sequence = choice.sequence
+    prompt, text = (choice.prompt_tokens, choice.prompt_text) if sequence.noted else ((), "")
+    if not (sequence.stamps.dropped_tokens or prompt or choice.left_out):
+        return None
+    return msgspec.structs.replace(_progress(sequence), prompt=prompt, prompt_text=text, left_out=choice.left_out)
 
 
 def _keeper(load: core.Load, provider: Provider) -> Keeper | None:

@@ -55,23 +55,24 @@ class Constraints:
         mode: ReasoningMode,
         *,
         reasons: bool = True,
-    ) -> NewGuide | None:
-        """What makes the guide of each sequence that answers a prompt; None: it may say anything.
+    ) -> tuple[NewGuide | None, tuple[str, ...]]:
+        """What makes the guide of each sequence that answers a prompt, and the tools' keywords that it doesn't follow.
 
-        `mode`: whether reasoning comes before the answer, which is all that is guided; `reasons`: whether the model may
-        begin it by itself. Raises InvalidConstraint.
+        None: it may say anything. `mode`: whether reasoning comes before the answer, which is all that is guided;
+        `reasons`: whether the model may begin it by itself. Raises InvalidConstraint.
         """
         chat = prompt if isinstance(prompt, core.ChatPrompt) else core.ChatPrompt(())
         tools, choice = offered(chat), chat.tool_choice
         forced = choice.mode == "required" and bool(tools)
         if constraint is None and not forced and not any(tool.strict for tool in tools):
-            return None
+            return None, ()
         calls = call_grammar(form.tools, tools, parallel=choice.parallel) if tools else None
+        left_out = calls.left_out if calls is not None else ()
         if forced:
-            return self._from_start(None, calls, form, mode, reasons=reasons)
+            return self._from_start(None, calls, form, mode, reasons=reasons), left_out
         if constraint is not None:
-            return self._from_start(constraint, calls, form, mode, reasons=reasons)
-        return None if calls is None else self._between(calls, form, mode)
+            return self._from_start(constraint, calls, form, mode, reasons=reasons), left_out
+        return None if calls is None else self._between(calls, form, mode), left_out
 
     # ---- kinds of guides ---------------------------------------------------------------------------------------------
 

@@ -48,6 +48,8 @@ class Choice(NamedTuple):
     """The prompt, where the request asked to have it echoed: a context shift drops some of the sequence's own."""
     prompt_text: str
     lines: Lines | None = None
+    left_out: tuple[str, ...] = ()
+    """Keywords of the tools' schemas that its calls aren't held to."""
 
 
 class _Tokenized(NamedTuple):
@@ -148,7 +150,6 @@ class Model:
         self, number: int, request: core.Request, cancelled: Callable[[], bool] = lambda: False
     ) -> list[Choice]:
         """The choices of a request, in order. Raises the tree's exceptions; Cancelled where nobody waits any more."""
-        _refuse(request)
         raw = any(not isinstance(prompt, core.ChatPrompt) for prompt in request.prompts)
         if raw and "completion" not in self.info.capabilities:
             raise UnsupportedFeature(f'"{self.name}" does not support completion', param="model")
@@ -161,7 +162,7 @@ class Model:
             tokenized_ns = self._now_ns()
             echoed = tuple(images.words(tokenized.tokens)) if request.echo else ()
             echoed_text = self.pieces.join(echoed)
-            new_guide = self._guides(request.constraint, prompt, tokenized.reasoning)
+            new_guide, left_out = self._guides(request.constraint, prompt, tokenized.reasoning)
             seen = self._encoded(tokenized.images, cancelled)
             encoded_ns = self._now_ns() if seen else None
             hashed = block_hashes(tokenized.tokens, self._hash_key)
@@ -180,10 +181,11 @@ class Model:
                     prediction=prediction,
                     guide=None if new_guide is None else new_guide(),
                     seen=seen,
+                    noted=request.note_progress,
                 )
                 decoder = self._decoder(sequence, prompt, tokenized.reasoning)
                 lines = watched(sampling.least_indent, sampling.time_limit_seconds) if raw else None
-                choices.append(Choice(sequence, decoder, echoed, echoed_text, lines))
+                choices.append(Choice(sequence, decoder, echoed, echoed_text, lines, left_out))
         return choices
 
     def _encoded(self, seen: Seq[core.ImagePart], cancelled: Callable[[], bool]) -> tuple[object, ...]:
@@ -205,8 +207,11 @@ class Model:
 
     def _guides(
         self, constraint: core.Constraint | None, prompt: core.Prompt, mode: ReasoningMode
-    ) -> Callable[[], Guide] | None:
-        """What makes the guides of a prompt's sequences; None: they may say anything."""
+    ) -> tuple[Callable[[], Guide] | None, tuple[str, ...]]:
+        """What makes the guides of a prompt's sequences, and the keywords that they don't follow.
+
+        None: they may say anything.
+        """
         reasons = True
         if isinstance(prompt, core.ChatPrompt) and self.template is not None:
             reasons = self.template.expects_reasoning(prompt.thinking)
@@ -486,12 +491,6 @@ def _stamps(
         encoded_ns=encoded_ns,
         prompt_blocks=hashed,
     )
-
-
-def _refuse(request: core.Request) -> None:
-    """Refuse what this version can't honour. Raises UnsupportedFeature naming the field."""
-    if request.prompt_logprobs:
-        raise UnsupportedFeature("Log probabilities of the prompt are not supported.", param="logprobs")
 
 
 def _later_starts(messages: tuple[core.Message, ...]) -> list[int]:

@@ -72,6 +72,7 @@ class Sequence:
         "leader",
         "limit_tokens",
         "max_tokens",
+        "noted",
         "output_tokens",
         "prediction",
         "priority",
@@ -105,11 +106,12 @@ class Sequence:
         prediction: tuple[int, ...] = (),
         guide: Guide | None = None,
         seen: tuple[object, ...] = (),
+        noted: bool = False,
     ) -> None:
         """`draft_limit`: most tokens guessed at once, 0: none, None: as configured; `prediction`: to guess from.
 
         `guide`: what a constraint allows of it; the provider asks and advances it. `seen`: what its images are computed
-        from, kept as long as it lives.
+        from, kept as long as it lives. `noted`: each of its steps is told.
         """
         self.request = request
         self.choice = choice
@@ -121,6 +123,7 @@ class Sequence:
         self.shift = shift
         self.guide = guide
         self.seen = seen
+        self.noted = noted
         self.stamps = stamps if stamps is not None else Stamps()
         self.max_tokens = sampling.max_tokens if sampling.max_tokens is not None else 1 << 62
         self.stop_tokens = frozenset(sampling.stop_tokens)
@@ -192,6 +195,14 @@ class Sequence:
             self.draft_tokens,
             self.accepted_tokens,
         )
+
+    def times(self) -> core.Times | None:
+        """When its steps were so far; None: there was none, or nobody wants to know."""
+        stamps = self.stamps
+        at_ns = stamps.last_token_ns or (self.chunks[-1].end_ns if self.chunks else None)
+        if not self.noted or at_ns is None:
+            return None
+        return core.Times(at_ns, stamps.admitted_ns, stamps.first_token_ns, self.output_tokens)
 
     def timeline(self) -> core.Timeline:
         """What happened to it in the worker; the server adds its own stamps."""

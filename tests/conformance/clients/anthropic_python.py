@@ -1,12 +1,13 @@
 """Anthropic's Python client."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import anthropic
 import pydantic
 
-from tests.conformance.cells import At, awaited, cell, raises, refused
+from tests.conformance.cells import At, Refusal, awaited, cell, raises, refused
 from tests.conformance.subjects import KEY, WEATHER, circle_base64
 
 PACKAGE = "anthropic"
@@ -220,9 +221,31 @@ def counts(at: At) -> None:
 
 @cell("batches of messages")
 def batches(at: At) -> None:
+    # anthropic's exceptions carry no code and no param: the message names what was asked for
+    not_offered = Refusal(400, "Batches of messages are not offered", "invalid_request_error")
     refused(
-        lambda: client(at).messages.batches.create(requests=[]),
-        anthropic.APIStatusError,
-        "not offered",
+        {lambda: client(at).messages.batches.create(requests=[]): not_offered},
+        anthropic.BadRequestError,
         "requests of its own machine need no queue of a day: several at a time are computed together",
     )
+
+
+@cell("tools that run at Anthropic are left out, and named")
+def hosted(at: At) -> None:
+    tools = [{"type": "web_search_20250305", "name": "web_search", "max_uses": 8}, TOOL]
+    reply = client(at).messages.with_raw_response.create(
+        model=at.model, messages=user(at.subject.ask), tools=tools, **GREEDY
+    )
+    assert reply.headers["x-heylook-ignored"] == "tools[0]:web_search_20250305"
+    assert text_of(reply.parse()) == at.subject.answer
+
+
+@cell("fields that are refused are named")
+def refused_fields(at: At) -> None:
+    asked: Any = {"model": at.model, "max_tokens": 9, "messages": user("x")}
+    for fields, words in (
+        ({"extra_body": {"mcp_servers": [{"type": "url", "url": "https://x", "name": "x"}]}}, "mcp_servers"),
+        ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, r"tools\[0\]"),
+    ):
+        problem = raises(partial(client(at).messages.create, **asked, **fields), anthropic.BadRequestError)
+        Refusal(400, words, "invalid_request_error").check(problem)

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from tests.conformance.cells import At, RefusedByDesign, cell
+from tests.conformance.cells import At, cell
 from tests.conformance.subjects import WEATHER_TOOL
 
 if sys.version_info >= (3, 14):
@@ -153,11 +153,44 @@ def at_once(at: At) -> None:
 
 @cell("fill in the middle, as editors ask")
 def fill(at: At) -> None:
-    reply = post(at, "/v1/completions", {"model": at.model, "prompt": "def f(", "suffix": "return 1", "max_tokens": 8})
-    if reply.status_code == 400:
-        told = reply.json()["error"]
-        assert (told["param"], "does not support insert" in told["message"]) == ("suffix", True)
-        raise RefusedByDesign(
-            "a model without tokens for the middle of a text can't fill it in; the bundled one has none"
-        )
+    asked = {"model": at.subject.infilling, "prompt": "def f(", "suffix": "return 1", "max_tokens": 8}
+    reply = post(at, "/v1/completions", asked)
+    assert reply.status_code == 200, reply.text
     assert reply.json()["choices"][0]["finish_reason"] in ("stop", "length")
+
+
+@cell("fill in the middle of a model without tokens for it is a 400 that names the field")
+def no_fill(at: At) -> None:
+    if at.model == at.subject.infilling:
+        return
+    reply = post(at, "/v1/completions", {"model": at.model, "prompt": "def f(", "suffix": "return 1"})
+    told = reply.json()["error"]
+    assert (reply.status_code, told["type"], told["param"]) == (400, "invalid_request_error", "suffix")
+    assert "does not support insert" in told["message"]
+
+
+@cell("what Codex sends: its own tools beside OpenAI's")
+def codex(at: At) -> None:
+    function = {"type": "function", "strict": False, **WEATHER_TOOL["function"]}
+    patch = {"type": "custom", "name": "apply_patch", "description": "Edits files.", "format": {"type": "text"}}
+    asked = {
+        "model": at.model,
+        "instructions": "You are a coding agent.",
+        "input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": at.subject.weather}]}],
+        "tools": [function, patch, {"type": "web_search", "external_web_access": True}],
+        "tool_choice": "auto",
+        "parallel_tool_calls": False,
+        "reasoning": {"effort": "none", "summary": "auto"},
+        "store": False,
+        "stream": True,
+        "include": ["reasoning.encrypted_content"],
+        "prompt_cache_key": "x",
+        "temperature": 0,
+    }
+    reply = post(at, "/v1/responses", zstd.compress(json.dumps(asked).encode()), **{"content-encoding": "zstd"})
+    assert reply.status_code == 200, reply.text
+    assert "tools[2]:web_search" in reply.headers["x-heylook-ignored"]
+    events = [json.loads(line.removeprefix("data: ")) for line in reply.text.splitlines() if line.startswith("data: ")]
+    assert events[-1]["type"] == "response.completed"
+    (call,) = [item for item in events[-1]["response"]["output"] if item["type"] == "function_call"]
+    assert (call["name"], json.loads(call["arguments"])) == ("get_weather", {"city": "Paris"})

@@ -54,3 +54,10 @@ def key(at: At) -> None:
 
     raises(lambda: ask("wrong"), openai.AuthenticationError)
     assert ask(KEY).text
+
+
+@cell("the Responses API")
+def responses(at: At) -> None:
+    made = model(at, use_responses_api=True, store=False)
+    assert made.invoke([HumanMessage(at.subject.ask)]).text == at.subject.answer
+    assert "".join(chunk.text for chunk in made.stream([HumanMessage(at.subject.ask)])) == at.subject.answer

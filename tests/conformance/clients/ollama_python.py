@@ -2,13 +2,17 @@
 
 import asyncio
 import json
+import os
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import httpx
 import ollama
 import pydantic
 
-from tests.conformance.cells import At, awaited, cell, raises
-from tests.conformance.subjects import WEATHER_TOOL, circle
+from tests.conformance.cells import At, Refusal, awaited, cell, raises, refused
+from tests.conformance.subjects import REPOSITORY, WEATHER_TOOL, circle
 
 PACKAGE = "ollama"
 GREEDY: Any = {"options": {"temperature": 0, "num_predict": 300}, "think": False}
@@ -216,3 +220,72 @@ def leaving(at: At) -> None:
     next(iter(parts))
     parts.close()
     at.until_idle()
+
+
+# ---- models that are made --------------------------------------------------------------------------------------------
+
+
+@cell("create, show, copy, delete")
+def made(at: At) -> None:
+    made, name, other = client(at), f"made-of-{at.model}", f"copy-of-{at.model}"
+    steps = made.create(name, from_=at.model, system="Be brief.", parameters={"temperature": 0}, stream=True)
+    assert [step.status for step in steps][-1] == "success"
+    shown = made.show(name)
+    assert shown.details.parent_model == at.model
+    assert ["temperature", "0.0"] in [line.split() for line in shown.parameters.splitlines()]
+    assert "SYSTEM Be brief." in shown.modelfile
+    assert made.copy(name, other).status == "success"
+    reply = made.chat(other, messages=user(at.subject.ask), think=False, options={"num_predict": 300})
+    assert reply.message.content == at.subject.answer
+    for one in (name, other):
+        assert made.delete(one).status == "success"
+        assert raises(partial(made.show, one), ollama.ResponseError, "not found").status_code == 404
+
+
+@cell("blobs, and a model made of them", "llama_cpp", "mlx")
+def uploaded(at: At) -> None:
+    weights = Path(os.environ["CONFORMANCE_TINY"]) / at.subject.file
+    files = [weights] if weights.is_file() else sorted(weights.iterdir())
+    digests = {file.name: client(at).create_blob(file) for file in files}
+    for digest in digests.values():
+        assert httpx.head(f"{at.url}/api/blobs/{digest}").status_code == 200
+    name = f"uploaded-{at.subject.provider.replace('_', '-')}"
+    assert client(at).create(name, files=digests).status == "success"
+    reply = client(at).chat(name, messages=user(at.subject.ask), **GREEDY)
+    assert reply.message.content == at.subject.answer
+    if at.subject.provider == "llama_cpp":
+        list(client(at).create("smaller", from_=name, quantize="q8_0", stream=True))
+        assert client(at).show("smaller").details.quantization_level == "Q8_0"
+        client(at).delete("smaller")
+    client(at).delete(name)
+    wrong = httpx.post(f"{at.url}/api/blobs/sha256:{'0' * 64}", content=b"x")
+    assert (wrong.status_code, "digest mismatch" in wrong.json()["error"]) == (400, True)
+
+
+@cell("pull, with its progress", "llama_cpp")
+def pulled(at: At) -> None:
+    steps = list(client(at).pull(REPOSITORY, stream=True))
+    told = [step.status for step in steps]
+    assert (told[0], told[-1]) == ("pulling manifest", "success")
+    assert any(step.total and step.completed == step.total for step in steps)
+    reply = client(at).chat(REPOSITORY, messages=user(at.subject.ask), **GREEDY)
+    assert reply.message.content == at.subject.answer
+    client(at).delete(REPOSITORY)
+
+
+@cell("push is refused")
+def pushed(at: At) -> None:
+    # Ollama's errors are texts: they have no type, and the message names what was asked for
+    refused(
+        {lambda: client(at).push(at.model): Refusal(400, "pushes to no registry")},
+        ollama.ResponseError,
+        "there is no registry of models on one's own machine: a file is copied",
+    )
+
+
+@cell("the version, and no cloud")
+def cloud(at: At) -> None:
+    version = httpx.get(f"{at.url}/api/version").json()["version"]
+    assert tuple(map(int, version.split("."))) >= (0, 13, 3)
+    assert httpx.get(f"{at.url}/api/status").json()["cloud"]["disabled"] is True
+    assert httpx.head(at.url).status_code == 200

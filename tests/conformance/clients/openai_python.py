@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 
+import httpx
 import openai
 import pydantic
 
-from tests.conformance.cells import At, awaited, cell, raises, refused
+from tests.conformance.cells import At, Refusal, awaited, cell, raises, refused
 from tests.conformance.subjects import KEY, WEATHER_TOOL, circle_url
 
 PACKAGE = "openai"
@@ -298,18 +300,192 @@ def counts(at: At) -> None:
     assert counted["input_tokens"] == reply.usage.prompt_tokens
 
 
+# ---- the Responses API -----------------------------------------------------------------------------------------------
+
+FUNCTION: Any = {"type": "function", "strict": False, **WEATHER_TOOL["function"]}
+SHORT: Any = {"temperature": 0, "max_output_tokens": 300}
+
+
+@cell("responses")
+def responses(at: At) -> None:
+    asked = {"model": at.model, "input": at.subject.ask}
+    reply = client(at).responses.create(**asked, metadata={"k": "v"}, **SHORT)
+    assert (reply.output_text, reply.status, reply.metadata) == (at.subject.answer, "completed", {"k": "v"})
+    assert client(at).responses.input_tokens.count(**asked).input_tokens == reply.usage.input_tokens
+    cut = client(at).responses.create(**asked, temperature=0, max_output_tokens=2)
+    assert (cut.status, cut.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+
+
+@cell("responses, streamed")
+def streamed_responses(at: At) -> None:
+    with client(at).responses.stream(model=at.model, input=at.subject.ask, **SHORT) as events:
+        seen = list(events)
+        final = events.get_final_response()
+    assert [event.sequence_number for event in seen] == list(range(len(seen)))
+    assert (seen[0].type, seen[-1].type) == ("response.created", "response.completed")
+    assert final.output_text == at.subject.answer
+
+
+@cell("responses: tools and their results")
+def response_tools(at: At) -> None:
+    asked = {"model": at.model, "tools": [FUNCTION], **SHORT}
+    with client(at).responses.stream(input=at.subject.weather, **asked) as events:
+        kinds = {event.type for event in events}
+        first = events.get_final_response()
+    assert {"response.function_call_arguments.delta", "response.function_call_arguments.done"} <= kinds
+    (call,) = [item for item in first.output if item.type == "function_call"]
+    assert (call.name, json.loads(call.arguments)) == ("get_weather", {"city": "Paris"})
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": at.subject.observed}
+    after = client(at).responses.create(input=[result], previous_response_id=first.id, **asked)
+    assert at.subject.told in after.output_text
+
+
+@cell("responses: kept, gone on from, deleted")
+def kept_responses(at: At) -> None:
+    made = client(at).responses
+    first = made.create(model=at.model, input=at.subject.ask, **SHORT)
+    assert made.retrieve(first.id).output_text == first.output_text
+    after = made.create(model=at.model, input=at.subject.ask, previous_response_id=first.id, **SHORT)
+    assert after.usage.input_tokens > first.usage.input_tokens
+    items = list(made.input_items.list(after.id, order="asc"))
+    assert [item.content[0].text for item in items][-1] == at.subject.ask
+    made.delete(first.id)
+    raises(lambda: made.retrieve(first.id), openai.NotFoundError, first.id)
+    alone = made.create(model=at.model, input=at.subject.ask, store=False, **SHORT)
+    raises(lambda: made.retrieve(alone.id), openai.NotFoundError)
+    unknown = raises(
+        lambda: made.create(model=at.model, input="x", previous_response_id=first.id), openai.BadRequestError
+    )
+    assert (unknown.code, unknown.param) == ("previous_response_not_found", "previous_response_id")
+
+
+@cell("responses in the background")
+def background(at: At) -> None:
+    made = client(at).responses
+    begun = made.create(model=at.model, input=at.subject.ask, background=True, **SHORT)
+    while (now := made.retrieve(begun.id)).status in ("queued", "in_progress"):
+        pass
+    assert (now.status, now.output_text) == ("completed", at.subject.answer)
+    long = made.create(model=at.subject.long, input=at.subject.count, background=True, max_output_tokens=2000)
+    assert made.cancel(long.id).status in ("cancelled", "completed")
+    at.until_idle()
+
+
+@cell("responses: structured output")
+def structured_responses(at: At) -> None:
+    parsed = client(at).responses.parse(model=at.model, input=at.subject.person, text_format=Person, **SHORT)
+    assert isinstance(parsed.output_parsed, Person)
+
+
+@cell("responses: thinking")
+def thought_responses(at: At) -> None:
+    reply = client(at).responses.create(
+        model=at.model, input=at.subject.think, reasoning={"effort": "low", "summary": "auto"}, **SHORT
+    )
+    thought, said = reply.output
+    assert (thought.type, said.content[0].text.strip()) == ("reasoning", at.subject.thought)
+    assert thought.summary[0].text.strip()
+    assert reply.usage.output_tokens_details.reasoning_tokens > 0
+
+
+@cell("responses: images")
+def seen_responses(at: At) -> None:
+    parts = [{"type": "input_image", "image_url": circle_url()}, {"type": "input_text", "text": at.subject.see}]
+    reply = client(at).responses.create(model=at.subject.seeing, input=[{"role": "user", "content": parts}], **SHORT)
+    assert at.subject.seen in reply.output_text
+
+
+@cell("responses: tools that run at OpenAI are left out, and named")
+def hosted(at: At) -> None:
+    tools = [{"type": "web_search"}, FUNCTION]
+    reply = client(at).responses.with_raw_response.create(model=at.model, input=at.subject.ask, tools=tools, **SHORT)
+    assert reply.headers["x-heylook-ignored"] == "tools[0]:web_search"
+    assert reply.parse().output_text == at.subject.answer
+
+
+# ---- files, batches, models ------------------------------------------------------------------------------------------
+
+
+@cell("files and batches")
+def batches(at: At) -> None:
+    made = client(at)
+    rows = [
+        {
+            "custom_id": f"request {number}",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": at.model, "messages": user(at.subject.ask), **GREEDY},
+        }
+        for number in range(3)
+    ]
+    data = "\n".join(map(json.dumps, rows)).encode()
+    file = made.files.create(file=("in.jsonl", data), purpose="batch")
+    assert made.files.content(file.id).read() == data
+    batch = made.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"k": "v"}
+    )
+    assert batch.id in [one.id for one in made.batches.list()]
+    while (now := made.batches.retrieve(batch.id)).status in ("validating", "in_progress", "finalizing"):
+        pass
+    assert (now.status, now.request_counts.completed) == ("completed", 3)
+    told = [json.loads(line) for line in made.files.content(now.output_file_id).text.splitlines()]
+    assert {one["custom_id"] for one in told} == {row["custom_id"] for row in rows}
+    said = {one["response"]["body"]["choices"][0]["message"]["content"] for one in told}
+    assert said == {at.subject.answer}
+    assert made.files.delete(file.id).deleted
+
+
+@cell("delete a model")
+def deletion(at: At) -> None:
+    made, name = client(at), f"copy-of-{at.model}"
+    httpx.post(f"{at.url}/api/copy", json={"source": at.model, "destination": name}).raise_for_status()
+    assert made.models.retrieve(name).id == name
+    assert made.models.delete(name).deleted
+    raises(lambda: made.models.retrieve(name), openai.NotFoundError)
+
+
+@cell("several chats in one call")
+def groups(at: At) -> None:
+    turns = [*user(at.subject.ask), *user(at.subject.ask)]
+    asked = {"model": at.model, "messages": turns, "processing_mode": "parallel", **GREEDY}
+    told = client(at).post("/chat/completions", body=asked, cast_to=object)
+    assert [one["choices"][0]["message"]["content"] for one in told["completions"]] == [at.subject.answer] * 2
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+
 @cell("audio, images to make and fine-tuning")
 def not_offered(at: At) -> None:
     made = client(at)
-    for call in (
-        lambda: made.images.generate(model=at.model, prompt="x"),
-        lambda: made.audio.speech.create(model=at.model, input="x", voice="alloy"),
-        lambda: made.moderations.create(input="x"),
-    ):
-        raises(call, (openai.BadRequestError, openai.NotFoundError))
+
+    def route(words: str) -> Refusal:
+        return Refusal(400, words, "invalid_request_error", "unsupported_value")
+
     refused(
-        lambda: made.fine_tuning.jobs.create(model=at.model, training_file="x"),
-        openai.APIStatusError,
-        ".",
+        {
+            lambda: made.images.generate(model=at.model, prompt="x"): route("Images are not made here"),
+            lambda: made.audio.speech.create(model=at.model, input="x", voice="alloy"): route(
+                "no model here .* speaks"
+            ),
+            lambda: made.audio.transcriptions.create(model=at.model, file=b"x"): route("no model here hears"),
+            lambda: made.moderations.create(input="x"): route("Nothing is moderated here"),
+            lambda: made.fine_tuning.jobs.create(model=at.model, training_file="x"): route("not trained here"),
+        },
+        openai.BadRequestError,
         "this server runs language models: it neither makes nor hears sound, paints no images and trains nothing",
     )
+
+
+@cell("fields that are refused are named")
+def refused_fields(at: At) -> None:
+    create = client(at).chat.completions.create
+    for fields, param, code, words in (
+        ({"modalities": ["text", "audio"]}, "modalities", "unsupported_value", "Only text"),
+        ({"audio": {"voice": "alloy", "format": "wav"}}, "audio", "unsupported_parameter", "Audio output"),
+        ({"extra_body": {"use_beam_search": True}}, "use_beam_search", "unsupported_parameter", "Beam search"),
+        ({"extra_body": {"chat_template": "x"}}, "chat_template", "unsupported_parameter", "template"),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0]", "unsupported_value", "custom"),
+    ):
+        problem = raises(partial(create, model=at.model, messages=user("x"), **fields), openai.APIError)
+        Refusal(400, words, "invalid_request_error", code, param).check(problem)

@@ -100,4 +100,31 @@ cell("leaving in mid-stream", async (at) => {
   await untilIdle(at);
 });
 
+cell("create, show, copy, delete", async (at) => {
+  const [name, other] = [`made-by-node-${at.model}`, `copied-by-node-${at.model}`];
+  const made = client(at);
+  const steps = await made.create({ model: name, from: at.model, system: "Be brief.", stream: true });
+  let last;
+  for await (const step of steps) last = step.status;
+  assert.equal(last, "success");
+  const shown = await made.show({ model: name });
+  assert.deepEqual([shown.system, shown.details.parent_model], ["Be brief.", at.model]);
+  assert.equal((await made.copy({ source: name, destination: other })).status, "success");
+  const reply = await made.chat({ model: other, messages: user(at.subject.ask), ...greedy });
+  assert.equal(reply.message.content, at.subject.answer);
+  for (const one of [name, other]) {
+    await made.delete({ model: one });
+    assert.equal((await raises(made.show({ model: one }), Error, /not found/)).status_code, 404);
+  }
+});
+
+cell("load, ps and unload", async (at) => {
+  const made = client(at);
+  const running = async () => (await made.ps()).models.map((model) => model.model);
+  assert.equal((await made.generate({ model: at.model, keep_alive: "5m" })).done_reason, "load");
+  assert((await running()).includes(`${at.model}:latest`));
+  assert.equal((await made.generate({ model: at.model, keep_alive: 0 })).done_reason, "unload");
+  assert(!(await running()).includes(`${at.model}:latest`));
+});
+
 await main("ollama");

@@ -153,4 +153,48 @@ cell("leaving in mid-stream", async (at) => {
   await untilIdle(at);
 });
 
+const brief = { temperature: 0, max_output_tokens: 300 };
+
+cell("responses", async (at) => {
+  const asked = { model: at.model, input: at.subject.ask, ...brief };
+  const made = client(at);
+  const first = await made.responses.create(asked);
+  assert.equal(first.output_text, at.subject.answer);
+  assert.equal((await made.responses.retrieve(first.id)).output_text, first.output_text);
+  const after = await made.responses.create({ ...asked, previous_response_id: first.id });
+  assert(after.usage.input_tokens > first.usage.input_tokens);
+});
+
+cell("responses, streamed", async (at) => {
+  const runner = client(at).responses.stream({ model: at.model, input: at.subject.ask, ...brief });
+  const kinds = [];
+  for await (const event of runner) kinds.push(event.type);
+  assert.deepEqual([kinds[0], kinds.at(-1)], ["response.created", "response.completed"]);
+  assert.equal((await runner.finalResponse()).output_text, at.subject.answer);
+});
+
+cell("responses: tools and their results", async (at) => {
+  const asked = { model: at.model, tools: [{ type: "function", strict: false, ...tool.function }], ...brief };
+  const first = await client(at).responses.create({ input: at.subject.weather, ...asked });
+  const call = first.output.find((item) => item.type === "function_call");
+  assert.deepEqual([call.name, JSON.parse(call.arguments)], ["get_weather", { city: "Paris" }]);
+  const result = { type: "function_call_output", call_id: call.call_id, output: at.subject.observed };
+  const input = [{ role: "user", content: at.subject.weather }, ...first.output, result];
+  assert((await client(at).responses.create({ input, ...asked })).output_text.includes(at.subject.told));
+});
+
+cell("files and batches", async (at) => {
+  const made = client(at);
+  const body = { model: at.model, messages: user(at.subject.ask), ...greedy };
+  const line = JSON.stringify({ custom_id: "one", method: "POST", url: "/v1/chat/completions", body });
+  const file = await made.files.create({ file: new File([line], "in.jsonl"), purpose: "batch" });
+  const asked = { input_file_id: file.id, endpoint: "/v1/chat/completions", completion_window: "24h" };
+  let batch = await made.batches.create(asked);
+  while (["validating", "in_progress", "finalizing"].includes(batch.status)) batch = await made.batches.retrieve(batch.id);
+  assert.equal(batch.status, "completed");
+  const told = JSON.parse(await (await made.files.content(batch.output_file_id)).text());
+  assert.equal(told.response.body.choices[0].message.content, at.subject.answer);
+  assert((await made.files.delete(file.id)).deleted);
+});
+
 await main("openai");

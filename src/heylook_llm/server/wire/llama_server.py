@@ -14,10 +14,15 @@ from heylook_llm.errors import (
 )
 from heylook_llm.server.wire import jsontext, openai, openai_words, table
 from heylook_llm.server.wire.exchange import EVENT_STREAM, Arrival, Asked, Bounds, Reply, retry_headers
-from heylook_llm.server.wire.llama_server_body import InfillBody, NativeBody, NativeFields
+from heylook_llm.server.wire.llama_server_body import InfillBody, NativeBody, NativeEmbeddingBody, NativeFields
 from heylook_llm.server.wire.openai_constraint import Constrained, constrained
+from heylook_llm.server.wire.openai_progress import Watched
 
-BODIES: Final[dict[str, type[table.Body]]] = {"POST /completion": NativeBody, "POST /infill": InfillBody}
+BODIES: Final[dict[str, type[table.Body]]] = {
+    "POST /completion": NativeBody,
+    "POST /infill": InfillBody,
+    "POST /embedding": NativeEmbeddingBody,
+}
 NO_SLOT: Final = -1
 """Places in a batch aren't numbered for clients; at llama-server this means any."""
 RANDOM_SEED: Final = 0xFFFFFFFF
@@ -101,14 +106,16 @@ def _native(fields: NativeFields, arrival: Arrival, prompts: tuple[core.Prompt, 
     model = openai_words.named(fields.model, arrival)
     asked = openai.asked_of(fields, arrival, model, prompts, _sampling(fields, arrival))
     form = constrained(fields)
+    watched = Watched(fields)
     shown = fields.response_fields is None or "prompt" in fields.response_fields
     request = msgspec.structs.replace(
         asked.request,
         constraint=form.constraint,
         echo=shown and not all(isinstance(prompt, core.TextPrompt) for prompt in prompts),
+        note_progress=watched.wanted,
     )
     needs = ("completion", *(("insert",) if isinstance(fields, InfillBody) else ()))
-    return Native(msgspec.structs.replace(asked, request=request, needs=needs), fields, form, place)
+    return Native(msgspec.structs.replace(asked, request=request, needs=needs), fields, form, place, watched)
 
 
 def _sampling(fields: NativeFields, arrival: Arrival) -> core.Sampling:
@@ -195,8 +202,9 @@ class Native:
     stream_media_type = EVENT_STREAM
     unheeded: tuple[str, ...] = ()
 
-    def __init__(self, asked: Asked, fields: NativeFields, form: Constrained, place: str) -> None:
+    def __init__(self, asked: Asked, fields: NativeFields, form: Constrained, place: str, watched: Watched) -> None:
         self.asked = asked
+        self._watched = watched
         self._fields = fields
         self._form = form
         self._place = place
@@ -228,7 +236,8 @@ class Native:
                 return self._text(event)
             case core.Progress():
                 self._prompt_tokens[event.choice] = event.total_tokens
-                return b""
+                told = self._watched.see(event)
+                return _event({**self._partial(event.choice, "", ()), **told}) if told else b""
             case core.Done():
                 self._prompt_tokens[event.choice] = event.usage.prompt_tokens
                 return _event(self._final(event, "", (), has_line=event.choice in self._with_line))
@@ -244,18 +253,22 @@ class Native:
             self._with_line.add(choice)
         if not (event.text or event.tokens):
             return b""
-        chunk: dict[str, Any] = {
-            "index": choice,
-            "content": event.text,
-            "tokens": list(event.tokens),
-            "stop": False,
-            "id_slot": NO_SLOT,
-            "tokens_predicted": self._output_tokens[choice],
-            "tokens_evaluated": self._prompt_tokens.get(choice, 0),
-        }
+        chunk = self._partial(choice, event.text, event.tokens)
         if event.logprobs:
             chunk["completion_probabilities"] = [_probability(token) for token in event.logprobs]
         return _event(chunk)
+
+    def _partial(self, choice: int, text: str, tokens: tuple[int, ...]) -> dict[str, Any]:
+        return {
+            "index": choice,
+            "content": text,
+            "tokens": list(tokens),
+            "stop": False,
+            "id_slot": NO_SLOT,
+            "tokens_predicted": self._output_tokens.get(choice, 0),
+            "tokens_evaluated": self._prompt_tokens.get(choice, 0),
+            **self._watched.times(choice),
+        }
 
     def reply(self, result: core.Result, wall_ns: int) -> bytes:
         """The whole reply; a list where several answers were asked for."""

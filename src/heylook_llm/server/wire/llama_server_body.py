@@ -5,8 +5,8 @@ from typing import Annotated, Any, Final
 import pydantic
 from pydantic import Field
 
-from heylook_llm.server.wire.openai_body import SamplingFields
-from heylook_llm.server.wire.table import Flag, Honoured, Ignored, Inner, Integer, Number, Refused, Text
+from heylook_llm.server.wire.openai_body import INPUT_SCHEMA, SamplingFields
+from heylook_llm.server.wire.table import Body, Flag, Honoured, Ignored, Inner, Integer, Number, Refused, Text
 
 BAN: Final = -1e6
 """What a bias of `false` comes to: no logit is as large."""
@@ -111,3 +111,22 @@ class InfillBody(NativeFields):
         list[ExtraFile] | None, Honoured("other files; the first go where not all fit"), Field(max_length=1024)
     ] = None
     prompt: Annotated[Text, Honoured("how the text begins")] = ""
+
+
+class NativeEmbeddingBody(Body):
+    """POST /embedding of llama-server, and /embeddings without /v1."""
+
+    model: Annotated[Text, Honoured("absent: the server's default model"), Field(max_length=400)] = ""
+    content: Annotated[
+        Any,
+        Honoured("a text, texts, token ids, or lists of token ids; up to the server's limit"),
+        pydantic.WithJsonSchema(INPUT_SCHEMA),
+    ] = None
+    input: Annotated[Any, Honoured("synonym of content"), pydantic.WithJsonSchema(INPUT_SCHEMA)] = None
+    embd_normalize: Annotated[
+        Integer,
+        Honoured("2: to the length 1; -1: not; 1: by the sum, 0: by the largest, above 2: by that norm"),
+        Field(ge=-1, le=1000),
+    ] = 2
+    keep_alive: Annotated[Any, Honoured("as at Ollama")] = None
+    image_data: Annotated[Any, Refused("Images have no vectors here.", neutral=([],))] = None

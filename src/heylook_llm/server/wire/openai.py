@@ -26,6 +26,7 @@ from heylook_llm.server.wire.openai_body import (
     TokenizeBody,
 )
 from heylook_llm.server.wire.openai_constraint import Constrained, constrained
+from heylook_llm.server.wire.openai_progress import Watched
 from heylook_llm.server.wire.openai_words import (
     error,
     error_object,
@@ -79,6 +80,8 @@ def chat_of(fields: ChatBody, arrival: Arrival) -> "Chat":
         asked.request, constraint=form.constraint, prediction=openai_prompt.prediction(fields.prediction)
     )
     wanted = {"tools": prompt.tools, "thinking": prompt.thinking, "vision": album}
+    watched = Watched(fields, ids=fields.return_token_ids)
+    request = msgspec.structs.replace(request, echo=fields.return_token_ids, note_progress=watched.wanted)
     asked = msgspec.structs.replace(
         asked,
         request=request,
@@ -87,7 +90,7 @@ def chat_of(fields: ChatBody, arrival: Arrival) -> "Chat":
         sizing=Sizing(fields.resize_width, fields.resize_height, fields.resize_max),
     )
     fields.messages.clear()  # images in base64 aren't kept while the answer streams
-    return Chat(asked, fields, arrival, form)
+    return Chat(asked, fields, arrival, form, watched)
 
 
 def parse_completion(body: bytes, arrival: Arrival) -> "Completion":
@@ -101,14 +104,15 @@ def parse_completion(body: bytes, arrival: Arrival) -> "Completion":
     )
     asked = asked_of(fields, arrival, model, prompts, sampling)
     form = constrained(fields)
+    watched = Watched(fields, ids=fields.return_token_ids, echo=fields.echo)
     request = msgspec.structs.replace(
         asked.request,
         constraint=form.constraint,
-        echo=fields.echo,
-        prompt_logprobs=fields.echo and fields.logprobs is not None,
+        echo=fields.echo or fields.return_token_ids,
+        note_progress=watched.wanted,
     )
     needs = ("completion", *(("insert",) if fields.suffix else ()))
-    return Completion(msgspec.structs.replace(asked, request=request, needs=needs), fields, arrival, form)
+    return Completion(msgspec.structs.replace(asked, request=request, needs=needs), fields, arrival, form, watched)
 
 
 def asked_of(
@@ -210,8 +214,11 @@ class _Exchange:
     object: str
     prompt_field: str
 
-    def __init__(self, asked: Asked, fields: SamplingFields, arrival: Arrival, form: Constrained) -> None:
+    def __init__(
+        self, asked: Asked, fields: SamplingFields, arrival: Arrival, form: Constrained, watched: Watched
+    ) -> None:
         self.asked = asked
+        self._watched = watched
         self._form = form
         self._fields = fields
         self._arrival = arrival
@@ -266,7 +273,7 @@ class _Exchange:
         return b"data: " + jsontext.encode(chunk) + b"\n\n"
 
     def _chunk(self, choice: dict[str, Any], **extra: Any) -> bytes:
-        chunk = {**self._envelope(self.object), "choices": [choice], **extra}
+        chunk = {**self._envelope(self.object), "choices": [choice], **self._watched.times(choice["index"]), **extra}
         if self._usage_wanted:
             chunk["usage"] = None
         return self._event(chunk)
@@ -314,8 +321,8 @@ class Chat(_Exchange):
     object = "chat.completion.chunk"
     prompt_field = "messages"
 
-    def __init__(self, asked: Asked, fields: ChatBody, arrival: Arrival, form: Constrained) -> None:
-        super().__init__(asked, fields, arrival, form)
+    def __init__(self, asked: Asked, fields: ChatBody, arrival: Arrival, form: Constrained, watched: Watched) -> None:
+        super().__init__(asked, fields, arrival, form, watched)
         self._names_the_tool = _names_the_tool(fields)
         self._deprecated = bool(fields.functions)
         self._reasoning_wanted = fields.include_reasoning
@@ -326,8 +333,13 @@ class Chat(_Exchange):
     def feed(self, event: core.Event, wall_ns: int) -> bytes:
         """The chunks of an event; before the first, the role of every choice in order."""
         match event:
-            case core.Progress() | core.Failed():
+            case core.Failed():
                 return b""
+            case core.Progress():
+                told = self._watched.see(event)
+                if not told:
+                    return b""
+                chunks = self._chunk(_delta_choice(event.choice, {}), **told)
             case core.Text():
                 chunks = self._text(event, "content")
             case core.Reasoning():
@@ -346,15 +358,17 @@ class Chat(_Exchange):
         # SDKs index their list of choices by first appearance, and join repeated roles: so once each, in order.
         self._opened = True
         return b"".join(
-            self._chunk(_delta_choice(index, {"role": "assistant", "content": ""}))
+            self._chunk(_delta_choice(index, {"role": "assistant", "content": ""}), **self._watched.prompt_ids(index))
             for index in range(self.asked.request.n)
         )
 
     def _text(self, event: core.Text | core.Reasoning, key: str) -> bytes:
-        if event.logprobs:
+        if event.logprobs or self._watched.ids:
             return self._delta(event, {key: event.text})
         if not event.text:
             return b""
+        if not self._watched.plain:
+            return self._delta(event, {key: event.text})
         frame = self._frames.get((event.choice, key))
         if frame is None:
             frame = self._frames[event.choice, key] = self._frame(_delta_choice(event.choice, {key: "\0"}))
@@ -366,7 +380,7 @@ class Chat(_Exchange):
         choice = _delta_choice(event.choice, delta)
         if event.logprobs:
             choice["logprobs"] = chat_logprobs(event.logprobs)
-        return self._chunk(choice)
+        return self._chunk(choice | self._watched.token_ids(event))
 
     def _call_start(self, event: core.ToolCallStart) -> dict[str, Any]:
         self._called.add(event.choice)
@@ -398,6 +412,8 @@ class Chat(_Exchange):
         body = self._envelope("chat.completion")
         body["choices"] = [self._choice(choice) for choice in result.choices]
         body["usage"] = usage(result.usage)
+        if self._watched.ids:
+            body["prompt_token_ids"] = list(done.prompt_tokens)
         return jsontext.encode({**body, **self._measures(done)})
 
     def _choice(self, choice: core.ChoiceResult) -> dict[str, Any]:
@@ -413,6 +429,7 @@ class Chat(_Exchange):
             "message": message,
             "logprobs": chat_logprobs(choice.logprobs) if wanted else None,
             "finish_reason": self._reason(choice.done, bool(choice.tool_calls)),
+            **({"token_ids": list(choice.tokens)} if self._watched.ids else {}),
         }
 
     def _calls(self, calls: tuple[core.ToolCall, ...]) -> dict[str, Any]:
@@ -447,22 +464,32 @@ class Completion(_Exchange):
     object = "text_completion"
     prompt_field = "prompt"
 
-    def __init__(self, asked: Asked, fields: CompletionBody, arrival: Arrival, form: Constrained) -> None:
-        super().__init__(asked, fields, arrival, form)
+    def __init__(
+        self, asked: Asked, fields: CompletionBody, arrival: Arrival, form: Constrained, watched: Watched
+    ) -> None:
+        super().__init__(asked, fields, arrival, form, watched)
         self._frames: dict[int, tuple[bytes, bytes]] = {}
         self._offsets: dict[int, int] = {}
-        self._echo = fields.echo
+        self._echoed = fields.echo
+        self._begun = False
 
     def feed(self, event: core.Event, wall_ns: int) -> bytes:
-        """The chunks of an event; with `echo`, the prompts first."""
-        echoed = b"" if not self._echo or isinstance(event, core.Progress) else self._echoes()
-        return echoed + self._chunks(event)
+        """The chunks of an event; with `echo`, the prompts first, and with them their ids where they are wanted."""
+        if isinstance(event, core.Progress):
+            told = self._watched.see(event)
+            return self._chunk(_text_choice(event.choice, "", None), **told) if told else b""
+        first, self._begun = not self._begun, True
+        return (self._beginnings() if first else b"") + self._chunks(event)
 
-    def _echoes(self) -> bytes:
-        self._echo = False
-        n = self.asked.request.n
-        texts = [p.text if isinstance(p, core.TextPrompt) else "" for p in self.asked.request.prompts for _ in range(n)]
-        return b"".join(self._chunk(_text_choice(at, text, None)) for at, text in enumerate(texts))
+    def _beginnings(self) -> bytes:
+        choices = range(len(self.asked.request.prompts) * self.asked.request.n)
+        if not self._echoed and not self._watched.ids:
+            return b""
+        told = ((at, self._prompt(at, self._watched.prompts.get(at))) for at in choices)
+        return b"".join(
+            self._chunk(_text_choice(at, text if self._echoed else "", None) | self._watched.prompt_ids(at))
+            for at, text in told
+        )
 
     def _chunks(self, event: core.Event) -> bytes:
         match event:
@@ -477,11 +504,12 @@ class Completion(_Exchange):
                 assert_never(event)
 
     def _text(self, event: core.Text | core.Reasoning) -> bytes:
+        choice = _text_choice(event.choice, event.text, None) | self._watched.token_ids(event)
         if event.logprobs:
-            choice = _text_choice(event.choice, event.text, None)
             start = self._offsets.get(event.choice, 0)
             choice["logprobs"] = legacy_logprobs(event.logprobs, start)
             self._offsets[event.choice] = start + len(event.text)
+        if event.logprobs or self._watched.ids or (event.text and not self._watched.plain):
             return self._chunk(choice)
         if not event.text:
             return b""
@@ -498,18 +526,20 @@ class Completion(_Exchange):
         return jsontext.encode({**body, **self._measures(result.choices[0].done)})
 
     def _choice(self, choice: core.ChoiceResult) -> dict[str, Any]:
-        prompt = self._prompt(choice) if self.asked.request.echo else ""
+        prompt = self._prompt(choice.index, choice.done) if self._echoed else ""
         told = _text_choice(choice.index, prompt + choice.reasoning + choice.text, choice.done.reason)
         if self.asked.request.sampling.logprobs is not None:
-            told["logprobs"] = legacy_logprobs((*choice.done.prompt_logprobs, *choice.logprobs), 0)
-            if choice.done.prompt_logprobs:  # nothing precedes the first token of a prompt
-                told["logprobs"]["token_logprobs"][0] = None
-                told["logprobs"]["top_logprobs"][0] = None
+            told["logprobs"] = legacy_logprobs(choice.logprobs, 0)
+        if self._watched.ids:
+            told |= {"prompt_token_ids": list(choice.done.prompt_tokens), "token_ids": list(choice.tokens)}
         return told
 
-    def _prompt(self, choice: core.ChoiceResult) -> str:
-        asked = self.asked.request.prompts[choice.index // self.asked.request.n]
-        return asked.text if isinstance(asked, core.TextPrompt) else choice.done.prompt_text
+    def _prompt(self, choice: int, known: core.Done | core.Progress | None) -> str:
+        """The text of a choice's prompt: as it was asked, or as its tokens say."""
+        asked = self.asked.request.prompts[choice // self.asked.request.n]
+        if isinstance(asked, core.TextPrompt):
+            return asked.text
+        return known.prompt_text if known is not None else ""
 
 
 def _text_choice(index: int, text: str, reason: str | None) -> dict[str, Any]:

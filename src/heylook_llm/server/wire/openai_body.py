@@ -159,7 +159,7 @@ class SamplingFields(SamplerFields):
     draft_sure: Annotated[Any, Ignored("guesses adapt by themselves", told=True)] = Field(
         default=None, alias="speculative.p_min"
     )
-    timings_per_token: Annotated[Flag, Ignored("`timings` come once, at the end", told=True)] = False
+    timings_per_token: Annotated[Flag, Honoured("llama-server's: `timings` in each chunk of a stream")] = False
     best_of: Annotated[Integer | None, Honoured("only 1 or n; not in a stream"), Field(ge=1)] = None
     # Fields that OpenAI or others define and that mean nothing here.
     user: Annotated[Any, Ignored()] = None
@@ -177,7 +177,9 @@ class SamplingFields(SamplerFields):
     length_penalty: Annotated[Any, Ignored("a beam search's", told=True)] = None
     id_slot: Annotated[Any, Ignored(told=True)] = None
     n_keep: Annotated[Any, Ignored(told=True)] = None
-    return_progress: Annotated[Any, Ignored(told=True)] = None
+    return_progress: Annotated[
+        Flag, Honoured("llama-server's: a stream's chunks say in `prompt_progress` how much of the prompt is computed")
+    ] = False
     samplers: Annotated[Any, Ignored("the order of samplers is fixed", told=True)] = None
     # The form of the answer: at most one of these.
     response_format: Annotated[dict[str, Any] | None, Honoured(FORMATS)] = None
@@ -247,7 +249,8 @@ class ChatBody(SamplingFields):
     reasoning_format: Annotated[
         Any, Refused("Reasoning is always given apart, as reasoning_content.", neutral=("auto", "deepseek"))
     ] = None
-    return_tokens: Annotated[Any, Ignored(told=True)] = None
+    return_tokens: Annotated[Any, Ignored("llama-server has it in /completion; see return_token_ids", told=True)] = None
+    return_token_ids: Annotated[Flag, Honoured("vLLM's: adds prompt_token_ids, and token_ids to choices")] = False
     verbosity: Annotated[Any, Ignored()] = None
     prediction: Annotated[
         Prediction | None, Honoured("guessed from: it makes an answer that repeats it faster, never another one")
@@ -275,12 +278,22 @@ class CompletionBody(SamplingFields):
     max_tokens: Annotated[Integer | None, Honoured("absent: until the end or the context"), Field(ge=0)] = None
     max_completion_tokens: Annotated[Integer | None, Honoured("synonym of max_tokens"), Field(ge=0)] = None
     logprobs: Annotated[Integer | None, Honoured("0: of the chosen token"), Field(ge=0, le=20)] = None
-    echo: Annotated[Flag, Honoured()] = False
+    echo: Annotated[Flag, Honoured("not with logprobs: the prompt's own aren't computed")] = False
     suffix: Annotated[Text | None, Honoured("needs a model that can insert")] = None
     add_special_tokens: Annotated[Flag, Honoured()] = True
+    return_token_ids: Annotated[Flag, Honoured("vLLM's: adds prompt_token_ids and token_ids to choices")] = False
 
 
 _TOKENS: Final[dict[str, Any]] = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+INPUT_SCHEMA: Final[dict[str, Any]] = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}},
+        _TOKENS,
+        {"type": "array", "items": _TOKENS},
+    ]
+}
+"""What vectors can be made of."""
 
 
 class EmbeddingBody(Body):
@@ -290,16 +303,7 @@ class EmbeddingBody(Body):
     input: Annotated[
         Any,
         Honoured("a text, texts, token ids, or lists of token ids of this model; up to the server's limit"),
-        pydantic.WithJsonSchema(
-            {
-                "anyOf": [
-                    {"type": "string"},
-                    {"type": "array", "items": {"type": "string"}},
-                    _TOKENS,
-                    {"type": "array", "items": _TOKENS},
-                ]
-            }
-        ),
+        pydantic.WithJsonSchema(INPUT_SCHEMA),
     ]
     encoding_format: Annotated[Literal["float", "base64"], Honoured("base64: of little-endian 32-bit floats")] = "float"
     dimensions: Annotated[

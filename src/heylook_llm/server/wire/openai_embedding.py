@@ -18,42 +18,40 @@ def parse(body: bytes, arrival: Arrival) -> "Embedding":
     request = core.Request(
         id=arrival.id,
         model=openai_words.named(fields.model, arrival),
-        prompts=_prompts(fields, arrival.bounds),
+        prompts=prompts(fields.input, "input", arrival.bounds, add_special=fields.add_special_tokens),
         received_ns=arrival.received_ns,
     )
     return Embedding(Asked(request, False, table.told(fields), keep_alive=fields.keep_alive), fields)
 
 
-def _prompts(fields: EmbeddingBody, bounds: Bounds) -> tuple[core.Prompt, ...]:
-    """One prompt for each text or list of token ids. Checked by hand: of a long list only what is wrong is told."""
-    given = fields.input
+def prompts(given: Any, param: str, bounds: Bounds, *, add_special: bool = True) -> tuple[core.Prompt, ...]:
+    """One prompt for each text or list of token ids. Checked by hand: of a long list only what is wrong is told.
+
+    Raises BadRequest that names `param`.
+    """
     if isinstance(given, str):
-        return (_text(given, fields),)
+        return (core.TextPrompt(given, add_special=add_special),)
     if not isinstance(given, list):
-        raise _wrong("input", given)
+        raise _wrong(param, given)
     if not given:
-        raise BadRequest("input is empty: give a text, token ids, or a list of either.", param="input")
+        raise BadRequest(f"{param} is empty: give a text, token ids, or a list of either.", param=param)
     if _is_token(given[0]):
-        return (_tokens(given, "input"),)
+        return (_tokens(given, param),)
     if len(given) > bounds.max_inputs:
         raise BadRequest(
-            f"input has {len(given)} texts, but this server takes at most {bounds.max_inputs} at once "
+            f"{param} has {len(given)} texts, but this server takes at most {bounds.max_inputs} at once "
             "(limits.max_inputs).",
-            param="input",
+            param=param,
         )
-    return tuple(_prompt(one, f"input[{at}]", fields) for at, one in enumerate(given))
+    return tuple(_prompt(one, f"{param}[{at}]", add_special=add_special) for at, one in enumerate(given))
 
 
-def _prompt(given: Any, place: str, fields: EmbeddingBody) -> core.Prompt:
+def _prompt(given: Any, place: str, *, add_special: bool) -> core.Prompt:
     if isinstance(given, str):
-        return _text(given, fields)
+        return core.TextPrompt(given, add_special=add_special)
     if isinstance(given, list):
         return _tokens(given, place)
     raise _wrong(place, given)
-
-
-def _text(given: str, fields: EmbeddingBody) -> core.TextPrompt:
-    return core.TextPrompt(given, add_special=fields.add_special_tokens)
 
 
 def _tokens(given: list[Any], place: str) -> core.TokenPrompt:

@@ -341,13 +341,10 @@ def completion(fields: body.CompletionBody, bounds: Bounds) -> tuple[core.Prompt
         raise BadRequest(f"prompts times n may be at most {bounds.max_prompts}.", param="prompt")
     if fields.suffix and len(prompts) > 1:
         raise BadRequest("suffix takes a single prompt.", param="suffix")
-    if fields.echo and fields.stream and not (fields.logprobs is None and all(map(_is_text, prompts))):
-        raise UnsupportedFeature("echo can be streamed for text prompts without logprobs only.", param="echo")
+    if fields.echo and fields.logprobs is not None:
+        message = "echo goes without logprobs only: log probabilities of the prompt's own tokens aren't computed."
+        raise UnsupportedFeature(message, param="echo")
     return prompts
-
-
-def _is_text(prompt: core.Prompt) -> bool:
-    return isinstance(prompt, core.TextPrompt)
 
 
 def _batch(prompt: str | list[str] | list[int] | list[list[int]]) -> list[str | list[int]]:

@@ -73,10 +73,39 @@ def fingerprint(info: core.ModelInfo) -> str:
 def timings(done: core.Done) -> dict[str, Any]:
     """llama.cpp's `timings`: milliseconds, and tokens per second; null where it did not happen."""
     times, counts = done.timeline, done.usage
+    told = _timings(counts, times.admitted_ns, times.first_token_ns, times.last_token_ns)
+    if counts.draft_tokens:
+        told |= {"draft_n": counts.draft_tokens, "draft_n_accepted": counts.accepted_tokens}
+    return told
+
+
+def timings_so_far(progress: core.Progress) -> dict[str, Any]:
+    """The same while the answer is being made."""
+    times = progress.times
+    assert times is not None
+    counts = core.Usage(progress.total_tokens, progress.cached_tokens, times.output_tokens)
+    return _timings(counts, times.admitted_ns, times.first_token_ns, times.at_ns)
+
+
+def prompt_progress(progress: core.Progress) -> dict[str, Any]:
+    """llama.cpp's `prompt_progress`: tokens, and milliseconds since the first of them was computed."""
+    times = progress.times
+    end_ns = None if times is None else times.first_token_ns or times.at_ns
+    return {
+        "total": progress.total_tokens,
+        "cache": progress.cached_tokens,
+        "processed": progress.processed_tokens,
+        "time_ms": None if times is None else _milliseconds(times.admitted_ns, end_ns),
+    }
+
+
+def _timings(
+    counts: core.Usage, admitted_ns: int | None, first_token_ns: int | None, last_token_ns: int | None
+) -> dict[str, Any]:
     computed = counts.prompt_tokens - counts.cached_tokens
-    prompt_ms = _milliseconds(times.admitted_ns, times.first_token_ns)
-    predicted_ms = _milliseconds(times.first_token_ns, times.last_token_ns)
-    told: dict[str, Any] = {
+    prompt_ms = _milliseconds(admitted_ns, first_token_ns)
+    predicted_ms = _milliseconds(first_token_ns, last_token_ns)
+    return {
         "cache_n": counts.cached_tokens,
         "prompt_n": computed,
         "prompt_ms": prompt_ms,
@@ -87,9 +116,6 @@ def timings(done: core.Done) -> dict[str, Any]:
         "predicted_per_token_ms": _ratio(predicted_ms, counts.output_tokens - 1),
         "predicted_per_second": _rate(counts.output_tokens - 1, predicted_ms),
     }
-    if counts.draft_tokens:
-        told |= {"draft_n": counts.draft_tokens, "draft_n_accepted": counts.accepted_tokens}
-    return told
 
 
 def performance(done: core.Done) -> dict[str, Any]:

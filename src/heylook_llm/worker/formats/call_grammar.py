@@ -45,6 +45,8 @@ class CallGrammar(NamedTuple):
     """An expression: calls that may stand instead of another answer, which might begin with an object too."""
     beginning: str = ""
     """Where calls may begin an answer without a mark: the rule of those, or of any text that doesn't begin with one."""
+    left_out: tuple[str, ...] = ()
+    """Keywords of the tools' schemas that the rules don't follow."""
 
 
 def call_grammar(form: ToolFormat | None, tools: Sequence[core.Tool], *, parallel: bool = True) -> CallGrammar:
@@ -52,10 +54,11 @@ def call_grammar(form: ToolFormat | None, tools: Sequence[core.Tool], *, paralle
 
     Raises InvalidConstraint for a tool whose schema can't be followed in the family's syntax.
     """
-    writer = _Writer([Arguments(tool) for tool in tools], parallel=parallel)
-    if form is None:
-        return writer.harmony()
-    return _WRITERS[type(form)](writer, form)
+    written = [Arguments(tool) for tool in tools]
+    writer = _Writer(written, parallel=parallel)
+    made = writer.harmony() if form is None else _WRITERS[type(form)](writer, form)
+    left_out = dict.fromkeys(keyword for arguments in written for keyword in arguments.left_out)
+    return made._replace(left_out=tuple(left_out))
 
 
 class _Writer:

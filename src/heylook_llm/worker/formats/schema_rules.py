@@ -102,6 +102,8 @@ class Arguments:
         self.tool = tool
         given: Schema = tool.parameters or {"additionalProperties": False}
         self.root: dict[str, Any] = {"type": "object", **given}
+        self.left_out: list[str] = []
+        """Keywords that the rules don't follow."""
         self._looks = 0
 
     @property
@@ -126,6 +128,7 @@ class Arguments:
         if self.tool.strict:
             message = f"'{keyword}' can't be followed there, in the syntax of this model's calls; set strict to false."
             raise self.failed(message)
+        self.left_out.append(keyword)
 
     # ---- alternatives ------------------------------------------------------------------------------------------------
 
