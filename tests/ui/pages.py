@@ -146,6 +146,6 @@ def audit(page: Page) -> None:
     """Fail on violations, in light and in dark."""
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        page.wait_for_function(script("settled"), arg=scheme)
         found = violations(page)
         assert not found, f"{scheme}: " + "\n".join(str(violation) for violation in found)

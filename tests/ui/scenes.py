@@ -1,14 +1,19 @@
 """What `make screenshots` shows: each page as a reader sees it at work."""
 
+import json
 from collections.abc import Callable
 from typing import NamedTuple
 
 from playwright.sync_api import Page
 
+from tests.ui import pages
 from tests.ui.chatting import ask, open_chat
 
-ANSWER = """[[think:They want a short comparison. A table is easiest to read, then a word on when each is better.]]\
-[[say:Both hold weights in fewer bits; they differ in *where* the scale lies.
+_ANSWER = """<think>
+They want a short comparison. A table is easiest to read, then a word on when each is better.
+</think>
+
+Both hold weights in fewer bits; they differ in *where* the scale lies.
 
 | Format | Bits | Scale | Good for |
 |---|--:|---|---|
@@ -25,7 +30,19 @@ client = OpenAI(base_url="http://127.0.0.1:8080/v1", api_key="unused")
 print(client.models.list().data[0].id)
 ```
 
-> A difference that lies within the noise is no difference.]]"""
+> A difference that lies within the noise is no difference.
+"""
+MODELS = f"""{pages.MODELS}
+  - id: qwen3-4b-instruct
+    provider: fake
+    description: As a real one would look
+    config:
+      n_ctx: 32768
+      prefill_tokens_per_second: 4000
+      decode_tokens_per_second: 900
+      reply: {json.dumps(_ANSWER)}
+"""
+"""What the pictures are taken of: the tests' models, and one that answers as a real one would."""
 
 
 class Scene(NamedTuple):
@@ -36,13 +53,27 @@ class Scene(NamedTuple):
 
 
 def _chat(page: Page) -> None:
-    open_chat(page)
-    ask(page, "[[say:Hello! Ask me anything.]]")
-    ask(page, ANSWER)
-    page.get_by_role("button", name="More of").last.wait_for()
+    open_chat(page, "qwen3-4b-instruct")
+    ask(page, "How do Q8_0 and Q4_K_M differ, and how do I list what my server has?")
+
+
+def _chat_settings(page: Page) -> None:
+    _chat(page)
+    page.get_by_role("button", name="Settings of this conversation", exact=True).click()
+    page.get_by_label("System prompt").fill("Answer briefly, with a table where it helps.")
+    page.get_by_role("button", name="Insert an example").click()
+    page.get_by_label("System prompt").focus()
+
+
+def _chat_timeline(page: Page) -> None:
+    _chat(page)
+    page.get_by_role("button", name="Timeline of this answer").click()
+    page.get_by_role("table").last.wait_for()
 
 
 SCENES = (
     Scene("chat", _chat),
+    Scene("chat-settings", _chat_settings),
+    Scene("chat-timeline", _chat_timeline),
     Scene("chat-empty", lambda page: open_chat(page, "heylook-tiny")),
 )

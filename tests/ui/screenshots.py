@@ -10,8 +10,8 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from tests.serving import running
-from tests.ui.pages import MODELS, ROOT, WAIT_MS, opened
-from tests.ui.scenes import SCENES, Scene
+from tests.ui.pages import ROOT, WAIT_MS, opened
+from tests.ui.scenes import MODELS, SCENES, Scene
 
 FOLDER: Final = ROOT / "docs" / "screenshots"
 SIZES: Final = ((1600, 1000), (380, 760))

@@ -151,6 +151,7 @@ NUMBERS = {
     "bytes(512)": "512 B",
     "percent(0.5)": "50 %",
     "percent(0.0042)": "0.42 %",
+    "percent(0.0001)": "< 0.1 %",
     "ms(0)": "0 ms",
     "ms(null).textContent": "–",
     "ms(NaN, 'why').getAttribute('aria-description')": "why",

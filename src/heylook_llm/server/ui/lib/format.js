@@ -45,7 +45,7 @@ export function bytes(value, reason) {
 
 /** A share of one: 0.5 is "50 %". */
 export function percent(value, reason) {
-  return known(value, reason, (number) => `${digits(number * 100)} %`);
+  return known(value, reason, (number) => (number > 0 && number < 0.001 ? "< 0.1 %" : `${digits(number * 100)} %`));
 }
 
 /** A number with three digits that count: "0.042", "1.24", "38.2", "812". */

@@ -104,7 +104,7 @@ export class Panel {
       { class: "stack tight" },
       field("Tools", control, "A JSON list of functions. The model's calls are shown, and you answer them."),
       problem,
-      h("div", { class: "row apart" }, button("Insert an example", fill, { kind: "quiet" })),
+      h("div", { class: "row" }, button("Insert an example", fill)),
       field("Calls", this.#choice("tool_choice", [["", "When the model wants to"], ["required", "Always"], ["none", "Never"]])),
     );
   }

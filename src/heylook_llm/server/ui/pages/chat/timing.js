@@ -12,11 +12,10 @@ export function timing(answer) {
   const measured = answer.measured;
   if (!measured || measured.last_token_ms === null) return null;
   const segments = segmentsOf(measured);
-  const label = `Timeline of this answer: ${segments.map(({ label: name, text }) => `${name} ${text}`).join(", ")}`;
   return h(
     "button",
-    { class: "timing", type: "button", title: "Where the time went", "aria-label": label, on: { click: () => explain(answer) } },
-    bar(segments),
+    { class: "timing", type: "button", title: "Where the time went", on: { click: () => explain(answer) } },
+    bar(segments, { label: "Timeline of this answer" }),
     h("span", { class: "timing-numbers" }, numbersOf(measured).map((text) => h("span", {}, text))),
   );
 }

@@ -31,7 +31,7 @@ export function userTurn(turn, acts) {
 
 /** A message of the reader's, being edited. Enter sends it, Escape leaves it. */
 export function editedTurn(turn, { send, cancel }) {
-  const control = h("textarea", { "aria-label": "Edit the message", rows: 3, value: turn.text });
+  const control = h("textarea", { "aria-label": "The message, edited", rows: 3, value: turn.text });
   const submit = () => (control.value.trim() || turn.images.length) && send(control.value.trim());
   control.addEventListener("keydown", (event) => {
     if (event.key === "Escape") cancel();
