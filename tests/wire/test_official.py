@@ -200,3 +200,12 @@ def test_a_stream_cut_at_every_byte_is_the_same_to_its_client(stem: str, case: d
     for at in range(1, len(data), 1 if LONG else 17):
         assert heard(stem, iter([data[:at], data[at:]])) == whole, at
     assert heard(stem, iter([data[at : at + 1] for at in range(len(data))])) == whole
+
+
+@pytest.mark.parametrize("name", ["raw", "summary"])
+def test_a_stream_of_responses_cut_at_every_byte_is_the_same_to_its_client(name: str) -> None:
+    data = (FOLDER.parent / "responses" / f"{name}.sse").read_bytes()
+    whole = heard("openai_responses", iter([data]))
+    assert [json.loads(held)["sequence_number"] for _, held in whole] == list(range(data.count(b"event: ")))
+    for at in range(1, len(data), 1 if LONG else 499):
+        assert heard("openai_responses", iter([data[:at], data[at:]])) == whole, at
