@@ -53,6 +53,8 @@ def test_the_wheel_holds_the_program_its_registry_and_the_tiny_models(wheel: Pat
     modules = {str(path.relative_to(source)) for path in (source / "heylook_llm").rglob("*.py")}
     assert modules <= names
     assert "heylook_llm/models.yaml" in names
+    pages = (source / "heylook_llm" / "server" / "ui").rglob("*")
+    assert {str(path.relative_to(source)) for path in pages if path.is_file()} <= names
     assert "heylook_llm/tiny/heylook-tiny.gguf" in names
     assert "heylook_llm/tiny/heylook-tiny-mlx/model.safetensors" in names
     eyes = [name for name in names if name.startswith("heylook_llm/tiny/heylook-tiny-vision")]

@@ -54,6 +54,7 @@ def test_an_answer_streams_and_is_stopped(page: Page, ui_server: Running) -> Non
     assert text_of(ask(page, "[[say:still here]]")).inner_text() == "still here"
 
 
+@long
 def test_under_an_answer_is_its_timeline(page: Page) -> None:
     open_chat(page)
     answer = ask(page, "[[say:measured]]")
@@ -91,6 +92,7 @@ def test_a_tool_is_called_and_answered(page: Page) -> None:
     expect(page.get_by_role("article", name="Result of weather")).to_contain_text("It rains")
 
 
+@long
 def test_images_are_picked_pasted_and_dropped(page: Page, tmp_path: Path) -> None:
     open_chat(page, "seeing")
     path = tmp_path / "<b>red<b>.png"

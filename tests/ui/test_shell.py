@@ -3,10 +3,9 @@
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
 from tests.serving import Running, running
 from tests.ui.pages import MODELS, WAIT_MS, Watch, audit, script
@@ -68,16 +67,27 @@ def test_a_socket_without_a_key_asks_for_it(browser: Browser, locked: Running) -
 
 
 @long
-def test_a_socket_comes_again_and_goes_on(page: Page, browser: Browser, tmp_path: Path, watch: Watch) -> None:
-    watch.expected.append("WebSocket|ERR_")
+def test_a_socket_that_breaks_comes_again_and_goes_on_behind_what_was_heard(page: Page) -> None:
+    sockets: list[WebSocketRoute] = []
+
+    def between(socket: WebSocketRoute) -> None:
+        sockets.append(socket)
+        socket.connect_to_server()
+
+    page.route_web_socket("**/v1/performance/ws*", between)
     page.goto("/ui/nowhere")
     page.evaluate(LIVE)
-    page.wait_for_function("() => heard.filter((type) => type === 'sample').length > 0")
-    page.context.set_offline(True)
-    page.evaluate("() => states.splice(0)")
-    page.context.set_offline(False)
+    page.wait_for_function("() => heard.includes('sample')")
+    sockets[0].close(code=1011)
+    page.wait_for_function("() => states.filter((state) => state === 'open').length === 2")
+    assert "after=" not in sockets[0].url
+    assert "after=" in sockets[1].url
+    heard = page.evaluate("() => heard.length")
+    page.wait_for_function("(heard) => window.heard.length > heard", arg=heard)
+    assert page.evaluate("() => heard.filter((type) => type === 'snapshot').length") == 1  # nothing was missed
     page.evaluate("() => end()")
-    page.wait_for_function("() => states.includes('closed')")
+    assert page.evaluate("() => states") == ["connecting", "open", "waiting", "connecting", "open", "closed"]
+    assert len(sockets) == 2
 
 
 @long
