@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from heylook_llm import core
 from heylook_llm.server.performance.phases import PHASES, Phase
 from heylook_llm.server.performance.record import Finished
-from heylook_llm.server.performance.verdict import LEAST_SAMPLES, Usual, usual, verdict
+from heylook_llm.server.performance.usual import LEAST_SAMPLES, REACH, Usual, line, usual
+from heylook_llm.server.performance.verdict import verdict
 from tests.server.recording import MS, finished
 
 pytestmark = pytest.mark.unit
@@ -80,6 +81,96 @@ def test_a_long_answer_is_not_a_slow_one() -> None:
 def test_waiting_is_a_cause_however_usual_it_is() -> None:
     crowd = [request({"queue": 500}) for _ in range(50)]
     assert verdict(crowd[0], usual(crowd)).word == "queue-bound"
+
+
+def test_a_wait_that_hardly_lengthened_a_request_is_none() -> None:
+    """6 % of its time in the queue isn't what it is bound by."""
+    short = request({"queue": 5.2})
+    assert verdict(short, typical()).word == "normal"
+    assert verdict(request({"queue": 12}), typical()).word == "queue-bound"
+
+
+STEP_MS, TOKEN_MS = 20.0, 2.0
+"""Of a model that decodes a token in 20 ms, and computes one of a prompt in 2, but no step in less than 20."""
+
+
+def prompted(computed: int, noise: random.Random, extra: dict[Phase, float] | None = None) -> Finished:
+    """A request whose prompt of 2,000 tokens was cached but for these."""
+    prefill = max(STEP_MS, TOKEN_MS * computed) * noise.uniform(0.95, 1.05)
+    decode = 30 * STEP_MS * noise.uniform(0.95, 1.05)
+    tokens = core.Usage(prompt_tokens=2000, cached_tokens=2000 - computed, output_tokens=31)
+    added = {"prefill": prefill - USUAL_MS["prefill"], "decode": decode - USUAL_MS["decode"]}
+    more = {phase: added.get(phase, 0) + (extra or {}).get(phase, 0) for phase in PHASES}
+    return request(more, first=tokens)
+
+
+@pytest.mark.parametrize("whole", [1, 10, 100, 190, 199])
+def test_a_prompt_is_compared_with_those_of_its_length(whole: int) -> None:
+    """Among cached prompts there were so many that had to be computed, and now comes one of each kind."""
+    noise = random.Random(5)
+    others = [prompted(noise.randint(900, 1100), noise) for _ in range(whole)]
+    others += [prompted(noise.randint(1, 6), noise) for _ in range(200 - whole)]
+    known = usual(others)
+    for computed in (1, 5, 950, 1050):
+        assert verdict(prompted(computed, noise), known).word == "normal", computed
+        slow = verdict(prompted(computed, noise, {"prefill": 1500}), known)
+        assert slow.word == "prefill-bound", computed
+
+
+def test_a_long_prompt_after_cached_ones_is_not_judged() -> None:
+    noise = random.Random(6)
+    known = usual([prompted(noise.randint(1, 6), noise) for _ in range(200)])
+    for computed in (13, 100, 2000):
+        found = verdict(prompted(computed, noise), known)
+        assert (found.word, "prefill" in found.judged) == ("normal", False), computed
+    cached = verdict(prompted(3, noise, {"prefill": 200}), known)
+    assert (cached.word, "prefill" in cached.judged) == ("prefill-bound", True)
+
+
+def test_a_cached_prompt_after_long_ones_is_expected_to_take_a_step() -> None:
+    noise = random.Random(7)
+    known = usual([prompted(noise.randint(1900, 2000), noise) for _ in range(200)])
+    assert verdict(prompted(2, noise), known).word == "normal"
+    assert verdict(prompted(2, noise, {"prefill": 200}), known).word == "prefill-bound"
+
+
+def test_a_third_of_slow_requests_does_not_make_slowness_usual() -> None:
+    noise = random.Random(8)
+    known = usual([request({"prefill": 20, "flush": 20} if at % 3 == 0 else {}, noise) for at in range(200)])
+    found = verdict(request({"prefill": 20, "flush": 20}, noise), known)
+    assert {cause.phase for cause in found.causes} == {"prefill", "flush"}
+    assert verdict(request(noise=noise), known).word == "normal"
+
+
+def test_what_varies_much_is_not_a_cause_within_its_spread() -> None:
+    noise = random.Random(9)
+    known = usual([request({"decode": noise.uniform(0, 100)}) for _ in range(200)])
+    assert verdict(request({"decode": 95}), known).word == "normal"
+    assert verdict(request({"decode": 300}), known).word == "decode-bound"
+
+
+_POINTS = st.lists(st.tuples(st.integers(1, 100_000), st.floats(0, 1e12)), min_size=1, max_size=50)
+
+
+@given(_POINTS, st.floats(0, 1e9), st.integers(0, 1_000_000))
+def test_a_line_never_falls_nor_goes_below_its_floor(
+    points: list[tuple[int, float]], step_ns: float, tokens: int
+) -> None:
+    found = line(points, step_ns)
+    assert found.token_ns >= 0
+    assert found.spread >= 0
+    at, further = found.at(tokens), found.at(tokens + 100)
+    assert at is None or at >= found.floor_ns
+    assert at is None or further is None or further >= at
+    assert (at is None) == (tokens > REACH * max(count for count, _ in points))
+
+
+@given(st.floats(0, 1e8), st.floats(0, 1e6), st.lists(st.integers(1, 5000), min_size=20, max_size=60, unique=True))
+def test_points_of_a_line_give_that_line(fixed: float, token: float, counts: list[int]) -> None:
+    found = line([(count, fixed + token * count) for count in counts])
+    if max(counts) >= 2 * min(counts):
+        for count in counts:
+            assert found.at(count) == pytest.approx(fixed + token * count, rel=1e-6, abs=1)
 
 
 def test_before_enough_is_known_only_waiting_is_judged() -> None:

@@ -15,7 +15,8 @@ from heylook_llm.server.performance import telling
 from heylook_llm.server.performance.database import Database
 from heylook_llm.server.performance.record import MAX_LABEL_CHARACTERS, Finished, Outcome
 from heylook_llm.server.performance.selection import Selection, Since
-from heylook_llm.server.performance.verdict import usual, verdict
+from heylook_llm.server.performance.usual import usual
+from heylook_llm.server.performance.verdict import verdict
 from heylook_llm.server.performance.windows import SECONDS, WINDOWS, Window, summary
 from heylook_llm.server.wire import jsontext
 
