@@ -1,12 +1,14 @@
 """Hostile and broken HTTP against the running server: 4xx or a closed connection, never 5xx, never a hang."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from heylook_llm.server.wire import ollama, openai
 from tests.attacks.raw import connection, exchange, post, read_all, read_until, send_all, status
@@ -155,6 +157,67 @@ def test_a_reader_that_stalls_is_dropped(impatient: Running) -> None:
         read_until(sock, b"data: ")
         while httpx.get(impatient.url + "/v1/requests").json()["data"]:
             continue
+
+
+# ---- what is refused is counted --------------------------------------------------------------------------------------
+
+WS = b"GET /v1/performance/ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+KEY = b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
+REFUSED = [
+    (b"GET /heal", 408, "request_timeout"),
+    (post("/api/chat", CHAT)[:-5], 408, "request_timeout"),
+    (GET + b"X-Big: " + b"a" * (65 << 10), 431, "request_head_too_large"),
+    (b"\x00\x01\r\n\r\n", 400, "invalid_http"),
+    (GET + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "invalid_http"),
+    (b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "invalid_http"),
+    (WS + b"\r\n", 400, "invalid_handshake"),
+    (WS + KEY + b"Origin: http://evil.test\r\n\r\n", 403, "origin_not_allowed"),
+]
+
+
+@pytest.mark.parametrize(("data", "expected", "code"), REFUSED)
+def test_what_never_became_a_request_is_counted_once(impatient: Running, data: bytes, expected: int, code: str) -> None:
+    before = refusals(impatient)
+    with connection(impatient) as sock:
+        send_all(sock, data)
+        assert status(read_all(sock)) == expected
+    assert grown(before, refusals(impatient)) == ({code: 1}, {code: 1})
+
+
+def test_a_body_that_its_client_left_is_counted(impatient: Running) -> None:
+    before = refusals(impatient)
+    with connection(impatient) as sock:
+        sock.sendall(post("/api/chat", CHAT)[:-3])
+    while refusals(impatient) == before:
+        continue
+    assert grown(before, refusals(impatient)) == ({"incomplete_body": 1}, {"incomplete_body": 1})
+
+
+def test_a_refusal_after_others_on_a_connection_is_counted(impatient: Running) -> None:
+    """The first is answered, so its response isn't this one's."""
+    before = refusals(impatient)
+    answer = exchange(impatient, GET + b"\r\n" + GET + b"Content-Length: x\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 400") == 1
+    assert grown(before, refusals(impatient)) == ({"invalid_http": 1}, {"invalid_http": 1})
+
+
+def refusals(server: Running) -> tuple[Counter[str], Counter[str]]:
+    """By error, as the two routes tell it."""
+    told = httpx.get(server.url + "/v1/performance?window=24h").json()["refused"]["errors"]
+    families = text_string_to_metric_families(httpx.get(server.url + "/metrics").text)
+    samples = (sample for family in families for sample in family.samples)
+    scraped = {
+        sample.labels["error_type"]: int(sample.value)
+        for sample in samples
+        if sample.name == "heylook_refused_requests_total"
+    }
+    return Counter(told), Counter(scraped)
+
+
+def grown(
+    before: tuple[Counter[str], Counter[str]], after: tuple[Counter[str], Counter[str]]
+) -> tuple[dict[str, int], ...]:
+    return tuple(dict(late - early) for early, late in zip(before, after, strict=True))
 
 
 # ---- bodies ----------------------------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ from heylook_llm.server.cards import Cards
 from heylook_llm.server.endpoint import Endpoint, Options, Query, Server, Socket, respond
 from heylook_llm.server.generate import InFlight, Place
 from heylook_llm.server.guard import REQUEST_ID, Access, Guard
+from heylook_llm.server.http import COUNT_REFUSAL, COUNTED
 from heylook_llm.server.images import Images
 from heylook_llm.server.inward import Inward
 from heylook_llm.server.literal import PARAMETER, Literal
@@ -601,7 +602,12 @@ def create_app(
     refused_paths = frozenset(endpoint.path for endpoint in table if endpoint.refused)
     responses = Responses(options.responses or ResponseStore(), place)
     server = Server(backend, options, place, Cards(backend), inward, batches, responses, machine, refused_paths)
-    life = _living(batches, place, lifespan)
+
+    def count_refusal(code: str) -> None:
+        recorder.refuse(code)
+        metrics.refuse(code)
+
+    life = _living(batches, place, lifespan, {COUNT_REFUSAL: count_refusal})
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=life, redirect_slashes=True)
     inward.app = app
     for endpoint in table:
@@ -615,9 +621,8 @@ def create_app(
 
     def word(error: HeylookError, scope: Scope) -> Reply:
         """An error that no request's row will tell of: it is counted."""
-        code = error.code or "error"
-        recorder.refuse(code)
-        metrics.refuse(code)
+        if not scope.get(COUNTED):
+            count_refusal(error.code or "error")
         return worded(options.api, error, scope)
 
     _catch(app, word)
@@ -626,14 +631,16 @@ def create_app(
     return app
 
 
-def _living(batches: Batches, place: Place, lifespan: Callable[[FastAPI], Any] | None) -> Callable[[FastAPI], Any]:
-    """The composer's life of the app, within which batches go on and the machine is measured."""
+def _living(
+    batches: Batches, place: Place, lifespan: Callable[[FastAPI], Any] | None, state: dict[str, Any]
+) -> Callable[[FastAPI], Any]:
+    """The composer's life of the app, within which batches go on and the machine is measured; with what HTTP needs."""
 
     @contextlib.asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
+    async def life(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with contextlib.nullcontext() if lifespan is None else lifespan(app), _measuring(place):
             await batches.start()
-            yield
+            yield state
             await batches.close()
 
     return life

@@ -100,7 +100,7 @@ async def _received(request: Request, upload: Upload) -> None:
                 piece, pending = bytes(pending), bytearray()
                 await asyncio.to_thread(upload.append, piece)
     except ClientDisconnect as error:
-        raise BadRequest("The client left before its upload was complete.") from error
+        raise BadRequest("The client left before its upload was complete.", code="incomplete_body") from error
     await asyncio.to_thread(upload.append, bytes(pending))
     await asyncio.to_thread(upload.finish)
 
@@ -111,7 +111,7 @@ async def _read_past(request: Request) -> None:
         async for _ in request.stream():
             pass
     except ClientDisconnect as error:
-        raise BadRequest("The client left before its upload was complete.") from error
+        raise BadRequest("The client left before its upload was complete.", code="incomplete_body") from error
 
 
 async def ollama_status(server: Server, request: Request) -> Response:

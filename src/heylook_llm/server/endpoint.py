@@ -158,7 +158,7 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
             if len(body) > limit_bytes:
                 raise packed.too_large(limit_bytes)
     except ClientDisconnect as error:
-        raise BadRequest("The client left before its body was complete.") from error
+        raise BadRequest("The client left before its body was complete.", code="incomplete_body") from error
     if unpacker is not None:
         unpacker.end()
     return bytes(body)

@@ -6,6 +6,8 @@ httptools has no limit on a request's head or on chunk extensions, and uvicorn n
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
 import uvicorn
@@ -23,6 +25,10 @@ MAX_HEAD_BYTES: Final = 64 << 10
 """Request line and headers, and all that isn't body in a chunked request."""
 FRAMING_BYTES_PER_BODY_BYTE: Final = 16
 """A chunk of one byte takes six; more than this is padding."""
+COUNT_REFUSAL: Final = "heylook.count_refusal"
+"""Key of the app's lifespan state: what takes the code of a request that was refused here, which no app saw whole."""
+COUNTED: Final = "heylook.counted"
+"""Key of such a request's scope, where its head had come: the app need not count what it then raises."""
 KEEP_ALIVE_SECONDS: Final = 75
 USER_TIMEOUT_MILLISECONDS: Final = 30_000
 """How long the peer's machine may leave our bytes unacknowledged: a pulled cable."""
@@ -60,9 +66,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._framing_bytes += len(data)
         super().data_received(data)
         if not self._in_body and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(431, "The request's head is too large.")
+            self._refuse(431, "request_head_too_large", "The request's head is too large.")
         elif self._in_body and self._framing_bytes > MAX_HEAD_BYTES:
-            self._refuse(400, "The request's body is padded.")
+            self._refuse(400, "invalid_http", "The request's body is padded.")
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer to what isn't HTTP."""
+        self._count("invalid_http")
+        super().send_400_response(msg)
 
     def handle_websocket_upgrade(self) -> None:
         self._relax()
@@ -123,13 +134,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._in_body and self.cycle.response_started:
             self.transport.abort()
         elif self._in_body or self._head_bytes:
-            self._refuse(408, "The request took too long to arrive.")
+            self._refuse(408, "request_timeout", "The request took too long to arrive.")
         else:
             self.transport.close()
 
-    def _refuse(self, status: int, message: str) -> None:
+    def _refuse(self, status: int, code: str, message: str) -> None:
         """Answer by ourselves, unless the app has begun to, and close; a request that is half read is dropped."""
         self._relax()
+        self._count(code)
         cycle = self.cycle
         if cycle is None or not cycle.response_started or (cycle.response_complete and not self._in_body):
             body = message.encode()
@@ -137,6 +149,15 @@ class BoundedProtocol(HttpToolsProtocol):
             length = b"content-length: %d\r\n\r\n" % len(body)
             self.transport.write(STATUS_LINE[status] + head + length + body)
         self.transport.close()
+
+    def _count(self, code: str) -> None:
+        """Count a refusal, unless the app has answered this request, and so knows of it."""
+        cycle = self.cycle
+        if self._in_body and cycle is not None and cycle.scope is self.scope:
+            if cycle.response_started:
+                return
+            self.scope[COUNTED] = True  # type: ignore[typeddict-unknown-key]  # ours
+        _count_refusal(self.app_state, code)
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -155,6 +176,17 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True
+
+    def handle_connect(self, event: Any) -> None:
+        super().handle_connect(event)
+        if self.response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            _count_refusal(self.app_state, "invalid_handshake")
+
+
+def _count_refusal(state: dict[str, Any], code: str) -> None:
+    count: Callable[[str], None] | None = state.get(COUNT_REFUSAL)
+    if count is not None:
+        count(code)
 
 
 def _notice_dead_peers(transport: asyncio.Transport) -> None:
