@@ -18,10 +18,15 @@ Histogram = dict[int, int]
 """Bucket -> count. Bucket b holds values from _RATIO**b up to _RATIO**(b+1)."""
 
 
-@functools.lru_cache(1 << 13)
 def bucket(value: float) -> int:
-    """The bucket of a value. Kept: a model's steps take much the same microseconds again and again."""
+    """The bucket of a value."""
     return math.floor(math.log(max(value, SMALLEST)) / _LOG_RATIO)
+
+
+@functools.lru_cache(1 << 14)
+def bucket_us(microseconds: int) -> int:
+    """The bucket of a time in milliseconds. Kept: a model's steps take much the same microseconds again and again."""
+    return bucket(microseconds / 1e3)
 
 
 def middle(number: int) -> float:

@@ -35,11 +35,13 @@ class Minute(msgspec.Struct, array_like=True):
     def join(self, other: "Minute") -> None:
         """Add another's sums."""
         for name in self.__struct_fields__:
-            mine, others = getattr(self, name), getattr(other, name)
-            if isinstance(mine, dict):
-                setattr(self, name, {key: mine.get(key, 0) + others.get(key, 0) for key in mine | others})
-            else:
-                setattr(self, name, mine + others)
+            others = getattr(other, name)
+            if isinstance(others, dict):
+                mine = getattr(self, name)
+                for key, value in others.items():
+                    mine[key] = mine.get(key, 0) + value
+            elif others:
+                setattr(self, name, getattr(self, name) + others)
 
 
 class Resources(msgspec.Struct, frozen=True, array_like=True):

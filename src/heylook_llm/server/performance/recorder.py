@@ -19,14 +19,15 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from heylook_llm.errors import EngineError, Overloaded
 from heylook_llm.server.performance.database import Database, opened
+from heylook_llm.server.performance.inbox import Inbox
 from heylook_llm.server.performance.record import Finished, Moment, moment
 from heylook_llm.server.sqlite_file import is_damaged
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-BATCH_SECONDS: Final = 0.25
-"""How long a row may wait for others to be committed with it."""
+BATCH_SECONDS: Final = 1.0
+"""How long a row waits for others to be committed with it, unless somebody asks: a commit costs as much as six rows."""
 BATCH_ROWS: Final = 1_000
 TRIM_SECONDS: Final = 60.0
 DAY: Final = 86_400.0
@@ -40,6 +41,14 @@ class _Question(NamedTuple):
 
 class _Wake(NamedTuple):
     """Begin, or write refusals."""
+
+
+_Item = Finished | _Question | _Wake | None
+"""None: end."""
+
+
+def _is_urgent(item: _Item) -> bool:
+    return item is None or isinstance(item, _Question)
 
 
 class Recorder:
@@ -60,7 +69,7 @@ class Recorder:
         self.keep_seconds = keep_seconds
         self.keep_bytes = keep_bytes
         self._path = path
-        self._queue: queue.Queue[Finished | _Question | _Wake | None] = queue.Queue(capacity)
+        self._inbox: Inbox[_Item] = Inbox(capacity, min(BATCH_ROWS, capacity), _is_urgent)
         self._unwritten: deque[Finished] = deque(maxlen=capacity)
         """Rows that a full disk or a locked file has kept out so far."""
         self._refusals: Counter[str] = Counter()
@@ -116,20 +125,17 @@ class Recorder:
         """Write what waits, and end the thread."""
         self._closed = True
         if self._thread is not None:
-            try:
-                self._queue.put(None, timeout=timeout_seconds)
-            except queue.Full:
-                return
+            self._inbox.force(None)
             self._thread.join(timeout_seconds)
 
     def _wake(self) -> None:
         with contextlib.suppress(queue.Full):  # whatever is in the queue wakes the thread, too
             self._put(_Wake())
 
-    def _put(self, item: Finished | _Question | _Wake) -> None:
+    def _put(self, item: _Item) -> None:
         if self._closed:
             raise queue.Full
-        self._queue.put_nowait(item)
+        self._inbox.put(item)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="performance", daemon=True)
             self._thread.start()
@@ -142,20 +148,20 @@ class Recorder:
         except Exception:
             log.exception("measuring has ended")
             self._closed = True
-            while not self._queue.empty():
-                if isinstance(item := self._queue.get_nowait(), _Question):
+            for item in self._inbox.drain():
+                if isinstance(item, _Question):
                     item.answer.set_exception(EngineError("Measuring has ended; the server's log says why."))
 
     def _serve(self) -> None:
-        database = self._open()
-        while True:
-            rows, question, ends = self._gather()
-            self._hold(rows)
+        database, ends = self._open(), False
+        while not ends:
+            items = self._inbox.take(BATCH_SECONDS)
+            self._hold([item for item in items if isinstance(item, Finished)])
             database = self._written(database)
-            if question is not None:
-                _answer(question, database)
-            if ends:
-                break
+            for item in items:  # what asks or ends stands behind all rows that it is to know
+                if isinstance(item, _Question):
+                    _answer(item, database)
+                ends = ends or item is None
         database.close()
 
     def _hold(self, rows: list[Finished]) -> None:
@@ -165,22 +171,6 @@ class Recorder:
 
     def _open(self) -> Database:
         return opened(self._path, keep_seconds=self.keep_seconds, keep_bytes=self.keep_bytes)
-
-    def _gather(self) -> tuple[list[Finished], _Question | None, bool]:
-        """The next rows to commit together, and the question or the end that stood behind them."""
-        rows: list[Finished] = []
-        deadline = None
-        while len(rows) < BATCH_ROWS:
-            try:
-                item = self._queue.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                break
-            deadline = deadline or time.monotonic() + BATCH_SECONDS
-            if isinstance(item, Finished):
-                rows.append(item)
-            elif not isinstance(item, _Wake):
-                return rows, item, item is None
-        return rows, None, False
 
     def _written(self, database: Database) -> Database:
         """Write what is unwritten; the database, opened anew if it turned out damaged."""

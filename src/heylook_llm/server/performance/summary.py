@@ -1,5 +1,7 @@
 """Many requests summed up: counts, tokens, and the distribution of each measure. Adds up over any number of parts."""
 
+from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -10,7 +12,7 @@ from heylook_llm.server.performance.histogram import (
     RELATIVE_ERROR,
     Histogram,
     add,
-    bucket,
+    bucket_us,
     merge,
     percentiles_of_histogram,
     percentiles_of_samples,
@@ -86,10 +88,11 @@ class Tally(msgspec.Struct, array_like=True):
 
 def gaps_of(times: core.Timeline) -> Histogram:
     """The histogram of the gaps between a request's tokens, in milliseconds."""
+    if not times.decode.accepted:  # most requests: nothing is guessed ahead
+        return dict(Counter(map(bucket_us, array("I", times.decode.ends_us))))
     found: Histogram = {}
     for gap_us, count in token_gaps_us(times):
-        at = bucket(gap_us / 1e3)
-        found[at] = found.get(at, 0) + count
+        add(found, gap_us / 1e3, count)
     return found
 
 

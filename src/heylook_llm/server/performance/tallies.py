@@ -30,6 +30,15 @@ _packer: Final = msgspec.msgpack.Encoder()
 _unpacker: Final = msgspec.msgpack.Decoder(Tally)
 
 
+class _Time(NamedTuple):
+    """An hour of the wall clock, a minute of one of the machine's, and of which model."""
+
+    hour: int
+    clock: int
+    minute: int
+    model: str
+
+
 class Reading(NamedTuple):
     """Where a clock stands or stood: its number in the database, and seconds since its boot."""
 
@@ -47,29 +56,29 @@ class Tallies:
     """Sums that are to be added to what is kept."""
 
     def __init__(self) -> None:
-        self._minutes: defaultdict[tuple[int, int, str], Tally] = defaultdict(Tally)
-        self._hours: defaultdict[tuple[int, str], Tally] = defaultdict(Tally)
+        self._sums: defaultdict[_Time, Tally] = defaultdict(Tally)
 
     def take(self, row: Finished, clock: int, count: Counted) -> None:
         """Count a request."""
-        self._minutes[clock, _minute(row.finished_boot), row.model].take(count)
-        self._hours[_hour(row.finished_at), row.model].take(count)
+        self._sums[_Time(_hour(row.finished_at), clock, _minute(row.finished_boot), row.model)].take(count)
 
     def refuse(self, errors: Mapping[str, int], wall: float, reading: Reading) -> None:
         """Count refused requests, all of this moment."""
-        tally = of_refusals(errors)
-        self._minutes[reading.clock, _minute(reading.boot), REFUSED].join(tally)
-        self._hours[_hour(wall), REFUSED].join(tally)
+        self._sums[_Time(_hour(wall), reading.clock, _minute(reading.boot), REFUSED)].join(of_refusals(errors))
 
     def add_to(self, connection: sqlite3.Connection) -> None:
         """Add them to what is kept, to which other servers add, too."""
-        for (hour, model), tally in self._hours.items():
-            _join(connection, "hours WHERE hour = ? AND model = ?", (hour, model), tally)
-            connection.execute("REPLACE INTO hours VALUES (?, ?, ?)", (hour, model, _packer.encode(tally)))
-        for (clock, minute, model), tally in self._minutes.items():
-            _join(connection, "minutes WHERE clock = ? AND minute = ? AND model = ?", (clock, minute, model), tally)
-            values = (clock, minute, model, _packer.encode(tally))
-            connection.execute("REPLACE INTO minutes VALUES (?, ?, ?, ?)", values)
+        hours: defaultdict[tuple[int, str], Tally] = defaultdict(Tally)
+        minutes: defaultdict[tuple[int, int, str], Tally] = defaultdict(Tally)
+        for (hour, clock, minute, model), tally in self._sums.items():
+            hours[hour, model].join(tally)
+            minutes[clock, minute, model].join(tally)
+        for hour_key, tally in hours.items():
+            _join(connection, "hours WHERE hour = ? AND model = ?", hour_key, tally)
+            connection.execute("REPLACE INTO hours VALUES (?, ?, ?)", (*hour_key, _packer.encode(tally)))
+        for minute_key, tally in minutes.items():
+            _join(connection, "minutes WHERE clock = ? AND minute = ? AND model = ?", minute_key, tally)
+            connection.execute("REPLACE INTO minutes VALUES (?, ?, ?, ?)", (*minute_key, _packer.encode(tally)))
 
 
 def of_hours(connection: sqlite3.Connection, since: float, model: str | None) -> Iterator[tuple[str, Tally]]:
