@@ -1,6 +1,7 @@
 """Sums by minute and the profile made of them: times, tokens and requests add up however they are cut."""
 
 import asyncio
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from heylook_llm.server.backend import ModelChange
 from heylook_llm.server.performance.database import Database
 from heylook_llm.server.performance.minute_log import MinuteLog
 from heylook_llm.server.performance.minutes import Minute, Resources, minutes_of, spread
-from heylook_llm.server.performance.profile import SPANS, first_minute, profile
-from heylook_llm.server.performance.record import moment
+from heylook_llm.server.performance.profile import SPANS, first_minute, profile, read
+from heylook_llm.server.performance.record import Finished, moment
 from heylook_llm.server.performance.recorder import Recorder
 from tests.server.recording import MS, finished, timeline
 
@@ -124,13 +125,34 @@ def test_what_is_kept_for_ever_is_never_trimmed() -> None:
 def test_a_file_from_before_gets_what_it_lacks(tmp_path: Path) -> None:
     kept = database(tmp_path / "file")
     kept.write([finished(1)])
-    for table in ("spent_minutes", "resources", "changes"):
+    for table in ("spent_minutes", "spent_hours", "resources", "changes"):
         kept._connection.execute(f"DROP TABLE {table}")
     kept.close()
     again = database(tmp_path / "file")
     again.write([finished(2)])
     assert sum(minute.requests for _, _, minute in again.history.minutes(0)) == 1
+    again._connection.execute("DROP TABLE spent_hours")
     again.close()
+    again = database(tmp_path / "file")
+    assert sum(minute.requests for _, _, minute in again.history.hours(0)) == 1
+    again.close()
+
+
+@pytest.mark.parametrize("now", [NOW, NOW - NOW % 3600, NOW - NOW % 3600 + 3599])
+def test_a_week_by_hours_is_the_week_by_minutes(now: float) -> None:
+    kept, chance = database(), random.Random(now)
+    ages = [chance.uniform(0, 8 * 86_400) for _ in range(300)] + [
+        7 * 86_400 - chance.uniform(0, 7200) for _ in range(50)
+    ]
+    for batch in (ages[:200], ages[200:]):
+        kept.write([of_model(n % 3, now - age) for n, age in enumerate(batch)])
+    by_minutes = profile("7d", now, kept.history.minutes(first_minute("7d", now)), {})
+    assert profile("7d", now, read("7d", now, kept.history), {}) == by_minutes
+    assert 0 < by_minutes["request_count"] < len(ages)
+
+
+def of_model(number: int, at: float) -> Finished:
+    return finished(finished_at=at, model=f"model {number}", timeline=timeline(output=3 + number))
 
 
 def test_sums_join_field_by_field() -> None:

@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -13,9 +13,9 @@ from heylook_llm.errors import BadRequest, NotFound, TooLarge
 from heylook_llm.server.backend import ModelChange
 from heylook_llm.server.endpoint import Server, json_response
 from heylook_llm.server.performance.database import Database
-from heylook_llm.server.performance.minutes import MINUTE_SECONDS, Minute, Resources
+from heylook_llm.server.performance.minutes import MINUTE_SECONDS, Resources
 from heylook_llm.server.performance.models import model_history
-from heylook_llm.server.performance.profile import SPANS, Span, first_minute, profile
+from heylook_llm.server.performance.profile import SPANS, Span, first_minute, profile, read
 from heylook_llm.server.performance.routes import NDJSON, pages, selection_of
 from heylook_llm.server.performance.trace import (
     DEFAULT_BLOCK_TOKENS,
@@ -34,15 +34,16 @@ async def profile_performance(server: Server, request: Request) -> Response:
     span = next((known for known in SPANS if known == given), None)
     if span is None:
         raise NotFound(f"There is no profile of '{given[:16]}': one of {', '.join(SPANS)}.", code="window_not_found")
-    now = time.time()
-    done, used = await server.place.performance.ask(functools.partial(_read, span, now))
-    used.setdefault(int(now // MINUTE_SECONDS), await server.place.minutes.resources())
-    return json_response({"object": "performance.profile", **profile(span, now, done, used)})
+    used = await server.place.minutes.resources()
+    told = await server.place.performance.ask(functools.partial(_profiled, span, time.time(), used))
+    return json_response({"object": "performance.profile", **told})
 
 
-def _read(span: Span, now: float, database: Database) -> tuple[list[tuple[int, str, Minute]], dict[int, Resources]]:
-    since = first_minute(span, now)
-    return list(database.history.minutes(since)), dict(database.history.resources(since))
+def _profiled(span: Span, now: float, current: Resources, database: Database) -> dict[str, Any]:
+    """In the recorder's thread: of a busy week it takes a while, in which answers go on."""
+    used = dict(database.history.resources(first_minute(span, now)))
+    used.setdefault(int(now // MINUTE_SECONDS), current)
+    return profile(span, now, read(span, now, database.history), used)
 
 
 async def list_model_history(server: Server, request: Request) -> Response:
@@ -63,8 +64,7 @@ async def trace_performance(server: Server, request: Request) -> Response:
     """The requests of a window as a trace to replay: a JSON object a line, in the order of arrival, without texts."""
     block_tokens = _block_tokens(request)
     arrivals = Arrivals()
-    async for rows in pages(server, selection_of(server, request)):
-        arrivals.take(rows)
+    async for _ in pages(server, selection_of(server, request), arrivals.take):
         if len(arrivals) > MOST_REQUESTS:
             raise TooLarge(f"A trace has at most {MOST_REQUESTS} requests: choose a shorter window, a model or a run.")
     named = {"content-disposition": 'attachment; filename="trace.jsonl"'}

@@ -1,9 +1,10 @@
 """The profile of a window: where requests' time went, what the machine did meanwhile, which models are slow. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, get_args
 
+from heylook_llm.server.performance.history import HOUR_MINUTES, History
 from heylook_llm.server.performance.minutes import MINUTE_SECONDS, Minute, Resources
 
 Span = Literal["1h", "6h", "24h", "7d"]
@@ -21,7 +22,6 @@ _OPERATION_OF: Final[dict[str, Operation]] = {
     "prefill": "prompt_processing",
     "decode": "token_generation",
 }
-_HOUR_MINUTES: Final = 60
 
 
 def first_minute(span: Span, now: float) -> int:
@@ -29,18 +29,25 @@ def first_minute(span: Span, now: float) -> int:
     return int(now // MINUTE_SECONDS) - _MINUTES[span] + 1
 
 
+def read(span: Span, now: float, history: History) -> Iterator[tuple[int, str, Minute]]:
+    """What was done in a window, as finely as its profile tells it."""
+    since = first_minute(span, now)
+    return history.hours(since) if _BUCKET_MINUTES[span] == HOUR_MINUTES else history.minutes(since)
+
+
 def profile(
     span: Span, now: float, done: Iterable[tuple[int, str, Minute]], used: Mapping[int, Resources]
 ) -> dict[str, Any]:
-    """The profile in the words of the API. `done` and `used`: of the window's minutes. `now`: wall clock."""
+    """The profile in the words of the API. `done` by `read`, `used` of the window's minutes. `now`: wall clock."""
     by_model: defaultdict[str, Minute] = defaultdict(Minute)
     by_hour: defaultdict[int, Minute] = defaultdict(Minute)
     by_bucket: defaultdict[int, Minute] = defaultdict(Minute)
     width = _BUCKET_MINUTES[span]
     for minute, model, spent in done:
         by_model[model].join(spent)
-        by_hour[minute // _HOUR_MINUTES].join(spent)
         by_bucket[minute // width].join(spent)
+    for at, spent in by_bucket.items():  # an hour is whole buckets
+        by_hour[at * width // HOUR_MINUTES].join(spent)
     total = Minute()
     for spent in by_model.values():
         total.join(spent)
@@ -151,7 +158,7 @@ def _trends(hours: Mapping[int, Minute]) -> list[dict[str, Any]]:
         speed = round(sums.decode_tokens * 1e9 / sums.decode_ns, 3) if sums.decode_ns else None
         told.append(
             {
-                "hour": hour * _HOUR_MINUTES * MINUTE_SECONDS,
+                "hour": hour * HOUR_MINUTES * MINUTE_SECONDS,
                 "requests": sums.requests,
                 "errors": sums.errors,
                 "response_time_ms": response,

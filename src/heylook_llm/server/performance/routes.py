@@ -4,7 +4,7 @@ import csv
 import functools
 import io
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeVar, get_args
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -20,6 +20,7 @@ from heylook_llm.server.performance.verdict import verdict
 from heylook_llm.server.performance.windows import SECONDS, WINDOWS, Window, summary
 from heylook_llm.server.wire import jsontext
 
+T = TypeVar("T")
 DEFAULT_WINDOW: Final[Window] = "1h"
 MOST_ROWS: Final = 1_000
 EXPORT_ROWS: Final = 200
@@ -62,17 +63,20 @@ async def list_finished_requests(server: Server, request: Request) -> Response:
         return _export(server, chosen, "ndjson")
     limit = _number(request, "limit", 100, 1, MOST_ROWS)
     before = _number(request, "before", None, 1, 1 << 62)
-    rows = await server.place.performance.ask(lambda database: database.select(chosen, before=before, limit=limit + 1))
+    return json_response(await server.place.performance.ask(functools.partial(_listed, chosen, before, limit)))
+
+
+def _listed(chosen: Selection, before: int | None, limit: int, database: Database) -> dict[str, Any]:
+    """A page. Told in the recorder's thread, as all that is told of many: meanwhile answers go on."""
+    rows = database.select(chosen, before=before, limit=limit + 1)
     page = rows[:limit]
     more = len(rows) > limit
-    return json_response(
-        {
-            "object": "list",
-            "data": [telling.brief(row) for _, row in page],
-            "has_more": more,
-            "next_before": page[-1][0] if more else None,
-        }
-    )
+    return {
+        "object": "list",
+        "data": [telling.brief(row) for _, row in page],
+        "has_more": more,
+        "next_before": page[-1][0] if more else None,
+    }
 
 
 async def explain_finished_request(server: Server, request: Request) -> Response:
@@ -168,49 +172,59 @@ async def scrape_metrics(server: Server, request: Request) -> Response:
 
 def _export(server: Server, chosen: Selection, form: str) -> Response:
     kind = {"json": "application/json", "ndjson": NDJSON, "csv": "text/csv; charset=utf-8"}[form]
-    found = pages(server, chosen)
     write = {"json": _as_json, "ndjson": _as_ndjson, "csv": _as_csv}[form]
     named = {"content-disposition": f'attachment; filename="performance.{form}"'}
-    return StreamingResponse(write(found), media_type=kind, headers=named)
+    return StreamingResponse(write(server, chosen), media_type=kind, headers=named)
 
 
-async def pages(server: Server, chosen: Selection) -> AsyncIterator[list[Finished]]:
-    """What was recorded when it began, oldest first, some rows at a time."""
+async def pages(server: Server, chosen: Selection, tell: Callable[[list[Finished]], T]) -> AsyncIterator[T]:
+    """What was recorded when it began, oldest first, some rows at a time, as `tell` tells them in another thread."""
     ask, after = server.place.performance.ask, 0
     last = await ask(lambda database: database.last())
-    while rows := await ask(functools.partial(_page, chosen, after, last)):
-        after = rows[-1][0]
-        yield [row for _, row in rows]
+    while (page := await ask(functools.partial(_page, chosen, after, last, tell))) is not None:
+        after, told = page
+        yield told
 
 
-def _page(chosen: Selection, after: int, last: int, database: Database) -> list[tuple[int, Finished]]:
-    return database.select_from(chosen, after, last, EXPORT_ROWS)
+def _page(
+    chosen: Selection, after: int, last: int, tell: Callable[[list[Finished]], T], database: Database
+) -> tuple[int, T] | None:
+    rows = database.select_from(chosen, after, last, EXPORT_ROWS)
+    return (rows[-1][0], tell([row for _, row in rows])) if rows else None
 
 
-async def _as_ndjson(pages: AsyncIterator[list[Finished]]) -> AsyncIterator[bytes]:
-    async for rows in pages:
-        yield b"".join(jsontext.encode(telling.whole(row)) + b"\n" for row in rows)
+async def _as_ndjson(server: Server, chosen: Selection) -> AsyncIterator[bytes]:
+    async for lines in pages(server, chosen, lambda rows: b"".join(_line(row) + b"\n" for row in rows)):
+        yield lines
 
 
-async def _as_json(pages: AsyncIterator[list[Finished]]) -> AsyncIterator[bytes]:
+async def _as_json(server: Server, chosen: Selection) -> AsyncIterator[bytes]:
     between = b"["
-    async for rows in pages:
-        yield between + b",\n".join(jsontext.encode(telling.whole(row)) for row in rows)
+    async for values in pages(server, chosen, lambda rows: b",\n".join(map(_line, rows))):
+        yield between + values
         between = b",\n"
     yield b"[]\n" if between == b"[" else b"]\n"
 
 
-async def _as_csv(pages: AsyncIterator[list[Finished]]) -> AsyncIterator[bytes]:
-    names: list[str] = []
-    async for rows in pages:
-        text = io.StringIO()
-        writer = csv.writer(text)
-        for told in map(telling.brief, rows):
-            if not names:
-                names = list(told)
-                writer.writerow(names)
-            writer.writerow([_cell(told[name]) for name in names])
-        yield text.getvalue().encode()
+def _line(row: Finished) -> bytes:
+    return jsontext.encode(telling.whole(row))
+
+
+async def _as_csv(server: Server, chosen: Selection) -> AsyncIterator[bytes]:
+    first = True
+    async for table in pages(server, chosen, _table):
+        yield table if first else table.partition(b"\r\n")[2]
+        first = False
+
+
+def _table(rows: list[Finished]) -> bytes:
+    """Some rows, below their names."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    told = [telling.brief(row) for row in rows]
+    writer.writerow(told[0])
+    writer.writerows([_cell(value) for value in one.values()] for one in told)
+    return text.getvalue().encode()
 
 
 def _cell(value: Any) -> Any:
