@@ -1,11 +1,18 @@
 """What measuring costs: 8 streams of the tiny model with every request recorded in a file, and with none, in turns.
 
-    python -m benchmarks.recording [--streams 8] [--tokens 64] [--requests 20] [--rounds 9]
+    python -m benchmarks.recording [--streams 8] [--tokens 64] [--requests 10] [--rounds 60]
 
 Two servers, each in a process of its own, answer the same load in turns: `--streams` clients, each with `--requests`
-requests one after another. Printed: the median over the rounds of the ratio of tokens/s (with / without) and of the CPU
-that server and worker take per token, each with its quartiles; and what a worker takes to note a decode step, which it
-always does. Goal: a ratio of at least 0.99. Nothing else should run beside it.
+requests one after another, until the last of them is written. What a pair of turns has in common, such as a slower
+machine, cancels: the ratio is of the turns of one pair, and the order within pairs changes. Printed, each with the
+95 % interval of its mean over the pairs:
+
+    tokens/s with / without    Goal: at least 0.99
+    CPU per token, us          what server and worker take of it more with than without
+    ... of all                 the same as a part of what they take without
+
+and what is always done: noting a decode step in the worker, and counting a request for /metrics in the server. About
+four minutes; nothing else should run beside it.
 """
 
 import argparse
@@ -18,7 +25,9 @@ from pathlib import Path
 import psutil
 from tests.serving import Running, running
 
+from benchmarks import performance_queries
 from benchmarks.serve_overhead import MODELS, body, cpu_seconds, stream
+from heylook_llm.server.performance.prometheus import Metrics
 from heylook_llm.worker.decoded import Decoded
 
 ROUTE = "chat"
@@ -27,6 +36,14 @@ ROUTE = "chat"
 async def client(port: int, payload: bytes, requests: int) -> int:
     """Requests one after another; their tokens."""
     return sum([(await stream(port, ROUTE, payload))[0] for _ in range(requests)])
+
+
+async def written(port: int) -> None:
+    """Wait until all that ended is written: what is asked of it waits for that."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /v1/performance/requests?limit=1 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+    await reader.read()
+    writer.close()
 
 
 async def measured(server: Running, arguments: argparse.Namespace) -> tuple[float, float]:
@@ -38,6 +55,7 @@ async def measured(server: Running, arguments: argparse.Namespace) -> tuple[floa
     processes = [parent, *parent.children()]
     before, start = sum(map(cpu_seconds, processes)), time.perf_counter()
     counts = await asyncio.gather(*(client(server.port, payload, arguments.requests) for _ in range(arguments.streams)))
+    await written(server.port)
     seconds, spent = time.perf_counter() - start, sum(map(cpu_seconds, processes)) - before
     return sum(counts) / seconds, spent / sum(counts) * 1e6
 
@@ -53,10 +71,19 @@ def noting_ns(steps: int = 200_000) -> float:
     return (time.perf_counter_ns() - start) / steps
 
 
+def observing_us(requests: int = 5_000) -> float:
+    """Microseconds that counting a request for /metrics takes."""
+    metrics, (finished,) = Metrics(list, lambda: 0, lambda: 0), performance_queries.requests(1)
+    start = time.perf_counter()
+    for _ in range(requests):
+        metrics.observe(finished)
+    return (time.perf_counter() - start) / requests * 1e6
+
+
 def told(values: list[float]) -> str:
-    """Median and quartiles."""
-    low, middle, high = statistics.quantiles(values, n=4)
-    return f"{middle:.4f} ({low:.4f} to {high:.4f})"
+    """The mean, and the 95 % interval of it."""
+    mean, error = statistics.fmean(values), 1.96 * statistics.stdev(values) / len(values) ** 0.5
+    return f"{mean:.4f} ({mean - error:.4f} to {mean + error:.4f}; n {len(values)})"
 
 
 async def compare(arguments: argparse.Namespace) -> None:
@@ -68,23 +95,25 @@ async def compare(arguments: argparse.Namespace) -> None:
             running(models, Path(folder), recorder=file) as recording,
             running(models, Path(other), recorder="off") as plain,
         ):
-            for server in (recording, plain):
-                await measured(server, arguments)
-            speeds, costs = list[float](), list[float]()
-            for turn in range(arguments.rounds):
+            pairs = []
+            for turn in range(arguments.rounds + 1):
                 order = (recording, plain) if turn % 2 else (plain, recording)
                 found = {server.port: await measured(server, arguments) for server in order}
-                speeds.append(found[recording.port][0] / found[plain.port][0])
-                costs.append(found[recording.port][1] - found[plain.port][1])
-    print(f"tokens/s with / without  {told(speeds)}")
-    print(f"CPU per token, us        {told(costs)}")
-    print(f"noting a decode step, ns {noting_ns():.0f}")
+                pairs.append((found[recording.port], found[plain.port]))
+    pairs = pairs[1:]  # the first loads the models
+    print(f"tokens/s with / without   {told([one[0] / other[0] for one, other in pairs])}")
+    print(f"CPU per token, us         {told([one[1] - other[1] for one, other in pairs])}")
+    print(f"... of all                {told([one[1] / other[1] - 1 for one, other in pairs])}")
+    print(f"noting a decode step      {noting_ns():.0f} ns")
+    print(f"counting for /metrics     {observing_us():.0f} us a request")
+    speed, cpu = (statistics.median(one[at] for _, one in pairs) for at in (0, 1))
+    print(f"without: {speed:.0f} tokens/s, {cpu:.0f} us of CPU a token")
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("streams", 8), ("tokens", 64), ("requests", 20), ("rounds", 9)):
+    for name, default in (("streams", 8), ("tokens", 64), ("requests", 10), ("rounds", 60)):
         parser.add_argument(f"--{name}", type=int, default=default)
     asyncio.run(compare(parser.parse_args()))
 

@@ -1,4 +1,4 @@
-"""A minute at full speed, and a wall clock that jumps: the file stays within its limit, and nothing is told wrong."""
+"""A minute at full speed, a million requests, a wall clock that jumps: within the limits, and nothing is told wrong."""
 
 import http.client
 import json
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import performance_queries
 from heylook_llm.server.performance.windows import WINDOWS
 from tests.serving import Running, running
 from tests.worker.tiers import LONG
@@ -21,6 +22,7 @@ FAKE = "default_model: fake\nmodels:\n  - {id: fake, provider: fake, config: {n_
 LIMIT_BYTES = 2 << 20
 CLIENTS = 8
 LOAD_SECONDS = 60
+MANY = 1_000_000
 FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
 
 
@@ -86,6 +88,15 @@ def test_a_minute_at_full_speed_stays_within_the_limit(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
+
+
+@pytest.mark.skipif(not LONG, reason="minutes of writing and asking (make test_truth)")
+@pytest.mark.timeout(1800)
+def test_a_million_requests_are_asked_in_a_moment(tmp_path: Path) -> None:
+    """Each route, window, filter and page: medians of three, within 200 ms."""
+    path = tmp_path / "performance.sqlite3"
+    performance_queries.fill(path, MANY)
+    assert performance_queries.measure(path, MANY, 3) == []
 
 
 @pytest.mark.skipif(not LONG, reason="the same as test_windows, by a whole server (make test_truth)")
