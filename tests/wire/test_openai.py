@@ -1,6 +1,7 @@
 """The OpenAI dialect, bytes in and bytes out."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -405,6 +406,17 @@ def test_a_stream_from_role_to_done() -> None:
     assert told[-1]["usage"]["prompt_tokens_details"] == {"cached_tokens": 2}
     assert told[-2]["timings"]["cache_n"] == 2
     assert told[-2]["timings"]["prompt_n"] == 5
+    assert not any("performance" in chunk for chunk in told)
+
+
+@pytest.mark.parametrize("ask", [chat, completion])
+def test_the_last_chunk_of_each_choice_has_its_performance(ask: Callable[..., Any]) -> None:
+    told = chunks(streamed(ask(stream=True, n=2, include_performance=True), core.Text(0, "a"), done(1), done(0)))
+    ends = [chunk for chunk in told if "performance" in chunk]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in ends] == ["stop", "stop"]
+    for chunk in ends:
+        assert set(chunk["performance"]) >= {"queued_ms", "load_ms", "first_token_ms", "total_ms", "batch_sizes_seen"}
+        assert chunk["performance"]["load_ms"] is None, "nothing was loaded"
 
 
 def test_a_stream_is_one_line_to_every_reader() -> None:

@@ -14,8 +14,12 @@ import jsonschema  # type: ignore[import-untyped,unused-ignore]  # comes with op
 import pytest
 
 from heylook_llm.server.app import create_app
+from heylook_llm.server.endpoint import Options
+from heylook_llm.server.performance.recorder import Recorder
+from heylook_llm.server.performance.routes import EXPORT_ROWS
 from heylook_llm.server.performance.schemas import SCHEMAS
 from tests.server.asgi import call
+from tests.server.recording import finished
 from tests.server.scripted import ScriptedBackend
 from tests.serving import Running, running
 from tests.worker.tiers import LONG
@@ -162,6 +166,21 @@ def test_a_run_comes_whole_and_in_order(server: Running) -> None:
     assert [row["id"] for row in table] == ids
     assert table[0]["client"] == "'=1+1"
     assert float(table[0]["e2e_ms"]) == rows[0]["e2e_ms"]
+
+
+async def test_an_export_of_many_pages_is_one_file() -> None:
+    recorder = Recorder()
+    app = create_app(ScriptedBackend(), Options(recorder=recorder))
+    count = 2 * EXPORT_ROWS + 7
+    for number in range(count):
+        recorder.record(finished(number))
+    ids = [finished(number).id for number in range(count)]
+    lines = (await call(app, "GET", "/v1/performance/export?format=ndjson")).body.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ids
+    assert (await call(app, "GET", "/v1/performance/export")).json == [json.loads(line) for line in lines]
+    table = (await call(app, "GET", "/v1/performance/export?format=csv")).body.decode()
+    assert [row["id"] for row in csv.DictReader(io.StringIO(table))] == ids
+    recorder.close()
 
 
 @pytest.mark.parametrize("window", ["1m", "5m", "1h", "24h", "7d"])

@@ -29,6 +29,8 @@ T = TypeVar("T")
 BATCH_SECONDS: Final = 1.0
 """How long a row waits for others to be committed with it, unless somebody asks: a commit costs as much as six rows."""
 BATCH_ROWS: Final = 1_000
+BYTES_PER_ROW: Final = 16 << 10
+"""Of the size limit, so much for each row of a commit: what is deleted for its sake goes only after a commit."""
 TRIM_SECONDS: Final = 60.0
 DAY: Final = 86_400.0
 IN_MEMORY_BYTES: Final = 32 << 20
@@ -69,7 +71,8 @@ class Recorder:
         self.keep_seconds = keep_seconds
         self.keep_bytes = keep_bytes
         self._path = path
-        self._inbox: Inbox[_Item] = Inbox(capacity, min(BATCH_ROWS, capacity), _is_urgent)
+        batch = max(1, min(BATCH_ROWS, capacity, keep_bytes // BYTES_PER_ROW))
+        self._inbox: Inbox[_Item] = Inbox(capacity, batch, _is_urgent)
         self._unwritten: deque[Finished] = deque(maxlen=capacity)
         """Rows that a full disk or a locked file has kept out so far."""
         self._refusals: Counter[str] = Counter()
