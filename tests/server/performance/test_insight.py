@@ -96,7 +96,7 @@ def test_energy_is_shared_out_by_tokens(counted: Counted) -> None:
 
     burning = threading.Thread(target=burn)
     burning.start()
-    asking = [threading.Thread(target=ask, args=(text,)) for text in ("x" * 60, "y" * 120)]
+    asking = [threading.Thread(target=ask, args=(text,)) for text in ("x" * 30, "y" * 60)]
     for thread in asking:
         thread.start()
     for thread in asking:

@@ -378,6 +378,11 @@ def test_samples_say_how_fast_it_is(server: Running) -> None:
     assert busy["in_flight"] == 1
     assert 0 < busy["memory_used_bytes"] < busy["memory_total_bytes"]
     assert 0 <= busy["cpu_percent"] <= 100
+    listing = urllib.request.Request(f"{server.url}/v1/requests", headers=KEY)
+    with urllib.request.urlopen(listing) as reply:
+        (running,) = json.load(reply)["data"]
+    cancelling = urllib.request.Request(f"{server.url}/v1/requests/{running['id']}", headers=KEY, method="DELETE")
+    urllib.request.urlopen(cancelling).close()
     asking.join()
 
 

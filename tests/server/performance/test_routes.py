@@ -112,7 +112,7 @@ def test_a_request_is_told_as_it_was(server: Running) -> None:
 
 
 def test_who_shared_the_batch_is_named(server: Running) -> None:
-    row, other = at_once(server, 2, "x" * 300)
+    row, other = at_once(server, 2, "x" * 100)
     second = other["id"]
     shared = {other["id"]: other["overlap_ms"] for other in row["shared_batch_with"]}
     assert max(row["timeline"]["decode"]["batch_sizes"]) == 2
@@ -120,7 +120,7 @@ def test_who_shared_the_batch_is_named(server: Running) -> None:
 
 
 def test_a_wait_for_a_place_is_the_verdict(server: Running) -> None:
-    slowest = max(at_once(server, 5, "y" * 200), key=lambda row: float(row["e2e_ms"]))
+    slowest = max(at_once(server, 5, "y" * 80), key=lambda row: float(row["e2e_ms"]))
     assert slowest["why_slow"]["verdict"] == "queue-bound"
     assert slowest["why_slow"]["causes"][0]["spent_ms"] == pytest.approx(slowest["queue_ms"], abs=0.01)
 
