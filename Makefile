@@ -87,7 +87,7 @@ screenshots: $(VENV)/installed-dev  ## the web pages, light and dark, narrow and
 
 TRUTH := test_truth.py test_injected.py test_limits.py
 BENCH_TRUTH := tests/bench/test_injected.py
-test_truth: $(VENV)/installed-dev  ## what server and bench measure, against others' clocks (20 minutes of a quiet machine)
+test_truth: $(VENV)/installed-dev  ## what server and bench measure, against others' clocks (half an hour of a quiet machine; HEYLOOK_TRIALS=20 injects less)
 	@HEYLOOK_TEST_TIER=long $(BIN)/python -m pytest -s $(addprefix tests/server/performance/,$(TRUTH)) tests/faults/test_recorder.py $(BENCH_TRUTH) $(ARGS)
 
 test_changed: $(VENV)/installed-dev  ## only tests that name a module changed since the last commit (SINCE=main)
