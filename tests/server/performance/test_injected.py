@@ -209,7 +209,8 @@ def test_the_named_phase_grows_by_what_was_put_in_and_no_other(
     put_in = statistics.median(one.injected_ms for one in trials[name,])
     shown = {phase: round(ms, 2) for phase, ms in growth.items()}
     print(f"{name}: {put_in:.2f} ms put in; medians moved by {shown}")
-    assert put_in == pytest.approx(SECONDS * 1e3, abs=3)
+    # a template takes the processor's time, and not the clock's
+    assert put_in == pytest.approx(SECONDS * 1e3, abs=10 if name == "template" else 3)
     for phase, ms in growth.items():
         assert ms == pytest.approx(put_in if phase == FAULTS[name].phase else 0, abs=TOLERANCE_MS), (phase, shown)
 
@@ -303,16 +304,19 @@ def loaded(place: Place, model: str) -> Loaded:
 
 def test_a_load_is_as_much_longer_as_the_provider_says(place: Place) -> None:
     """What comes before the provider's part, a process's start, varies by more than is put in, and can't know of it:
-    so the load is held to what was put in from that part's beginning on."""
+    so the load is held to what was put in from that part's beginning on. What comes after it varies, too, but only
+    upwards: its lower quartile is compared."""
     found: dict[str, list[Loaded]] = {"quick": [], "slow": []}
     for number in range(LOADS):
         for model in found if number % 2 else reversed(found):
             found[model].append(loaded(place, model))
 
-    def longer(value: Callable[[Loaded], float]) -> float:
-        return statistics.median(map(value, found["slow"])) - statistics.median(map(value, found["quick"]))
+    def longer(value: Callable[[Loaded], float], quarter: int = 2) -> float:
+        slow, quick = (statistics.quantiles(map(value, found[model]), n=4)[quarter - 1] for model in ("slow", "quick"))
+        return slow - quick
 
-    put_in, moved = longer(lambda one: one.own), longer(lambda one: one.own + one.after)
+    put_in = longer(lambda one: one.own)
+    moved = put_in + longer(lambda one: one.after, quarter=1)
     others = {phase: longer(lambda one, phase=phase: one.phases[phase]) for phase in PHASES if phase != "load"}  # type: ignore[misc]  # a lambda's default
     words = Counter(one.word for one in (*found["slow"], *found["quick"]))
     print(f"load: {put_in:.2f} ms put in, moved by {moved:.2f}, others {others}; {dict(words)}")
