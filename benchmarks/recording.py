@@ -11,8 +11,9 @@ machine, cancels: the ratio is of the turns of one pair, and the order within pa
     CPU per token, us          what server and worker take of it more with than without
     ... of all                 the same as a part of what they take without
 
-and what is always done: noting a decode step in the worker, and counting a request for /metrics in the server. About
-four minutes; nothing else should run beside it.
+and the CPU of its largest parts, which a busy machine disturbs less: writing a request's row in the server's thread for
+that, and, which is always done, noting a decode step in the worker and counting a request for /metrics in the server.
+About four minutes; nothing else should run beside it.
 """
 
 import argparse
@@ -20,14 +21,19 @@ import asyncio
 import statistics
 import tempfile
 import time
+from array import array
 from pathlib import Path
 
+import msgspec
 import psutil
 from tests.serving import Running, running
 
 from benchmarks import performance_queries
 from benchmarks.serve_overhead import MODELS, body, cpu_seconds, stream
+from heylook_llm import core
+from heylook_llm.server.performance.database import Database
 from heylook_llm.server.performance.prometheus import Metrics
+from heylook_llm.server.performance.record import Finished
 from heylook_llm.worker.decoded import Decoded
 
 ROUTE = "chat"
@@ -71,13 +77,41 @@ def noting_ns(steps: int = 200_000) -> float:
     return (time.perf_counter_ns() - start) / steps
 
 
-def observing_us(requests: int = 5_000) -> float:
-    """Microseconds that counting a request for /metrics takes."""
-    metrics, (finished,) = Metrics(list, lambda: 0, lambda: 0), performance_queries.requests(1)
-    start = time.perf_counter()
+def observing_us(finished: Finished, requests: int = 5_000) -> float:
+    """Microseconds of CPU that counting a request for /metrics takes."""
+    metrics, start = Metrics(list, lambda: 0, lambda: 0), time.thread_time()
     for _ in range(requests):
         metrics.observe(finished)
-    return (time.perf_counter() - start) / requests * 1e6
+    return (time.thread_time() - start) / requests * 1e6
+
+
+def writing_us(finished: Finished, together: int, times: int = 40) -> float:
+    """Microseconds of CPU that a row takes, if so many are committed together."""
+    with tempfile.TemporaryDirectory() as folder:
+        (path := Path(folder) / "performance.sqlite3").touch()
+        database = Database(path, keep_seconds=1e9, keep_bytes=1 << 30)
+        rows, start = [finished] * together, time.thread_time()
+        for _ in range(times):
+            database.write(rows)
+        spent = time.thread_time() - start
+        database.close()
+    return spent / times / together * 1e6
+
+
+def parts(arguments: argparse.Namespace, speed: float, cpu_us: float) -> None:
+    """Print what each part of measuring takes, and all of them for a token."""
+    (finished,) = performance_queries.requests(1)
+    steps = range(arguments.tokens - 1)
+    gaps, sizes = array("I", [2000 + step for step in steps]), array("H", [arguments.streams for _ in steps])
+    decode = core.DecodeSteps(gaps.tobytes(), sizes.tobytes())
+    finished = msgspec.structs.replace(finished, timeline=msgspec.structs.replace(finished.timeline, decode=decode))
+    a_second = max(1, round(speed / arguments.tokens))
+    noting, observing, writing = noting_ns(), observing_us(finished), writing_us(finished, a_second)
+    print(f"noting a decode step      {noting:.0f} ns")
+    print(f"counting for /metrics     {observing:.0f} us a request")
+    print(f"writing a row             {writing:.0f} us, of {a_second} a second")
+    total = noting / 1e3 + (observing + writing) / arguments.tokens
+    print(f"together                  {total:.2f} us a token, {total / cpu_us:.2%} of all")
 
 
 def told(values: list[float]) -> str:
@@ -104,10 +138,9 @@ async def compare(arguments: argparse.Namespace) -> None:
     print(f"tokens/s with / without   {told([one[0] / other[0] for one, other in pairs])}")
     print(f"CPU per token, us         {told([one[1] - other[1] for one, other in pairs])}")
     print(f"... of all                {told([one[1] / other[1] - 1 for one, other in pairs])}")
-    print(f"noting a decode step      {noting_ns():.0f} ns")
-    print(f"counting for /metrics     {observing_us():.0f} us a request")
     speed, cpu = (statistics.median(one[at] for _, one in pairs) for at in (0, 1))
-    print(f"without: {speed:.0f} tokens/s, {cpu:.0f} us of CPU a token")
+    print(f"without                   {speed:.0f} tokens/s, {cpu:.0f} us of CPU a token")
+    parts(arguments, speed, cpu)
 
 
 def main() -> None:
