@@ -73,7 +73,7 @@ EFFECTS: Final[dict[type[pydantic.BaseModel], dict[str, str]]] = {
     config.LlamaCppConfig: {
         "model_path": "The GGUF file (of a split one the first part), relative to models.yaml; `~` is your home.",
         "chat_format_template": "A file with a Jinja chat template instead of the model's own.",
-        "chat_template": "The same, as text.",
+        "chat_template": "A Jinja chat template instead of the model's own, as text.",
         "n_ctx": "Tokens that one request may use, prompt and answer. 0: what the model was trained for, in at most "
         "half of the memory that is free beside its weights; a request's `num_ctx` may ask for more.",
         "kv_tokens": "The pool of context memory that all requests share, in tokens. "

@@ -71,9 +71,50 @@ def _chat_timeline(page: Page) -> None:
     page.get_by_role("table").last.wait_for()
 
 
+def _measured(page: Page) -> None:
+    """Requests of several models, one of them at work."""
+    for model in ("fake", "fake", "fake", "slow", "heylook-tiny", "broken"):
+        body = {"model": model, "max_tokens": 24, "messages": [{"role": "user", "content": _ANSWER}]}
+        page.request.post("/v1/chat/completions", data=body, headers={"x-client-tag": "docs"})
+
+
+def _performance(page: Page) -> None:
+    page.goto("/ui/chat")
+    _measured(page)
+    page.goto("/ui/performance")
+    page.get_by_role("region", name="Loaded models").wait_for()
+    page.get_by_role("region", name="Finished requests").wait_for()
+
+
+def _request(page: Page) -> None:
+    _performance(page)
+    page.get_by_role("region", name="Finished requests").get_by_role("row").filter(has_text="slow").first.click()
+    page.locator(".waterfall").wait_for()
+
+
+def _models(page: Page) -> None:
+    page.goto("/ui/models")
+    page.get_by_text("Main memory").wait_for()
+
+
+def _model(page: Page) -> None:
+    page.goto("/ui/models/heylook-tiny")
+    page.get_by_text("Engine, context and batching").click()
+
+
+def _settings(page: Page) -> None:
+    page.goto("/ui/settings")
+    page.get_by_role("heading", name="Machine").wait_for()
+
+
 SCENES = (
     Scene("chat", _chat),
     Scene("chat-settings", _chat_settings),
     Scene("chat-timeline", _chat_timeline),
     Scene("chat-empty", lambda page: open_chat(page, "heylook-tiny")),
+    Scene("performance", _performance),
+    Scene("request", _request),
+    Scene("models", _models),
+    Scene("model", _model),
+    Scene("settings", _settings),
 )

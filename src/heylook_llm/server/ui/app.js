@@ -12,6 +12,11 @@ import { chosenTheme, chooseTheme } from "./lib/theme.js";
  */
 const PAGES = [
   { path: "/ui/chat", module: "chat", name: "Chat", icon: "chat", styles: ["chat"] },
+  { path: "/ui/models", module: "models", name: "Models", icon: "models", styles: ["server", "models"] },
+  { path: "/ui/models/:id", module: "model", styles: ["server", "models"] },
+  { path: "/ui/performance", module: "performance", name: "Performance", icon: "performance", styles: ["server", "performance"] },
+  { path: "/ui/performance/requests/:id", module: "request", styles: ["server", "performance", "waterfall"] },
+  { path: "/ui/settings", module: "settings", name: "Settings", icon: "settings", styles: ["server", "settings"] },
 ];
 const HOME = PAGES[0].path;
 const THEMES = { system: "light", light: "dark", dark: "system" };
