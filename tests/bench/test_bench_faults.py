@@ -280,8 +280,8 @@ def _is_whole(home: Home) -> bool:
 @LONG
 def test_a_conversation_that_was_cut_goes_on_with_the_same_words(home: Home) -> None:
     with null_target(ttft_ms=20, itl_ms=2, tokens=8) as null:
-        options = ("--scenario", "T(5)*D(5,8)", "--requests", "60", "--concurrency", "3")
-        with going_on(home, null.url, *options, samples=20) as process:
+        options = ("--requests", "60", "--concurrency", "3")
+        with going_on(home, null.url, *options, samples=20, scenario="T(5)*D(5,8)") as process:
             process.kill()
             process.wait()
         kept = {one.id for one in samples_of(home)}

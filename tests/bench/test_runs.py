@@ -145,9 +145,11 @@ def test_what_would_be_sent_is_said_without_sending(home: Home, null: Null) -> N
 
 
 @contextlib.contextmanager
-def going_on(home: Home, url: str, *options: str, samples: int) -> Iterator["subprocess.Popen[bytes]"]:
+def going_on(
+    home: Home, url: str, *options: str, samples: int, scenario: str = "D(5,8)"
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A run that has at least so many samples, and goes on."""
-    command = [*COMMAND, "bench", "run", "--no-calibrate", "--target", url, "--scenario", "D(5,8)", *options]
+    command = [*COMMAND, "bench", "run", "--no-calibrate", "--target", url, "--scenario", scenario, *options]
     process = subprocess.Popen(
         command, env=home.environment(), cwd=home.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )

@@ -183,7 +183,7 @@ async def post(
         return "error", "flood" if stamps.flooded else _named(error)
     finally:
         _current.reset(mark)
-    return "ok", None
+    return ("error", "flood") if stamps.flooded else ("ok", None)  # one without a length ends as we drop it
 
 
 def _named(error: BaseException) -> str:
