@@ -209,13 +209,13 @@ def dying_target() -> Iterator[Target]:
 def test_two_hundred_deaths_lose_no_sample_that_was_acknowledged(home: Home) -> None:
     chance = random.Random(4711)
     known: dict[str, Sample] = {}
-    with dying_target() as target:
+    with dying_target() as target, (home.folder / "complaints").open("ab") as complaints:
         begin = ["bench", "run", "--no-calibrate", "--target", target.url, "--scenario", "D(5,8)"]
         arguments = [*begin, "--requests", "50000", "--concurrency", "4"]
         for death in range(DEATHS):
             process = subprocess.Popen(
                 [*COMMAND, *arguments], env=home.environment(), cwd=home.folder,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=complaints,
             )  # fmt: skip
             try:
                 acknowledged = _until_more_than(home, len(known), process, chance.random() * 0.3)
@@ -251,7 +251,8 @@ def _until_more_than(home: Home, count: int, process: "subprocess.Popen[bytes]",
             return _shown(home)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.02)
-    raise AssertionError("no sample came")
+    said = (home.folder / "complaints").read_text()[-2000:]
+    raise AssertionError(f"no sample came: status {process.poll()}, {said}")
 
 
 def _shown(home: Home) -> dict[str, Sample]:

@@ -29,6 +29,7 @@ from heylook_llm.bench.measures import (
 from heylook_llm.bench.remarks import Remark, remarks
 from heylook_llm.bench.sample import Cell, Pair, Point, Run, Sample, Target, stamps_of
 from heylook_llm.bench.statistics import Interval
+from heylook_llm.bench.turns import Turn, turns_of
 from heylook_llm.errors import ConfigError
 
 VERSION: Final = 1
@@ -79,7 +80,7 @@ class Counts(msgspec.Struct, frozen=True):
     """Ended well, but with stamps that can't be; left out of everything."""
     loading: int
     """Of a warm row: ended well, but waited for their model's load; left out of latencies."""
-    ready: int
+    ready: int = 0
     """Of a cold row: ended well, but found their model loaded; left out of latencies."""
 
 
@@ -181,6 +182,8 @@ class Row(msgspec.Struct, frozen=True):
     """What the bench's machine did meanwhile; None: nothing was read."""
     joules_per_token: float | None = None
     """Of output tokens, by the machine's counters and the tokens that came in the windows."""
+    turns: list[Turn] = []
+    """Of conversations, each turn by itself."""
     told: dict[str, float] = {}
     """What the target's own counters say of the row, as means in milliseconds; `cached` is a share. vLLM's alone."""
 
@@ -379,6 +382,7 @@ class _Rows:
             slow=slowest(cuts, min(SLOW_MOST, max(SLOW_LEAST, -(-len(cuts) // 100)))),
             remarks=[],
             flags=list(dict.fromkeys(flag for cell in self._cells for flag in cell.flags)),
+            turns=turns_of((sample, numbers) for sample, numbers, _ in self._latencies),
         )
         mismatched = sum(cut.mismatched for _, cut in cuts)
         said = remarks(row, self._measured, mismatched, self._clocks(), spec)

@@ -21,6 +21,8 @@ UNLIKE_REPEATS: Final = 0.2
 LEAST_CACHED: Final = 32
 """Tokens: a chat template's first words are cached for everyone."""
 CACHED_SHARE: Final = 0.1
+LONGEST_TOLD: Final = 200
+"""Characters of a target's error."""
 
 
 class Remark(msgspec.Struct, frozen=True):
@@ -35,8 +37,8 @@ def remarks(
 ) -> list[Remark]:
     """All that there are of a row. `spec` is the run's."""
     found = [
-        *_of_counts(row),
-        *_of_tokens(row, bool(spec.get("force_length"))),
+        *_of_counts(row, measured),
+        *_of_tokens(row),
         *_of_lengths(row, spec.get("count") == "engine"),
         *_of_load(row),
         *_of_cache(row, measured),
@@ -56,14 +58,16 @@ def counted(number: int, name: str) -> str:
     return f"{number} {name}{'' if number == 1 else 's'}"
 
 
-def _of_counts(row: "Row") -> Iterator[Remark]:
+def _of_counts(row: "Row", measured: Sequence[Sample]) -> Iterator[Remark]:
     counts = row.counts
     yield from (Remark("skipped", f"{why.capitalize()}.") for flag, why in SKIPPED.items() if flag in row.flags)
     if counts.missing:
         yield Remark("missing", f"{counts.missing} of {counts.planned} planned requests were never sent.")
     if counts.error or counts.timeout:
         classes = ", ".join(f"{name} {count}" for name, count in sorted(row.errors.items(), key=lambda one: -one[1]))
-        yield Remark("errors", f"{counts.error + counts.timeout} of {counts.measured} requests failed: {classes}.")
+        said = f' It was told: "{told}"' if (told := _told(measured)) else ""
+        text = f"{counts.error + counts.timeout} of {counts.measured} requests failed: {classes}.{said}"
+        yield Remark("errors", text)
     if counts.cut:
         yield Remark(
             "cut",
@@ -88,11 +92,24 @@ def _of_counts(row: "Row") -> Iterator[Remark]:
         yield Remark("few", f"{counted(n, 'request')}: p90 and p95 need 20, p99 needs 100.")
 
 
+def _told(measured: Sequence[Sample]) -> str:
+    """What the first target's error that came with words says."""
+    for sample in measured:
+        if sample.outcome == "error" and sample.extra_json:
+            try:
+                told = msgspec.json.decode(sample.extra_json.encode())
+            except (msgspec.MsgspecError, UnicodeEncodeError):
+                continue
+            if isinstance(told, dict) and isinstance(told.get("error"), str):
+                return " ".join(told["error"].split())[:LONGEST_TOLD]
+    return ""
+
+
 def _were(requests: int) -> str:
     return f"{counted(requests, 'request')} {'was' if requests == 1 else 'were'}"
 
 
-def _of_tokens(row: "Row", forced: bool) -> Iterator[Remark]:
+def _of_tokens(row: "Row") -> Iterator[Remark]:
     tokens = row.tokens
     for names, count in tokens.disagree.items():
         one, other = names.split("/")
@@ -105,7 +122,7 @@ def _of_tokens(row: "Row", forced: bool) -> Iterator[Remark]:
         )
     if tokens.short:
         yield Remark("short", f"{tokens.short} of {tokens.requests} answers are shorter than asked.")
-    if forced and tokens.out_asked:
+    if "ignore-eos" in row.flags and tokens.out_asked:
         yield Remark(
             "forced-length",
             "Answers were held to their length (ignore_eos): what a model says beyond its own end tells little of "
@@ -157,6 +174,10 @@ def _of_cache(row: "Row", measured: Sequence[Sample]) -> Iterator[Remark]:
     if not cached:
         return
     share = sum(found for found, _ in cached) / sum(tokens for _, tokens in cached)
+    if row.turns:
+        text = f"{share * 100:.0f} % of the prompts' tokens were cached: of conversations, what was said before."
+        yield Remark("said-before", text)
+        return
     planned = int(row.cache.removeprefix("prefix")) / 100 if row.cache.startswith("prefix") else 0.0
     beyond = [found for found, tokens in cached if found - planned * tokens > max(LEAST_CACHED, CACHED_SHARE * tokens)]
     if beyond:

@@ -231,13 +231,14 @@ class Cell:
 
 
 class Teller:
-    """Writes news without waiting for whoever reads them."""
+    """Writes news without waiting for whoever reads them; if nobody does any more, nobody is told."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
 
     def __call__(self, news: News) -> None:
-        self._writer.write(frames.packed(news))
+        if not self._writer.transport.is_closing():
+            self._writer.write(frames.packed(news))
 
 
 async def _pulse(tell: Teller) -> None:

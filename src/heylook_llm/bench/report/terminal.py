@@ -20,7 +20,7 @@ def text(report: Report) -> str:
     parts = [words.verdict(report)]
     if report.rows:
         parts += [", ".join(words.constant(report.rows)), _rows(report.rows)]
-        parts += [_where(report.rows), _slow(report.rows), _machine(report.rows)]
+        parts += [_where(report.rows), _slow(report.rows), _turns(report.rows), _machine(report.rows)]
     if found := words.remarks(report):
         parts.append("\n".join(f"! {one}" for one in found))
     parts.append(f"Next: {words.next_command(report)}")
@@ -90,14 +90,19 @@ def _slow(rows: Sequence[Row]) -> str:
     return "\n".join(["The slowest requests", *lines]) if lines else ""
 
 
+def _turns(rows: Sequence[Row]) -> str:
+    lines = [f"  {_axes(row, rows)}: {told}" for row in rows if (told := words.turns(row)) is not None]
+    return "\n".join(["First token by turn (medians)", *lines]) if lines else ""
+
+
 def _machine(rows: Sequence[Row]) -> str:
-    lines = [
-        f"  {' '.join(words.axis(row, name) for name in words.varied(rows))}: {told}"
-        for row in rows
-        for told in (words.machine(row), words.told(row))
-        if told is not None
-    ]
+    told = ((row, text) for row in rows for text in (words.machine(row), words.told(row)) if text is not None)
+    lines = [f"  {_axes(row, rows)}: {text}" for row, text in told]
     return "\n".join(["Meanwhile, on the bench's machine and by the target's counters", *lines]) if lines else ""
+
+
+def _axes(row: Row, rows: Sequence[Row]) -> str:
+    return " ".join(words.axis(row, name) for name in words.varied(rows))
 
 
 def comparison(found: Comparison) -> str:

@@ -9,6 +9,7 @@ from heylook_llm.bench.compare import NOT_SHOWN, compare
 from heylook_llm.bench.metrics import Distribution, Report, Row
 from heylook_llm.bench.quantity import Value, parse, value_of
 from heylook_llm.bench.remarks import counted
+from heylook_llm.bench.turns import Turn
 
 UNKNOWN: Final = "–"
 COLUMNS: Final[tuple[tuple[str, str], ...]] = (
@@ -107,6 +108,16 @@ def machine(row: Row) -> str | None:
         None if row.joules_per_token is None else f"{number(row.joules_per_token)} J a token",
     ]
     return ", ".join(part for part in told if part) or None
+
+
+def turns(row: Row) -> str | None:
+    """A conversation's first tokens turn by turn; None: there were none."""
+    said = [f"{one.turn}. {number(one.ttft_p50)} ms{_cached(one)}" for one in row.turns]
+    return ", ".join(said) or None
+
+
+def _cached(turn: Turn) -> str:
+    return "" if turn.cached is None else f" ({turn.cached * 100:.0f} % cached)"
 
 
 def told(row: Row) -> str | None:
