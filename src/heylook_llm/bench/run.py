@@ -42,6 +42,8 @@ SATURATED_SHARE: Final = 0.1
 LOST_AFTER: Final = 20
 """Failures in a row, and one more for each client, after which a cell is given up."""
 LOCAL: Final = "localhost"
+MOST_AT_ONCE: Final = 8
+"""Requests that are made without a look at anything else."""
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -313,7 +315,8 @@ class _CellRun:
                 self._hear(news)
                 if self.plan.cold and not self.plan.asked and not self._is_cold:
                     await self._cool()
-                self._feed()
+                while self._feed():  # noqa: ASYNC110 (not to wait: what came is committed while prompts are made)
+                    await asyncio.sleep(0)
         finally:
             committing.cancel()
             self.commit()
@@ -345,18 +348,19 @@ class _CellRun:
             case Ended(_, end):
                 self.end, self.ended = end, True
 
-    def _feed(self) -> None:
-        """Give the sender what it asked for, as far as there is something."""
-        most = self._owed
+    def _feed(self) -> bool:
+        """Give the sender some of what it asked for; whether there was something."""
+        most = min(self._owed, MOST_AT_ONCE)
         if self.plan.cold:  # all clients together, then none until the model is cold again
-            most = min(most, self.plan.load.clients or 1) if self._is_cold else 0
+            most = min(self._owed, self.plan.load.clients or 1) if self._is_cold else 0
         items = self.plan.ready(most) if most else []
         if not items and (self._told_last or not self.plan.last):
-            return
+            return False
         self._owed -= len(items)
         self._is_cold &= not items
         self._told_last = self.plan.last
         self._sender.send(Items(tuple(items), last=self.plan.last))
+        return bool(items)
 
     def _take(self, sample: Sample) -> None:
         self._pending.append(sample)

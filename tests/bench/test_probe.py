@@ -1,0 +1,124 @@
+"""What targets are asked between measurements: each by stand-ins that answer as theirs do."""
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from heylook_llm.bench.probe import Probe, probing
+from heylook_llm.bench.targets.vectors import Vectors
+from heylook_llm.errors import TargetFailed
+
+pytestmark = pytest.mark.integration
+
+Routes = dict[str, Callable[[dict[str, Any]], Any]]
+"""`METHOD /path` -> what it answers; text stays text."""
+
+
+@contextlib.contextmanager
+def answering(routes: Routes) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer()
+
+        def do_POST(self) -> None:
+            self._answer()
+
+        def _answer(self) -> None:
+            size = int(self.headers.get("content-length") or 0)
+            asked = json.loads(self.rfile.read(size) or b"{}")
+            found = routes.get(f"{self.command} {self.path.partition('?')[0]}")
+            told = {} if found is None else found(asked)
+            body = (told if isinstance(told, str) else json.dumps(told)).encode()
+            self.send_response(404 if found is None else 200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
+
+
+def asked(url: str, what: Callable[[Probe], Any]) -> Any:
+    async def ask() -> Any:
+        async with probing() as http:
+            return await what(Probe(http, url, {}))
+
+    return asyncio.run(ask())
+
+
+class Ollama:
+    """One that unloads a model some while after it said so."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+        self.unloaded: list[dict[str, Any]] = []
+
+    def routes(self) -> Routes:
+        return {
+            "GET /api/version": lambda _: {"version": "0.9"},
+            "GET /v1/models": lambda _: {"data": [{"id": "m:latest"}, {"id": "other"}]},
+            "GET /api/ps": self.ps,
+            "POST /api/generate": self.unload,
+        }
+
+    def ps(self, _: dict[str, Any]) -> dict[str, Any]:
+        self.looks -= 1
+        held = [{"name": "m:latest", "context_length": 4096}] if self.looks >= 0 or not self.unloaded else []
+        return {"models": [*held, {"name": "other:latest"}]}
+
+    def unload(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.unloaded.append(body)
+        return {"done": True}
+
+
+def test_ollama_is_cold_once_it_lists_the_model_no_more() -> None:
+    ollama = Ollama(looks=4)
+    with answering(ollama.routes()) as url:
+        found = asked(url, lambda probe: probe.identify(None))
+        assert (found.flavor, found.kind) == ("ollama", "ollama")
+        assert asked(url, lambda probe: probe.context("ollama", "m")) == 4096
+        assert asked(url, lambda probe: probe.context("ollama", "other")) is None
+        assert asked(url, lambda probe: probe.make_cold("ollama", "m")) is True
+    assert ollama.unloaded == [{"model": "m", "keep_alive": 0}]
+    assert ollama.looks < 0, "it was asked until the model was gone"
+
+
+def test_contexts_and_counters_are_what_each_target_tells() -> None:
+    routes: Routes = {
+        "GET /props": lambda _: {"default_generation_settings": {"n_ctx": 2048}},
+        "GET /v1/models": lambda _: {"data": [{"id": "m", "max_model_len": 8192}, {"id": "n", "max_model_len": "8"}]},
+        "GET /metrics": lambda _: 'vllm:request_queue_time_seconds_sum{model_name="m"} 1.5\n',
+    }
+    with answering(routes) as url:
+        assert asked(url, lambda probe: probe.context("llama-server", "m")) == 2048
+        assert asked(url, lambda probe: probe.context("vllm", "m")) == 8192
+        assert asked(url, lambda probe: probe.context("vllm", "n")) is None
+        assert asked(url, lambda probe: probe.context("other", "m")) is None
+        assert asked(url, lambda probe: probe.counters("vllm")) == {"vllm:request_queue_time_seconds_sum": 1.5}
+        assert asked(url, lambda probe: probe.counters("other")) == {}
+    with answering({}) as url:
+        assert asked(url, lambda probe: probe.context("llama-server", "m")) is None
+        assert asked(url, lambda probe: probe.counters("vllm")) == {}
+
+
+def test_a_target_is_asked_what_it_counts_of_a_prompt() -> None:
+    with answering({"POST /v1/embeddings": lambda _: {"data": [], "usage": {"prompt_tokens": 19}}}) as url:
+        assert asked(url, lambda probe: probe.input_tokens("/v1/embeddings", {}, Vectors())) == 19
+        with pytest.raises(TargetFailed, match="refuses POST /elsewhere"):
+            asked(url, lambda probe: probe.input_tokens("/elsewhere", {}, Vectors()))
