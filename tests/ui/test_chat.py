@@ -180,6 +180,21 @@ def test_reasoning_is_folded_once_the_answer_begins(page: Page) -> None:
 
 
 @long
+def test_an_answer_goes_on_while_the_reader_is_elsewhere(page: Page) -> None:
+    open_chat(page, "slow")
+    say(page, "[[count:60]]")
+    expect(text_of(answers(page).first)).to_contain_text("1 2 3", timeout=WAIT_MS)
+    page.get_by_role("button", name="New chat").click()
+    assert text_of(ask(page, "[[say:beside]]")).inner_text() == "beside"
+    page.evaluate("() => import('/ui/lib/route.js').then((it) => it.go('/ui/nowhere'))")
+    page.get_by_role("link", name="To the chat").click()
+    page.locator(".heads .open", has_text="count:60").click()
+    answer = whole(page, 0)
+    assert text_of(answer).inner_text() == " ".join(map(str, range(1, 61)))
+    assert answers(page).count() == 1
+
+
+@long
 def test_the_end_is_followed_unless_the_reader_scrolled(page: Page) -> None:
     open_chat(page, "slow")
     say(page, "[[say:" + "line\n\n" * 150 + "]]")

@@ -19,6 +19,7 @@ const NOT_CHATTING = ["embedding", "rerank"];
 const SHOWN = { vision: "sees", tools: "tools", thinking: "thinks" };
 const STARTERS = ["What is the capital of France?", "Count from 1 to 20.", "Tell me a joke.", "What is 7 plus 5?"];
 const LAST_MODEL = "heylook.model";
+const AGING = 60_000; // the list's ages are told anew
 
 export async function open(main, route) {
   const kept = await new Conversations().open();
@@ -42,6 +43,8 @@ class Chat {
   #composer;
   #panel;
   #shown = "";
+  #shownAt = 0;
+  #aging = setInterval(() => this.#list(), AGING);
   #isClosed = false;
   #unfollow = onChange(() => this.#list());
 
@@ -71,6 +74,7 @@ class Chat {
 
   close() {
     this.#isClosed = true;
+    clearInterval(this.#aging);
     this.#thread.leave();
     this.#unfollow();
   }
@@ -236,8 +240,9 @@ class Chat {
     const heads = await this.#kept.heads();
     const mine = this.#conversation?.id;
     const shown = JSON.stringify([mine, heads.map(({ id, title: name }) => [id, name])]);
-    if (shown === this.#shown) return;
-    this.#shown = shown;
+    const isUsed = this.#heads.matches(":focus-within, :hover");
+    if (shown === this.#shown && (isUsed || Date.now() - this.#shownAt < AGING)) return;
+    [this.#shown, this.#shownAt] = [shown, Date.now()];
     replace(this.#heads, heads.length ? heads.map((head) => this.#head(head, head.id === mine)) : h("li", { class: "faint small none" }, "Conversations appear here."));
   }
 
