@@ -141,7 +141,7 @@ build/truth/installed: $(wildcard benchmarks/truth/*.txt) $(VENV)/installed-dev
 		-r benchmarks/truth/$$tool.txt || exit 1; done
 	@touch $@
 
-bench-truth: build/truth/installed  ## our bench, genai-bench and guidellm against a target that logs what is true (15 minutes of a quiet machine)
+bench-truth: build/truth/installed  ## our bench, genai-bench and guidellm against a target that logs what is true (20 minutes of a quiet machine)
 	@$(BIN)/python -m benchmarks.truth $(ARGS)
 
 # ---- what is shipped -------------------------------------------------------------------------------------------------

@@ -96,9 +96,10 @@ def _shown(arguments: Sequence[str]) -> list[str]:
 
 
 def _errors(results: Results) -> Iterator[str]:
-    yield from ("", "### How far from the truth", "", "What each says, less what is true: medians of the rounds (least")
-    yield "to greatest). The smallest error of a number of clients is bold. CPU is of sending alone: what a run with a"
-    yield "single request takes is subtracted, and stands below."
+    yield from ("", "### How far from the truth", "")
+    yield "What each says, less what is true: medians of the rounds (least to greatest). The smallest error of a number of"
+    yield "clients is bold. CPU is the whole command's by the requests that it sent; in brackets without what a run with a"
+    yield "single request takes, which stands below."
     yield ""
     yield f"| Clients | Tool | {' | '.join(TITLES.values())} | requests, tokens | CPU, ms/request | tool's cores |"
     yield f"| --- | --- |{' --- |' * (len(TITLES) + 3)}"
@@ -107,7 +108,7 @@ def _errors(results: Results) -> Iterator[str]:
         for tool in results.versions:
             cells = _of(results, tool, clients)
             shown = [_error(cells, name, bold=tool == best[name]) for name in TITLES]
-            cpu = f"{cpu_ms(results, tool, clients):.1f}"
+            cpu = f"{cpu_ms(cells):.1f} ({cpu_ms(cells, results.idle_cpu[tool]):.1f})"
             yield f"| {clients} | {tool} | {' | '.join(shown)} | {_counts(cells)} | {cpu} | {_busy(cells)} |"
     yield ""
     idle = ", ".join(f"{tool} {seconds:.1f} s" for tool, seconds in results.idle_cpu.items())
@@ -174,12 +175,9 @@ def _counts(cells: Sequence[Cell]) -> str:
     return exact if not cut else f"{exact}; {cut} more begun and cut off"
 
 
-def cpu_ms(results: Results, tool: str, clients: int) -> float:
-    """CPU of each request beyond what the tool takes without any."""
-    idle = results.idle_cpu[tool]
-    return statistics.median(
-        (cell.cpu_seconds - idle) * 1e3 / cell.sent for cell in _of(results, tool, clients) if cell.sent
-    )
+def cpu_ms(cells: Sequence[Cell], without: float = 0.0) -> float:
+    """CPU by request, of the whole command or without so many seconds of it."""
+    return statistics.median((cell.cpu_seconds - without) * 1e3 / cell.sent for cell in cells if cell.sent)
 
 
 def _busy(cells: Sequence[Cell]) -> str:
@@ -227,7 +225,7 @@ def _beside(results: Results) -> Iterator[Goal]:
     yield Goal("the smallest error of the three", "everywhere", found, not lost)
     if "genai-bench" in results.versions:
         for clients in levels[1:]:
-            ratio = cpu_ms(results, OURS, clients) / cpu_ms(results, "genai-bench", clients)
+            ratio = cpu_ms(_of(results, OURS, clients)) / cpu_ms(_of(results, "genai-bench", clients))
             name = f"CPU for each request beside genai-bench's, {clients} clients"
             yield Goal(name, f"≤ {CPU_RATIO:.2f}", f"{ratio:.2f}", ratio <= CPU_RATIO)
 

@@ -208,7 +208,7 @@ class Guidellm:
         data = f"kind=synthetic_text,prompt_tokens={PROMPT_TOKENS},output_tokens={job.tokens}"
         return [
             *(program(self.name, "guidellm"), "run", "--disable-console"),
-            *("--backend", f"kind=openai_http,target={job.url},model=null"),
+            *("--backend", f"kind=openai_http,target={job.url}"),
             *("--tokenizer", f"kind=huggingface_auto,model={TOKENIZER}"),
             *("--profile", f"kind=concurrent,streams={job.clients}"),
             *("--constraint", f"kind=max_requests,count={job.requests}"),
