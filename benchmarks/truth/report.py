@@ -97,9 +97,9 @@ def _shown(arguments: Sequence[str]) -> list[str]:
 
 def _errors(results: Results) -> Iterator[str]:
     yield from ("", "### How far from the truth", "")
-    yield "What each says, less what is true: medians of the rounds (least to greatest). The smallest error of a number of"
-    yield "clients is bold. CPU is the whole command's by the requests that it sent; in brackets without what a run with a"
-    yield "single request takes, which stands below."
+    yield "What each says, less what is true: medians of the rounds (least to greatest). The smallest error of a number"
+    yield "of clients is bold. CPU is the whole command's by the requests that it sent; in brackets without what a run"
+    yield "with a single request takes, which stands below."
     yield ""
     yield f"| Clients | Tool | {' | '.join(TITLES.values())} | requests, tokens | CPU, ms/request | tool's cores |"
     yield f"| --- | --- |{' --- |' * (len(TITLES) + 3)}"

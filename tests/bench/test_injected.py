@@ -85,8 +85,7 @@ def reported(**spent: int) -> dict[str, float]:
     exchange, row = crossed(**spent)
     one = sample_of(exchange)
     clock = {"client_request_id": one.client_request_id, "clock_id": one.clock_id}
-    # a load would set a request of a warm row apart, so these cells are cold
-    cells = [cell(load="constant", level=RATE, cache="cold")]
+    cells = [cell(load="constant", level=RATE, cache="cold" if "load" in spent else "warm")]
     found = row_of([one], cells=cells, pairs=heylook_pairs([one], [row | clock]))
     assert found.paired == 1
     return found.where
@@ -95,7 +94,8 @@ def reported(**spent: int) -> dict[str, float]:
 @pytest.mark.unit
 @pytest.mark.parametrize("part", PARTS)
 def test_from_bytes_to_report_20_ms_are_where_they_were_put_to_the_nanosecond(part: str) -> None:
-    before, after = reported(), reported(**{part: USUAL[part] + 20 * MS})
+    usual = {"load": 5 * MS} if part == "load" else {}  # which warm rows leave out, and cold ones expect
+    before, after = reported(**usual), reported(**{part: usual.get(part, USUAL[part]) + 20 * MS})
     named = "residual" if part in WAYS else part
     assert {phase: after[phase] - spent for phase, spent in before.items()} == {
         phase: 20.0 if phase == named else 0.0 for phase in before
@@ -106,7 +106,7 @@ def test_from_bytes_to_report_20_ms_are_where_they_were_put_to_the_nanosecond(pa
 
 RUN = "run-1"
 EACH = 6
-ROUNDS = 4
+ROUNDS = 6
 MODELS = """
 default_model: paced
 models:
@@ -352,7 +352,7 @@ def test_the_named_phase_grows_by_what_was_put_in_and_no_other(proof: Proof, kin
     shown = {phase: round(ms, 2) for phase, ms in growth.items()}
     print(f"{kind}: {put_in:.2f} ms put in; medians moved by {shown}")
     assert set(growth) == {"wait", "connect", "upload", *SERVERS, "residual"}
-    assert put_in == pytest.approx(PUT_IN_MS, abs=10)
+    assert PUT_IN_MS / 4 <= put_in <= 2 * PUT_IN_MS  # of waits that end with another's answer, as the machine goes
     for phase, ms in growth.items():
         assert ms == pytest.approx(put_in if phase == named else 0, abs=TOLERANCE_MS), (phase, shown)
 
