@@ -1,10 +1,14 @@
 """Run the conformance matrix: each client against a running server, and write what came of it to docs/conformance.md.
 
 python -m tests.conformance [CLIENT ...] [--feature NAME]
+
+How a client went is kept with a digest of the server's source. So clients can be run one by one: the page is written once
+all have been run against the same source.
 """
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import subprocess
@@ -90,6 +94,39 @@ def column(client: Client, free: str, locked: str, feature: str | None) -> Colum
     return Column(client, lines[0]["version"], [Outcome(*fields) for fields in lines[1:]])
 
 
+def digest() -> str:
+    """Of all files of the package."""
+    found = hashlib.sha256()
+    for path in sorted((ROOT / "src").rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            found.update(f"{path.relative_to(ROOT)} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+def kept(client: Client) -> Path:
+    """Where it is written down how a client went."""
+    return BUILD / "columns" / f"{client.name}.json"
+
+
+def keep(told: Column, source: str) -> None:
+    """Write down how a client went against this source."""
+    place = kept(told.client)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    outcomes = [asdict(one) for one in told.outcomes]
+    place.write_text(json.dumps({"source": source, "version": told.version, "outcomes": outcomes}), encoding="utf-8")
+
+
+def whole(source: str) -> list[Column] | None:
+    """How all clients went against this source; None: some haven't been run."""
+    columns = []
+    for client in CLIENTS:
+        told = json.loads(kept(client).read_text(encoding="utf-8")) if kept(client).exists() else {}
+        if told.get("source") != source:
+            return None
+        columns.append(Column(client, told["version"], [Outcome(**one) for one in told["outcomes"]]))
+    return columns
+
+
 def main() -> None:
     """Ends with 1 if any cell failed."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -98,23 +135,25 @@ def main() -> None:
     )
     parser.add_argument("--feature", help="only this one")
     options = parser.parse_args()
-    columns = []
+    source, ran = digest(), []
     with servers() as (free, locked):
         for client in CLIENTS:
             if options.clients and client.name not in options.clients:
                 continue
             started = time.monotonic()
-            columns.append(told := column(client, free, locked, options.feature))
+            ran.append(told := column(client, free, locked, options.feature))
+            if not options.feature:
+                keep(told, source)
             print(f"{told.summary}  {time.monotonic() - started:.0f} s", flush=True)
             for one in told.failed:
                 seen = one.why.strip().splitlines()[-TOLD_LINES:]
                 print("\n    ".join([f"  FAIL {one.provider}: {one.feature}", *seen]), flush=True)
-    if not options.clients and not options.feature:
+    if (columns := whole(source)) is not None:
         PAGE.write_text(page(columns), encoding="utf-8")
-    refused = sum(one.result == "refused" for told in columns for one in told.outcomes)
-    if refused > REFUSED_AT_MOST * sum(len(told.outcomes) for told in columns):
+    refused = sum(one.result == "refused" for told in columns or () for one in told.outcomes)
+    if refused > REFUSED_AT_MOST * sum(len(told.outcomes) for told in columns or ()):
         sys.exit(f"{refused} cells are refused by design: too many")
-    sys.exit(any(one.failed for one in columns))
+    sys.exit(any(one.failed for one in columns or ran))
 
 
 if __name__ == "__main__":

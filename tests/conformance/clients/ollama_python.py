@@ -233,7 +233,7 @@ def made(at: At) -> None:
     shown = made.show(name)
     assert shown.details.parent_model == at.model
     assert ["temperature", "0.0"] in [line.split() for line in shown.parameters.splitlines()]
-    assert "SYSTEM Be brief." in shown.modelfile
+    assert 'SYSTEM """Be brief."""' in shown.modelfile
     assert made.copy(name, other).status == "success"
     reply = made.chat(other, messages=user(at.subject.ask), think=False, options={"num_predict": 300})
     assert reply.message.content == at.subject.answer
