@@ -243,8 +243,8 @@ REASONS = {
     "family's tags.",
     "Only text is offered.": "No model here speaks.",
     "Audio output is not offered.": "No model here speaks.",
-    "A template from a request is not accepted; set it in models.yaml (chat_template).": "It is a program of a "
-    "stranger's; Ollama's `template` is taken on /api, in a process with limits.",
+    "A template from a request is not accepted; set it in models.yaml (chat_template).": "How reasoning and calls are "
+    "read follows from the model's own template. Ollama's API has `template`, so it is taken there.",
     "Not a field of this route: use POST /tokenize.": "It asks for tokens instead of an answer.",
     "Conversations are not stored: send the messages.": _STATE,
     "Not a field of this route.": "It is an argument of a Python function, not of this API.",
@@ -258,7 +258,7 @@ REASONS = {
         ": the route has another name for it, and both could differ", ""
     ),
     "Probabilities are those before sampling: leave post_sampling_probs out.": "Samplers of several kinds leave no "
-    "distribution behind that were the same on each engine.",
+    "distribution behind that would be the same on each engine.",
     "Send images to POST /v1/chat/completions.": "An image is a part of a message here; in a raw prompt nothing says "
     "where it stands.",
     "Adapters are set in models.yaml (lora).": "They change what all requests of a batch compute.",

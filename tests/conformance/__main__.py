@@ -2,8 +2,8 @@
 
 python -m tests.conformance [CLIENT ...] [--feature NAME]
 
-How a client went is kept with a digest of the server's source. So clients can be run one by one: the page is written once
-all have been run against the same source.
+How a client went is kept with a digest of the server's source. So clients can be run one by one: the page is written
+once all have been run against the same source.
 """
 
 import argparse
