@@ -504,19 +504,22 @@ class Completion(_Exchange):
                 assert_never(event)
 
     def _text(self, event: core.Text | core.Reasoning) -> bytes:
-        choice = _text_choice(event.choice, event.text, None) | self._watched.token_ids(event)
-        if event.logprobs:
-            start = self._offsets.get(event.choice, 0)
-            choice["logprobs"] = legacy_logprobs(event.logprobs, start)
-            self._offsets[event.choice] = start + len(event.text)
         if event.logprobs or self._watched.ids or (event.text and not self._watched.plain):
-            return self._chunk(choice)
+            return self._detailed(event)
         if not event.text:
             return b""
         frame = self._frames.get(event.choice)
         if frame is None:
             frame = self._frames[event.choice] = self._frame(_text_choice(event.choice, "\0", None))
         return frame[0] + jsontext.quoted(event.text) + frame[1]
+
+    def _detailed(self, event: core.Text | core.Reasoning) -> bytes:
+        choice = _text_choice(event.choice, event.text, None) | self._watched.token_ids(event)
+        if event.logprobs:
+            start = self._offsets.get(event.choice, 0)
+            choice["logprobs"] = legacy_logprobs(event.logprobs, start)
+            self._offsets[event.choice] = start + len(event.text)
+        return self._chunk(choice)
 
     def reply(self, result: core.Result, wall_ns: int) -> bytes:
         """The whole completion."""
