@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 ABORT: Final = "heylook.abort"
 """Scope extension of our HTTP protocol: `call` drops the connection without flushing it."""
+FRAMES: Final = "heylook.frames"
+"""The same of our WebSockets: `write` puts frames on the connection and says whether it took them, `abort` drops it."""
 LONGEST_TOKEN_BYTES: Final = 512
 """No vocabulary has a longer piece; a prompt of more bytes than this times the context can't fit."""
 LONGEST_KEEP_ALIVE_SECONDS: Final = 100 * 365 * 86400

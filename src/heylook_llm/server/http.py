@@ -13,11 +13,9 @@ from typing import Any, ClassVar, Final
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from heylook_llm.server.generate import ABORT
-from heylook_llm.server.performance.live import FRAME
+from heylook_llm.server.generate import ABORT, FRAMES
 
 log = logging.getLogger(__name__)
 
@@ -163,16 +161,22 @@ class BoundedProtocol(HttpToolsProtocol):
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's, which takes a refusal with a status and a body for a mistake of the app, and logs it as that.
 
-    A message that many get may bring its frame, made once (FRAME): then that is written, and nothing encoded.
+    Who tells many sockets the same may write frames to them in place (FRAMES); `write` says whether they were taken.
     """
 
+    async def run_asgi(self) -> None:
+        extensions: dict[str, Any] = self.scope["extensions"]
+        extensions[FRAMES] = {"write": self._write_frames, "abort": self.transport.abort}
+        await super().run_asgi()
+
+    def _write_frames(self, frames: bytes) -> bool:
+        is_open = self.handshake_complete and not (self.close_sent or self.disconnected or self.transport.is_closing())
+        if not is_open or not self.writable.is_set():
+            return False
+        self.transport.write(frames)
+        return True
+
     async def send(self, message: Any) -> None:
-        frame = message.get(FRAME)
-        if frame is not None and self.handshake_complete and not self.close_sent and self.writable.is_set():
-            if self.disconnected:
-                raise ClientDisconnected
-            self.transport.write(frame)
-            return
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True

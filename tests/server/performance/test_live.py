@@ -169,6 +169,79 @@ async def test_what_waits_is_read_together() -> None:
         assert await listener.some() == []
 
 
+class Wire:
+    """A connection that is written to in place, and takes what it takes."""
+
+    def __init__(self) -> None:
+        self.takes = True
+        self.written = b""
+        self.writes = 0
+        self.news = asyncio.Event()
+
+    def write(self, frames: bytes) -> bool:
+        if self.takes:
+            self.written += frames
+            self.writes += 1
+            self.news.set()
+        return self.takes
+
+    def read(self) -> list[dict[str, Any]]:
+        """The messages that came since it was last read."""
+        client = ClientProtocol(parse_uri("ws://localhost/"), state=State.OPEN, max_size=None)
+        client.receive_data(self.written)
+        self.written = b""
+        return [json.loads(bytes(frame.data)) for frame in client.events_received() if isinstance(frame, Frame)]
+
+
+@pytest.mark.unit
+async def test_readers_are_told_together_of_what_was_gathered() -> None:
+    feed, one, other = Feed(lambda: {"n": 0}), Wire(), Wire()
+    with feed.read(one.write, 60.0), feed.listen() as listener:
+        assert [message["type"] for message in one.read()] == ["snapshot"]
+        told(feed, 3)
+        assert one.writes == 1, "nothing was written yet"
+        with feed.read(other.write, 60.0):
+            assert [message["type"] for message in other.read()] == ["snapshot"]
+            assert [message["sample"]["n"] for message in one.read()] == [0, 1, 2]
+            other.news.clear()
+            told(feed, 2)
+            await other.news.wait()
+            same = one.read()
+            assert same == other.read()
+            assert [message["sample"]["n"] for message in same] == [0, 1]
+            assert one.writes == 3, "both messages at once"
+            heard = [await listener.next() for _ in range(6)]
+            assert [json.loads(message.text)["id"] for message in heard[-2:] if message] == [one["id"] for one in same]
+    assert feed.listeners == 0
+
+
+@pytest.mark.unit
+async def test_a_reader_that_was_full_gets_a_snapshot_and_one_that_stays_full_ends() -> None:
+    clock, full, state = Clock(), Wire(), {"n": 0}
+    feed = Feed(lambda: dict(state), clock)
+    with feed.read(full.write, 60.0) as reader:
+        full.read()
+        full.takes = False
+        told(feed, 1)
+        feed.close()  # tells at once
+        full.takes, state["n"] = True, 7
+        told(feed, 1)
+        feed.close()
+        (snapshot,) = full.read()
+        assert (snapshot["type"], snapshot["n"]) == ("snapshot", 7)
+        told(feed, 1)
+        feed.close()
+        assert [message["type"] for message in full.read()] == ["sample"]
+        full.takes = False
+        for seconds in (0, 59.0, 1.0):
+            clock.now += seconds
+            assert not reader.stalled
+            told(feed, 1)
+            feed.close()
+        assert reader.stalled
+        assert reader.ended.is_set()
+
+
 @pytest.mark.unit
 @pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536])
 def test_a_frame_is_what_a_websocket_client_reads_as_that_text(size: int) -> None:

@@ -12,7 +12,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from heylook_llm.errors import Overloaded
 from heylook_llm.server.backend import Change
@@ -37,8 +37,8 @@ CHANGES: Final[dict[Change, Kind]] = {
     "evicted": "model.evicted",
     "crashed": "model.crashed",
 }
-FRAME: Final = "heylook.frame"
-"""Key of an ASGI message `websocket.send` that holds its whole frame, beside its text for other servers."""
+PACE_SECONDS: Final = 0.2
+"""So long what happens is gathered: to tell hundreds of each of many events would take the time that answers need."""
 MOST_WAITING: Final = 256
 """Messages that a listener may leave unread."""
 MOST_KEPT: Final = 512
@@ -46,6 +46,9 @@ MOST_KEPT: Final = 512
 RESUME_SECONDS: Final = 30.0
 MOST_LISTENERS: Final = 1024
 """benchmarks/live_sockets.py has what 500 of them cost."""
+
+
+Hearer = TypeVar("Hearer")
 
 
 class Message(NamedTuple):
@@ -121,6 +124,29 @@ class Listener:
         return message
 
 
+class Reader:
+    """A connection that is written to in place, without a task of its own; one that was full gets a snapshot."""
+
+    def __init__(self, write: Callable[[bytes], bool], stall_seconds: float) -> None:
+        """`write` says whether it took the bytes. One that takes none for so long has ended."""
+        self.ended = asyncio.Event()
+        self.stalled = False
+        """It ended since it took nothing."""
+        self._write = write
+        self._stall_seconds = stall_seconds
+        self._full_since: float | None = None
+
+    def offer(self, frames: bytes, snapshot: Callable[[], Message], now: float) -> None:
+        """Write what everybody gets, or what it needs after it was full."""
+        if self._write(frames if self._full_since is None else snapshot().frame):
+            self._full_since = None
+            return
+        self._full_since = now if self._full_since is None else self._full_since
+        if now - self._full_since >= self._stall_seconds:
+            self.stalled = True
+            self.ended.set()
+
+
 class Feed:
     """Tells listeners. Everything is called on the event loop's thread."""
 
@@ -133,6 +159,10 @@ class Feed:
         self._number = 0
         self._kept: deque[Message] = deque(maxlen=MOST_KEPT)
         self._listeners: set[Listener] = set()
+        self._readers: set[Reader] = set()
+        self._frames: list[bytes] = []
+        """What readers haven't been told yet."""
+        self._timer: asyncio.TimerHandle | None = None
         self._heard_until = 0.0
         self._snapshot: Message | None = None
         self._closed = False
@@ -144,18 +174,33 @@ class Feed:
     @property
     def listeners(self) -> int:
         """How many listen."""
-        return len(self._listeners)
+        return len(self._listeners) + len(self._readers)
 
     def publish(self, kind: Kind, fields: Callable[[], dict[str, Any]]) -> None:
         """Tell this. `fields` is asked only where somebody may want to know."""
         self._number += 1
-        if not self._listeners and self._now() > self._heard_until:
+        if not self.listeners and self._now() > self._heard_until:
             self._kept.clear()
             return
         message = self._made(kind, fields())
         self._kept.append(message)
         for listener in self._listeners:
             listener.offer(message)
+        if self._readers:
+            self._frames.append(message.frame)
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(PACE_SECONDS, self._tell_readers)
+
+    def _tell_readers(self) -> None:
+        """Write what was gathered to every reader: the same bytes, in one go."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        frames, self._frames = b"".join(self._frames), []
+        if frames:
+            now = self._now()
+            for reader in self._readers:
+                reader.offer(frames, self.snapshot, now)
 
     def snapshot(self) -> Message:
         """What is so after all that was told; made once, for all who need it at that point."""
@@ -171,7 +216,7 @@ class Feed:
 
     def admit(self) -> None:
         """Raises Overloaded where as many listen as may."""
-        if len(self._listeners) >= MOST_LISTENERS:
+        if self.listeners >= MOST_LISTENERS:
             raise Overloaded(f"{MOST_LISTENERS} listen already.", retry_after_seconds=10.0)
 
     @contextlib.contextmanager
@@ -180,15 +225,32 @@ class Feed:
         listener = Listener(self, self._since(after))
         if self._closed:
             listener.end()
-        self._listeners.add(listener)
-        if len(self._listeners) == 1:
+        with self._counted(listener, self._listeners):
+            yield listener
+
+    @contextlib.contextmanager
+    def read(self, write: Callable[[bytes], bool], stall_seconds: float, after: str | None = None) -> Iterator[Reader]:
+        """The same for a connection that is written to in place: `write` takes frames, or says that it is full."""
+        self._tell_readers()  # what the others haven't read yet lies before this one's beginning
+        reader = Reader(write, stall_seconds)
+        if self._closed:
+            reader.ended.set()
+        reader.offer(b"".join(message.frame for message in self._since(after)), self.snapshot, self._now())
+        with self._counted(reader, self._readers):
+            yield reader
+
+    @contextlib.contextmanager
+    def _counted(self, one: Hearer, all_of_them: set[Hearer]) -> Iterator[None]:
+        """It is among them, and whoever wants to know is told of the first and the last."""
+        all_of_them.add(one)
+        if self.listeners == 1:
             self.on_first()
         try:
-            yield listener
+            yield
         finally:
-            self._listeners.discard(listener)
+            all_of_them.discard(one)
             self._heard_until = self._now() + RESUME_SECONDS
-            if not self._listeners:
+            if not self.listeners:
                 self.on_last()
 
     def _since(self, after: str | None) -> list[Message]:
@@ -202,5 +264,8 @@ class Feed:
     def close(self) -> None:
         """End every listener, and those to come."""
         self._closed = True
+        self._tell_readers()
         for listener in self._listeners:
             listener.end()
+        for reader in self._readers:
+            reader.ended.set()

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -11,12 +12,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from heylook_llm.errors import Cancelled, Overloaded
 from heylook_llm.server.endpoint import Server
-from heylook_llm.server.generate import ABORT, while_connected
-from heylook_llm.server.performance.live import FRAME, Feed, Listener
+from heylook_llm.server.generate import ABORT, FRAMES, while_connected
+from heylook_llm.server.performance.live import PACE_SECONDS, Feed, Listener
 
-PACE_SECONDS: Final = 0.2
-"""So long what happens is gathered after something was told: waking hundreds of listeners for each of many events would
-take the time that answers need."""
 QUIET_SECONDS: Final = 15.0
 """After so long without a message a comment is sent, so that proxies keep the connection."""
 GOING_AWAY: Final = 1001
@@ -80,13 +78,21 @@ async def follow_performance(server: Server, socket: WebSocket) -> None:
         await socket.close(TRY_LATER)
         return
     await socket.accept()
-    with server.place.live.listen(_after(socket)) as listener:
-        await _converse(socket, listener, server.options.pace.stall_seconds)
+    feed, stall_seconds = server.place.live, server.options.pace.stall_seconds
+    direct = socket.scope.get("extensions", {}).get(FRAMES)
+    if direct is None:  # another HTTP server than ours
+        with feed.listen(_after(socket)) as listener:
+            await _until_either_ends(socket, _send(socket, listener, stall_seconds))
+        return
+    with feed.read(direct["write"], stall_seconds, _after(socket)) as reader:
+        await _until_either_ends(socket, reader.ended.wait())
+        if reader.stalled:
+            direct["abort"]()
 
 
-async def _converse(socket: WebSocket, listener: Listener, stall_seconds: float) -> None:
-    """Send until either side ends it."""
-    sending = asyncio.create_task(_send(socket, listener, stall_seconds))
+async def _until_either_ends(socket: WebSocket, telling: Coroutine[Any, Any, Any]) -> None:
+    """Until there is no more to tell, or the client leaves."""
+    sending = asyncio.create_task(telling)
     reading = asyncio.create_task(_read(socket))
     done, pending = await asyncio.wait({sending, reading}, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
@@ -101,7 +107,7 @@ async def _send(socket: WebSocket, listener: Listener, stall_seconds: float) -> 
     while messages := await listener.some():
         async with asyncio.timeout(stall_seconds):
             for message in messages:
-                await socket.send({"type": "websocket.send", "text": message.text, FRAME: message.frame})
+                await socket.send_text(message.text)
         await asyncio.sleep(PACE_SECONDS)
 
 
