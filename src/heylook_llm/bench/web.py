@@ -241,6 +241,21 @@ class Bench:
 
         return Response(await self._jobs.ask(ask), media_type="application/json")
 
+    async def list_bench_rows(self, request: Request) -> Response:
+        """The samples of a run as flat rows, each with its numbers: a page of them, sorted by any."""
+        from heylook_llm.bench.rows import Page, rows  # noqa: PLC0415
+
+        made, query = await self._run(request), request.query_params
+        page = Page(
+            offset=_number(request, "offset", 0, 0),
+            limit=_number(request, "limit", 50, 1, MOST_SAMPLES),
+            sort=query.get("sort"),
+            descending=_flag(request, "descending", False),
+            outcome=query.get("outcome"),
+            phase=query.get("phase"),
+        )
+        return _json(await self._jobs.ask(lambda store: rows(store, made, page)))
+
     async def list_bench_points(self, request: Request) -> Response:
         """A few numbers of each sample, to draw while a run goes on: from behind the last point that was read."""
         from heylook_llm.bench.points import points  # noqa: PLC0415

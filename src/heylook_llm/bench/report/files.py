@@ -43,7 +43,8 @@ def name_of(run: Run, form: Form) -> str:
 def content(store: Store, run: Run, form: Form) -> bytes:
     """One form. What only it needs is imported here. Raises ConfigError where that isn't installed."""
     if form == "jsonl":
-        return b"".join(tables.as_jsonl(store.cells(run.id), store.samples(run.id), store.pairs(run.id)))
+        kept = store.cells(run.id), store.samples(run.id), store.pairs(run.id), store.targets(run.id)
+        return b"".join(tables.as_jsonl(*kept))
     found = made(store, run)
     if form == "json":
         return tables.as_json(found)

@@ -17,6 +17,7 @@ const PAGES = [
   { path: "/ui/performance", module: "performance", name: "Performance", icon: "performance", styles: ["server", "performance"] },
   { path: "/ui/performance/requests/:id", module: "request", styles: ["server", "performance", "waterfall"] },
   { path: "/ui/settings", module: "settings", name: "Settings", icon: "settings", styles: ["server", "settings"] },
+  { path: "/ui/bench/compare", module: "bench_compare", styles: ["bench_result"] },
 ];
 const HOME = PAGES[0].path;
 const THEMES = { system: "light", light: "dark", dark: "system" };

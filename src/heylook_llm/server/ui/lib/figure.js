@@ -23,7 +23,7 @@ export function figure(make, { label }) {
     return paint();
   };
   const end = onTheme(() => (element.isConnected ? paint() : end()));
-  new ResizeObserver(() => place.data && globalThis.Plotly.Plots.resize(place)).observe(element);
+  new ResizeObserver(() => place.data && place.offsetWidth && globalThis.Plotly.Plots.resize(place)).observe(element);
   paint();
   return element;
 }
