@@ -96,6 +96,11 @@ def test_what_is_damaged_says_where() -> None:
     told["rows"][0]["counts"]["ok"] = "many"
     with pytest.raises(BadRequest, match=r"is damaged: Expected `int`, got `str` - at `\$\.rows\[0\]\.counts\.ok`"):
         dropped.read(json.dumps(told).encode())
+    endless = {**json.loads(tables.as_json(made())), "rows": [{**told["rows"][1], "level": None}]}
+    with pytest.raises(BadRequest, match=r"is damaged: Expected `float`, got `null` - at `\$\.rows\[0\]\.level`"):
+        dropped.read(json.dumps(endless).encode())
+    with pytest.raises(BadRequest, match="no file of results"):
+        dropped.read(b"[" * 100_000)
     with pytest.raises(BadRequest, match="of version 99; this one reads version 1"):
         dropped.read(json.dumps({**told, "version": 99}).encode())
     lines = jsonl().splitlines()
@@ -104,6 +109,11 @@ def test_what_is_damaged_says_where() -> None:
         broken = json.dumps({**first, **change}).encode()
         with pytest.raises(BadRequest, match="Line 2 is no sample of ours"):
             dropped.read(b"\n".join([lines[1], broken]))
+    with pytest.raises(BadRequest, match="is no sample of ours"):
+        dropped.read(json.dumps({**first, "cell": {**first["cell"], "level": None}}).encode())
+    odd = b"".join(tables.as_jsonl([cell(cache="prefixes")], [answer(cached=5)]))
+    with pytest.raises(BadRequest, match="can't be summed up"):
+        dropped.read(odd)
     other = json.dumps({**first, "run_id": "another", "id": "x"}).encode()
     with pytest.raises(BadRequest, match="of 2 runs"):
         dropped.read(b"\n".join([*lines, other]))

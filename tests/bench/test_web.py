@@ -353,6 +353,7 @@ def test_the_document_describes_every_route_and_what_it_replies(asking: Asking, 
         (f"{RUNS}/{{name}}/result", f"{RUNS}/{done}/result"),
         (f"{RUNS}/{{name}}/samples", f"{RUNS}/{done}/samples"),
         (f"{RUNS}/{{name}}/points", f"{RUNS}/{done}/points"),
+        (f"{RUNS}/{{name}}/rows", f"{RUNS}/{done}/rows?sort=ttft&descending=true"),
     ]
     for route, path in reads:
         holds(document, route, "get", 200, asking.ask("GET", path))
@@ -362,7 +363,7 @@ def test_the_document_describes_every_route_and_what_it_replies(asking: Asking, 
     comparing = asking.ask("POST", "/v1/bench/compare", {"runs": [done]})
     holds(document, "/v1/bench/compare", "post", 200, comparing)
     operations = [operation for path in paths for operation in document["paths"][path].values()]
-    assert len(operations) == 22
+    assert len(operations) == 23
     assert all(one["summary"] and one["description"] and one["tags"] == ["Bench"] for one in operations)
 
 

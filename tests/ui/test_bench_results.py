@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from heylook_llm.bench.report import page as report_page
 from heylook_llm.bench.report import tables
 from tests.bench.test_report_forms import EVIL, evil, made
 from tests.serving import Running
+from tests.ui.dropping import dropped
 from tests.ui.pages import WAIT_MS, Watch, audit
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -47,11 +49,86 @@ def run(ui_server: Running) -> str:
         return measured(http, ui_server.url)
 
 
+SHOWN = """async (id) => {
+  const {result} = await import("/ui/pages/bench_result.js");
+  const run = await (await fetch(`/v1/bench/runs/${id}`)).json();
+  document.getElementById("main").replaceChildren(result(run));
+}"""
+
+
+def opened(page: Page, run: str) -> Locator:
+    """The result of a run, in the shell."""
+    page.goto("/ui/bench/compare")
+    expect(page.locator(".empty")).to_be_visible(timeout=WAIT_MS)
+    page.evaluate(SHOWN, run)
+    place = page.locator(".result")
+    expect(place.get_by_role("heading", name="Rows")).to_be_visible(timeout=WAIT_MS)
+    return place
+
+
 def card(place: Page | Locator, name: str) -> Locator:
     page = place if isinstance(place, Page) else place.page
     return place.locator("section.card").filter(has=page.get_by_role("heading", name=name, exact=True)).first
 
 
+def test_a_result_tells_what_was_measured(page: Page, run: str) -> None:
+    place = opened(page, run)
+    expect(place.locator(".result-sentence")).to_contain_text("tokens/s: ")
+    rows = card(place, "Rows").locator("tbody tr")
+    expect(rows).to_have_count(2)
+    number = rows.first.locator("td .number").first
+    number.hover()
+    tip = page.locator(".tip")
+    expect(tip).to_contain_text("first event with text, reasoning or a call - origin - connect")
+    expect(tip).to_contain_text("n 22")
+    expect(tip).to_contain_text("95 %:")
+    unknown = rows.first.locator(".unknown").first
+    unknown.focus()
+    expect(tip).to_contain_text("p99 needs 100 requests; there are 22")
+    expect(place.locator(".plot .main-svg").first).to_be_visible(timeout=WAIT_MS)
+    expect(card(place, "Where time went").locator(".bar").first).to_have_attribute("aria-label", _HAS_PREFILL)
+    slow = card(place, "The slowest requests").locator("details[open]")
+    expect(slow.locator(".waterfall")).to_contain_text("prefill")
+    expect(slow.locator("a[href^='/ui/performance/requests/']")).to_be_visible()
+    samples = card(place, "Samples")
+    expect(samples.get_by_role("status")).to_have_text("1–20 of 44")
+    samples.get_by_role("button", name="e2e").click()
+    expect(samples.locator("th[aria-sort='descending']")).to_have_text("e2e")
+    samples.get_by_role("button", name="Next").click()
+    expect(samples.get_by_role("status")).to_have_text("21–40 of 44")
+    samples.get_by_label("Outcome").select_option("error")
+    expect(samples).to_contain_text("No sample is like that.")
+
+
+_HAS_PREFILL = re.compile("prefill .* decode")
+
+
+@long
+def test_every_download_is_the_file_that_it_says(page: Page, run: str) -> None:
+    place = opened(page, run)
+    for label, suffix in (("HTML", ".html"), ("JSON", ".json"), ("JSON lines", ".jsonl"), ("CSV", ".csv")):
+        with page.expect_download() as waiting:
+            card(place, "Downloads").get_by_role("button", name=label, exact=True).click()
+        name = waiting.value.suggested_filename
+        assert name == f"bench-{run[-8:].lower()}{suffix}"
+        content = waiting.value.path().read_bytes()
+        assert len(content) > 500
+    for label in ("XLSX", "Markdown"):
+        with page.expect_download():
+            card(place, "Downloads").get_by_role("button", name=label).click()
+
+
+@long
+def test_axe_finds_nothing(page: Page, run: str) -> None:
+    place = opened(page, run)
+    expect(place.locator(".plot .main-svg").first).to_be_visible(timeout=WAIT_MS)
+    audit(page)
+    page.goto(f"/ui/bench/compare?runs={run}")
+    expect(page.locator(".compared-group").first).to_be_visible(timeout=WAIT_MS)
+    audit(page)
+
+
+@long
 def test_runs_and_dropped_files_beside_each_other(
     page: Page, run: str, tmp_path: Path, ui_server: Running, watch: Watch
 ) -> None:
@@ -82,24 +159,8 @@ def test_runs_and_dropped_files_beside_each_other(
     page.reload()
     expect(systems).to_have_count(2, timeout=WAIT_MS)
     expect(card(page, "TTFT p90")).to_be_visible(timeout=WAIT_MS)
-    audit(page)
     page.get_by_role("button", name="Leave elsewhere out").click()
     expect(systems).to_have_count(1, timeout=WAIT_MS)
-
-
-def dropped(page: Page, *files: Path) -> None:
-    """Drop files onto the page."""
-    given = [{"name": file.name, "text": file.read_text(encoding="utf-8")} for file in files]
-    page.evaluate(
-        """(files) => {
-          const held = new DataTransfer();
-          for (const {name, text} of files) held.items.add(new File([text], name));
-          for (const type of ["dragover", "drop"]) {
-            document.dispatchEvent(new DragEvent(type, {dataTransfer: held, bubbles: true, cancelable: true}));
-          }
-        }""",
-        given,
-    )
 
 
 def test_hostile_names_and_texts_run_nothing(page: Page, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a file of results is that somebody gives us: our own exports become Reports, others are called by their name."""
 
+import contextlib
 import json
 import math
 from collections.abc import Callable
@@ -66,14 +67,17 @@ def reported(value: dict[str, Any]) -> Report:
         version = str(value.get("version"))[:20]
         raise BadRequest(f"The report is of version {version}; this one reads version {VERSION}.")
     rows = value.get("rows")
-    if isinstance(rows, list):  # JSON has no infinity, which is the level of a load without a limit
-        rows = [
-            row | {"level": math.inf} if isinstance(row, dict) and row.get("level") is None else row for row in rows
-        ]
+    if isinstance(rows, list):
+        rows = [_with_level(row) if isinstance(row, dict) else row for row in rows]
     try:
         return msgspec.convert(value | {"rows": rows}, Report)
     except msgspec.ValidationError as error:
         raise BadRequest(f"It looks like a report of ours, but is damaged: {_plain(error)}. {READ}") from error
+
+
+def _with_level(axes: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity, which is the level of a load without a limit."""
+    return axes | {"level": math.inf} if axes.get("load") == "max" and axes.get("level") is None else axes
 
 
 # ---- samples ---------------------------------------------------------------------------------------------------------
@@ -98,7 +102,10 @@ def _of_samples(values: list[Any]) -> Report:
     if len(run_ids) > 1:
         raise BadRequest(f"The samples are of {len(run_ids)} runs; give each run's file by itself.")
     run = Run(run_ids.pop(), spec_json="{}", spec_hash="", state="done", created=0.0, origin="import")
-    return report(run, list(cells.values()), samples.values(), targets, pairs)
+    try:
+        return report(run, list(cells.values()), samples.values(), targets, pairs)
+    except (ValueError, TypeError, ArithmeticError, LookupError) as error:
+        raise BadRequest(f"The samples can't be summed up: {_plain(error)}. {READ}") from error
 
 
 def _line(value: Any) -> tuple[_Line, Sample]:
@@ -113,10 +120,8 @@ def _line(value: Any) -> tuple[_Line, Sample]:
 
 
 def _cell(line: _Line, ordinal: int) -> Cell:
-    known = {name: told for name, told in line.cell.items() if name in Cell.__struct_fields__}
+    known = {name: told for name, told in _with_level(line.cell).items() if name in Cell.__struct_fields__}
     target = str(known.get("target_id") or line.cell.get("target") or "unknown")
-    if known.get("level") is None:
-        known["level"] = math.inf
     given = {"ordinal": ordinal, "seed": 0, "planned": None, **known}
     return msgspec.convert({**given, "id": line.cell_id, "run_id": line.run_id, "target_id": target}, Cell)
 
@@ -137,14 +142,10 @@ def _text(content: bytes) -> str:
 
 def _values(text: str) -> list[Any]:
     """One JSON value, or the values of JSON lines; none where it is neither."""
-    try:
-        return [msgspec.json.decode(text.encode())]
-    except msgspec.DecodeError:
-        pass
-    try:
-        return [msgspec.json.decode(line.encode()) for line in text.splitlines() if line.strip()]
-    except msgspec.DecodeError:
-        return []
+    for parts in ([text], [line for line in text.splitlines() if line.strip()]):
+        with contextlib.suppress(msgspec.DecodeError, RecursionError):
+            return [msgspec.json.decode(part.encode()) for part in parts]
+    return []
 
 
 def _foreign(value: Any, text: str) -> str:

@@ -60,7 +60,8 @@ class Page {
       this.offer(runs.data);
       this.show(found, files.filter(Boolean), missing);
     } catch (error) {
-      if (!this.ended && turn === this.turn) replace(this.body, notice("bad", error.message));
+      const anew = button("Begin anew", () => this.change({ runs: [], files: [], models: [], scenarios: [] }));
+      if (!this.ended && turn === this.turn) replace(this.body, notice("bad", error.message, anew));
     }
   }
 
@@ -126,6 +127,7 @@ class Page {
       { label: "Target", cell: (one) => one.target, sort: (one) => one.target },
       { label: "Models", cell: (one) => one.models.join(", ") },
       { label: "Server", cell: (one) => [one.about.flavor, one.about.version].filter(Boolean).join(" ") || unknown("the run doesn't say") },
+      { label: "Mode", cell: (one) => mode(one) },
       { label: "Machine", cell: (one) => machine(one) },
       { label: "Measured", align: "end", cell: (one) => one.measured, sort: (one) => one.measured, note: "Requests sent to be measured, whatever became of them." },
       { label: "When", cell: (one) => (one.created ? when(one.created) : unknown("samples alone don't say")), sort: (one) => one.created },
@@ -168,6 +170,11 @@ class Page {
 /** What a file's run is called where it has no name of its own. */
 function plain(name) {
   return name.replace(/\.(json|jsonl|ndjson)$/i, "");
+}
+
+function mode(one) {
+  const told = [...new Set(Object.values(one.about.models ?? {}).map((model) => model.compute).filter(Boolean))];
+  return told.join(", ") || unknown("the server doesn't say where it computes");
 }
 
 function machine(one) {

@@ -44,7 +44,11 @@ function opened(mode) {
   return new Promise((resolve, reject) => {
     const opening = indexedDB.open(NAME, 1);
     opening.onupgradeneeded = () => opening.result.createObjectStore(STORE, { keyPath: "key" });
-    opening.onsuccess = () => resolve(opening.result.transaction(STORE, mode).objectStore(STORE));
+    opening.onsuccess = () => {
+      const transaction = opening.result.transaction(STORE, mode);
+      transaction.oncomplete = () => opening.result.close();
+      resolve(transaction.objectStore(STORE));
+    };
     opening.onerror = () => reject(opening.error);
   });
 }
