@@ -178,7 +178,7 @@ def test_what_is_not_said_follows_from_what_is() -> None:
     mine = minimal(dataset={"path": "mine.jsonl"})
     assert (mine.task, mine.scenarios) == ("chat", ("dataset",))
     assert mine.dataset is not None
-    assert Path(mine.dataset.path) == Path.cwd() / "mine.jsonl"
+    assert mine.dataset.path == str(Path.cwd() / "mine.jsonl")
     assert checked(mine.model_dump(mode="json")) == mine
 
 

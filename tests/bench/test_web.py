@@ -238,6 +238,17 @@ def test_this_server_is_found_with_its_models(asking: Asking) -> None:
     assert asking.ask("GET", "/v1/bench/schema")["title"] == "RunSpec"
 
 
+def test_own_prompts_are_sent_as_they_stand(asking: Asking) -> None:
+    own = {"prompts": ["What is heat?", "And cold?"], "output_tokens": 4}
+    told = asking.ask("POST", "/v1/bench/estimate", {**spec(asking), "scenarios": ["dataset"], "dataset": own})
+    assert (told["cells"], "prompts: [" in told["yaml"]) == (2, True)
+    made = ordered(asking, scenarios=["dataset"], dataset=own, requests=4, loads=[{"levels": [1]}])
+    run = asking.until(made, "done", "failed")
+    assert (run["state"], run["cells"][0]["outcomes"]) == ("done", {"ok": 4})
+    both = {**spec(asking), "dataset": {"path": "x", "prompts": ["y"]}}
+    assert "either a path or a list" in asking.refused("POST", RUNS, 400, both)["message"]
+
+
 def test_what_can_not_be_run_is_refused_in_words(asking: Asking) -> None:
     wrong = asking.refused("POST", RUNS, 400, spec(asking, requests=0, scenarios=["X(1)"]))
     assert "requests: " in wrong["message"]

@@ -5,7 +5,6 @@ import json
 import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -99,7 +98,7 @@ def created(
 
     Raises ConfigError: a file that stands on this machine is read for who has a shell here, and for nobody else.
     """
-    if spec.dataset is not None and origin != "cli":
+    if spec.dataset is not None and spec.dataset.path is not None and origin != "cli":
         raise ConfigError("A dataset is a file of this machine: such runs begin on its command line.")
     wall = time.time()
     machine = this_machine()
@@ -164,7 +163,7 @@ def _manifest(
     spec: RunSpec, found: dict[TargetSpec, Party], version: str, calibration: Calibration | None
 ) -> dict[str, Any]:
     """What must be known to do it again."""
-    rows = None if spec.dataset is None else dataset.read(Path(spec.dataset.path), spec.dataset.column)
+    rows = None if spec.dataset is None else dataset.of_spec(spec.dataset)
     return {
         **({} if rows is None else {"dataset_sha256": rows.sha256, "dataset_rows": len(rows.rows)}),
         "heylookllm": version,

@@ -60,9 +60,17 @@ def read(path: Path, column: str | None = None) -> Dataset:
     return Dataset(rows, hashlib.sha256(data).hexdigest())
 
 
+def of_spec(given: DatasetSpec) -> Dataset:
+    """The rows that a spec names or holds. Raises ConfigError."""
+    if given.path is not None:
+        return read(Path(given.path), given.column)
+    digest = hashlib.sha256(json.dumps(given.prompts).encode()).hexdigest()
+    return Dataset(tuple(Row((prompt,)) for prompt in given.prompts), digest)
+
+
 def of_run(given: DatasetSpec, manifest: str) -> tuple[Row, ...]:
     """The rows of a run's file. Raises ConfigError where it isn't the one that the run began with."""
-    found = read(Path(given.path), given.column)
+    found = of_spec(given)
     if json.loads(manifest).get("dataset_sha256") not in (None, found.sha256):
         raise ConfigError(f"The dataset {given.path} was changed since the run began: it can't go on with it.")
     return found.rows

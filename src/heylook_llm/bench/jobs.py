@@ -239,8 +239,8 @@ class Jobs:
 
 def refuse_files(spec: RunSpec) -> None:
     """A client can't have us read files: whoever may order runs isn't thereby this machine's user. Raises Forbidden."""
-    if spec.dataset is not None:
-        raise Forbidden("Over HTTP a dataset can't be a file.", code="file_not_allowed", param="dataset")
+    if spec.dataset is not None and spec.dataset.path is not None:
+        raise Forbidden("Over HTTP a dataset is a list of prompts, no file.", code="file_not_allowed", param="dataset")
 
 
 def _settle(store: Store, run_id: str) -> None:

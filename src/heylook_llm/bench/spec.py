@@ -20,6 +20,7 @@ from heylook_llm.errors import ConfigError
 Cache = Annotated[str, Field(pattern=r"^(cold|warm|prefix(100|[1-9]?[0-9]))$")]
 Measure = Literal["ttft", "tpot", "itl", "e2e", "e2el"]
 Limit = Annotated[float, Field(gt=0)]
+OwnPrompt = Annotated[str, Field(min_length=1, max_length=1_000_000)]
 MOST_CELLS: Final = 10_000
 MOST_SWEPT: Final = 20
 SLOWEST, FASTEST, SWEPT = "sweep-slowest", "sweep-fastest", "sweep-planned"
@@ -112,9 +113,12 @@ class LoadSpec(_Part):
 
 
 class DatasetSpec(_Part):
-    """A file of the user's with prompts, which the scenario `dataset` sends as they stand."""
+    """Prompts of the user's own, which the scenario `dataset` sends as they stand: of a file, or written here."""
 
-    path: str = Field(description="JSON lines, JSON, CSV or plain lines, by the name's end; relative to this folder.")
+    path: str | None = Field(
+        None, description="JSON lines, JSON, CSV or plain lines, by the name's end; relative to this folder."
+    )
+    prompts: tuple[OwnPrompt, ...] = Field((), max_length=10_000, description="Instead of a file: the prompts.")
     column: str | None = Field(None, description="Which field holds the prompt; none: prompt, text, messages...")
     output_tokens: int | None = Field(
         None, ge=1, description="How long an answer may be, where a row doesn't say; none: as the target likes."
@@ -122,9 +126,15 @@ class DatasetSpec(_Part):
 
     @field_validator("path")
     @classmethod
-    def _is_absolute(cls, path: str) -> str:
+    def _is_absolute(cls, path: str | None) -> str | None:
         """A run may be resumed from elsewhere."""
-        return str(Path(path).expanduser().absolute())
+        return None if path is None else str(Path(path).expanduser().absolute())
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "DatasetSpec":
+        if (self.path is None) == (not self.prompts):
+            raise ValueError("a dataset is either a path or a list of prompts")
+        return self
 
 
 class RunSpec(_Part):

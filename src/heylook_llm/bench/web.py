@@ -336,8 +336,7 @@ class Bench:
         except HeylookError as error:
             await socket.close(TRY_LATER if isinstance(error, Overloaded) else WRONG, error.message[:100])
             return
-        # Browsers that ask for a subprotocol, as ours do where they send a key by one, must be given it.
-        await socket.accept("heylook" if "heylook" in socket.scope.get("subprotocols", ()) else None)
+        await socket.accept()
         sending = asyncio.create_task(self._send(socket, run_id, after))
         reading = asyncio.create_task(_read(socket))
         done, pending = await asyncio.wait({sending, reading}, return_when=asyncio.FIRST_COMPLETED)

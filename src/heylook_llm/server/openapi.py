@@ -101,6 +101,7 @@ _TAGS: Final = {
     "Ollama": "What Ollama's clients ask for",
     "Admin": "The models and the requests of this server",
     "Bench": "Benchmarks: runs, their targets and what was measured",
+    "Pages": "The web pages and this documentation",
 }
 
 

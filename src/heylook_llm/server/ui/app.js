@@ -16,6 +16,8 @@ const PAGES = [
   { path: "/ui/models/:id", module: "model", styles: ["server", "models"] },
   { path: "/ui/performance", module: "performance", name: "Performance", icon: "performance", styles: ["server", "performance"] },
   { path: "/ui/performance/requests/:id", module: "request", styles: ["server", "performance", "waterfall"] },
+  { path: "/ui/bench", module: "bench", name: "Benchmarks", icon: "bench", styles: ["bench"] },
+  { path: "/ui/bench/runs/:id", module: "bench_run", styles: ["bench"] },
   { path: "/ui/settings", module: "settings", name: "Settings", icon: "settings", styles: ["server", "settings"] },
   { path: "/ui/bench/compare", module: "bench_compare", styles: ["bench_result"] },
 ];
