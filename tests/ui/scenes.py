@@ -68,7 +68,7 @@ def _chat_settings(page: Page) -> None:
 def _chat_timeline(page: Page) -> None:
     _chat(page)
     page.get_by_role("button", name="Timeline of this answer").click()
-    page.get_by_role("table").last.wait_for()
+    page.locator(".waterfall").wait_for()
 
 
 def _measured(page: Page) -> None:

@@ -64,11 +64,14 @@ def test_under_an_answer_is_its_timeline(page: Page) -> None:
     expect(line).to_contain_text("9 tokens")  # eight letters and the end
     line.click()
     dialog = page.get_by_role("dialog", name="Where the time went")
-    expect(dialog.get_by_role("row", name=re.compile("^Decode"))).to_be_visible()
+    expect(dialog.locator(".waterfall")).to_contain_text("decode")
     expect(dialog.get_by_text(re.compile("slower than usual|was expected"))).to_be_visible()
     audit(page)
-    page.keyboard.press("Escape")
+    dialog.get_by_role("link", name="Open this request").click()
+    page.wait_for_url("**/ui/performance/requests/req_*")
     expect(dialog).to_have_count(0)
+    page.go_back()
+    expect(text_of(answers(page).first)).to_have_text("measured", timeout=WAIT_MS)
 
 
 # ---- calls and images ------------------------------------------------------------------------------------------------

@@ -64,11 +64,12 @@ function styled(name) {
   });
 }
 
-/** End the page that is open: its sockets and timers. */
+/** End the page that is open: its sockets, its timers and the dialogs over it. */
 function left() {
   const close = leave;
   leave = () => {};
   close();
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
   scrollTo(0, 0);
 }
 

@@ -2,8 +2,8 @@
 
 import { ApiError, get } from "../../lib/api.js";
 import { h, replace } from "../../lib/dom.js";
-import { count, ms, percent, rate } from "../../lib/format.js";
-import { bar, busy, dialog, facts, notice, table } from "../../lib/parts.js";
+import { count, ms, rate } from "../../lib/format.js";
+import { bar, busy, dialog, facts, notice } from "../../lib/parts.js";
 
 const PHASES = { parse: "Parse", load: "Load", queue: "Queue", prepare: "Prepare", prefill: "Prefill", decode: "Decode", flush: "Flush" };
 
@@ -63,9 +63,10 @@ async function account(answer) {
     ["Last token", ms(told.last_token_ms)],
   ]);
   try {
-    const request = await get(`/v1/performance/requests/${encodeURIComponent(answer.request)}`);
+    const path = `/v1/performance/requests/${encodeURIComponent(answer.request)}`;
+    const [request, { waterfall }] = await Promise.all([get(path), import("../../lib/waterfall.js")]);
     const link = h("a", { class: "button", href: `/ui/performance/requests/${encodeURIComponent(request.id)}` }, "Open this request");
-    return [h("p", { class: "verdict" }, verdict(request)), phases(request), known, h("div", { class: "row end" }, link)];
+    return [h("p", { class: "verdict" }, verdict(request)), waterfall(request), known, h("div", { class: "row end" }, link)];
   } catch (error) {
     const gone = error instanceof ApiError && error.status === 404;
     return [notice("info", gone ? "The server no longer keeps this request; this is what came with the answer." : error.message), known];
@@ -76,17 +77,4 @@ function verdict({ why_slow: { verdict: word, causes } }) {
   if (word === "normal") return "Nothing about it was slower than usual.";
   const [{ phase, spent_ms: spent, expected_ms: expected }] = causes;
   return `${word}: ${PHASES[phase]} took ${ms(spent)} where ${ms(expected)} was expected.`;
-}
-
-function phases({ phases_ms: spent }) {
-  const whole = Object.values(spent).reduce((sum, value) => sum + value, 0);
-  const rows = Object.entries(spent).filter(([, value]) => value > 0);
-  const kinds = { load: "load", queue: "queue", prefill: "prefill", decode: "decode" };
-  const columns = [
-    { label: "Phase", cell: ([name]) => PHASES[name] ?? name },
-    { label: "Time", align: "end", cell: ([, value]) => ms(value) },
-    { label: "Share", align: "end", cell: ([, value]) => percent(value / whole) },
-  ];
-  const segments = rows.map(([name, value]) => ({ label: PHASES[name], kind: kinds[name] ?? "other", value, text: ms(value) }));
-  return h("div", { class: "stack tight" }, bar(segments), table(columns, rows, { caption: "Phases of the request" }));
 }
