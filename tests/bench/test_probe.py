@@ -122,3 +122,27 @@ def test_a_target_is_asked_what_it_counts_of_a_prompt() -> None:
         assert asked(url, lambda probe: probe.input_tokens("/v1/embeddings", {}, Vectors())) == 19
         with pytest.raises(TargetFailed, match="refuses POST /elsewhere"):
             asked(url, lambda probe: probe.input_tokens("/elsewhere", {}, Vectors()))
+
+
+@pytest.mark.parametrize(("on_gpu", "compute"), [(0, "cpu"), (60, "hybrid"), (100, "gpu")])
+def test_where_a_model_is_computed_by_what_ollama_says(on_gpu: int, compute: str) -> None:
+    running = {"models": [{"name": "other:latest"}, {"name": "m:latest", "size": 100, "size_vram": on_gpu}]}
+    with answering({"GET /api/ps": lambda _: running}) as url:
+        assert asked(url, lambda probe: probe.placed("ollama", "m")) == {
+            "compute": compute,
+            "bytes": 100,
+            "gpu_bytes": on_gpu,
+        }
+        assert asked(url, lambda probe: probe.placed("ollama", "other")) is None, "it doesn't say how much"
+        assert asked(url, lambda probe: probe.placed("ollama", "absent")) is None
+        assert asked(url, lambda probe: probe.placed("vllm", "m")) is None
+
+
+def test_where_a_model_is_computed_by_what_our_server_says() -> None:
+    live = {"models": {"m": {"compute": "hybrid", "resident_bytes": 7, "gpu_bytes": 3, "layers": 2}}}
+    with answering({"GET /hardware/live": lambda _: live}) as url:
+        told = asked(url, lambda probe: probe.placed("heylook", "m"))
+        assert told == {"compute": "hybrid", "bytes": 7, "gpu_bytes": 3}
+        assert asked(url, lambda probe: probe.placed("heylook", "absent")) is None
+    with answering({"GET /hardware/live": lambda _: {"models": []}}) as url:
+        assert asked(url, lambda probe: probe.placed("heylook", "m")) is None

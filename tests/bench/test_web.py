@@ -333,6 +333,17 @@ def test_a_key_stands_in_no_file_and_no_argument(asking: Asking, home: Home, ser
 # ---- comparison, documentation ---------------------------------------------------------------------------------------
 
 
+def test_a_run_notes_its_machine_and_where_its_models_were_computed(asking: Asking, done: str) -> None:
+    manifest = asking.ask("GET", f"{RUNS}/{done}")["manifest"]
+    (target,) = manifest["targets"].values()
+    assert set(target["models"]["fake"]) == {"compute", "bytes", "gpu_bytes"}
+    assert target["models"]["fake"]["bytes"] > 0
+    assert manifest["machine"]["available_cores"] > 0
+    (system,) = asking.ask("POST", "/v1/bench/compare", {"runs": [done]})["systems"]
+    assert system["machine"] == manifest["machine"]
+    assert system["about"]["models"] == target["models"]
+
+
 def test_runs_and_exported_files_are_compared(asking: Asking, done: str) -> None:
     exported = asking.raw("GET", f"{RUNS}/{done}/export?format=json")[2].decode()
     lines = asking.raw("GET", f"{RUNS}/{done}/export?format=jsonl")[2].decode()

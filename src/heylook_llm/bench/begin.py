@@ -169,6 +169,7 @@ def _manifest(
         "heylookllm": version,
         "python": platform.python_version(),
         "clock_id": hardware.clock_id(),
+        "machine": json.loads(this_machine().hardware_json),
         "calibration": None if calibration is None else msgspec.structs.asdict(calibration),
         "targets": {
             party.target.id: {

@@ -152,6 +152,28 @@ class Probe:
         elif flavor == "ollama":
             await self.must("POST", "/api/generate", {"model": model})
 
+    async def placed(self, flavor: Flavor, model: str) -> dict[str, Any] | None:
+        """Where a loaded model is computed and what it takes; None: the target doesn't tell."""
+        if flavor == "heylook":
+            known = (await self.get("/hardware/live") or {}).get("models")
+            told = known.get(model) if isinstance(known, dict) else None
+            if not isinstance(told, dict):
+                return None
+            return {
+                "compute": told.get("compute"),
+                "bytes": told.get("resident_bytes"),
+                "gpu_bytes": told.get("gpu_bytes"),
+            }
+        if flavor != "ollama":
+            return None
+        running = (await self.get("/api/ps") or {}).get("models")
+        for told in running if isinstance(running, list) else ():
+            whole, on_gpu = told.get("size"), told.get("size_vram")
+            if _listed(str(told.get("name")), (model,)) == model and isinstance(whole, int) and isinstance(on_gpu, int):
+                mode = "cpu" if on_gpu <= 0 else "gpu" if on_gpu >= whole else "hybrid"
+                return {"compute": mode, "bytes": whole, "gpu_bytes": on_gpu}
+        return None
+
     async def rows(self, run_id: str) -> list[dict[str, Any]]:
         """What our server measured of a run's requests; it keeps them from now on."""
         await self.must("POST", f"/v1/performance/runs/{run_id}/pin", {"pinned": True})

@@ -200,6 +200,7 @@ class Recorder:
             await self._note_counters(probe, cell)
             await active.execute()
             await self._note_counters(probe, cell)
+            await self._note_place(probe, cell)
             self._active.discard(active)
             if active.problem is not None:
                 self._warn(f"cell {cell.ordinal}: {active.problem}")
@@ -216,6 +217,17 @@ class Recorder:
             told = await probe.counters(self._found[cell.target_id].flavor)
             now = time.monotonic_ns()
             self._store.add_series(self._run.id, [Point(now, SOURCE, name, value) for name, value in told.items()])
+
+    async def _note_place(self, probe: Probe, cell: Cell) -> None:
+        """Where the target computes the cell's model and what that takes, in the run's manifest."""
+        with contextlib.suppress(TargetFailed):
+            told = await probe.placed(self._found[cell.target_id].flavor, cell.model)
+            if told is None:
+                return
+            manifest = json.loads(self._store.run(self._run.id).manifest_json)
+            target = manifest.setdefault("targets", {}).setdefault(cell.target_id, {})
+            target.setdefault("models", {})[cell.model] = told
+            self._store.set_run(self._run.id, time.time(), manifest_json=json.dumps(manifest))
 
     def _judged(self, active: "_CellRun", plan: "CellRequests") -> CellState:
         if self._stage or not active.ended:
