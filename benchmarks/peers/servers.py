@@ -71,7 +71,10 @@ def mlx_servers(folder: Path) -> list[Server]:
     command = (sys.executable, "-m", "mlx_lm", "server", "--model", str(folder), "--port", "{port}")
     quiet = ("--log-level", "ERROR", "--chat-template-args", '{"enable_thinking": false}')  # else it thinks if it can
     version = importlib.metadata.version("mlx-lm")
-    theirs = Server("mlx_lm.server", version, (*command, *quiet), str(folder), {"logit_bias": bias})
+    cache = BUILD / "huggingface"  # where there is none, it lists no models and says nothing of that
+    cache.mkdir(parents=True, exist_ok=True)
+    environment = {"HF_HUB_CACHE": str(cache)}
+    theirs = Server("mlx_lm.server", version, (*command, *quiet), str(folder), {"logit_bias": bias}, environment)
     return [_ours(folder, "mlx", "model_path", {}), theirs]
 
 

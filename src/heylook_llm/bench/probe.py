@@ -70,7 +70,7 @@ class Probe:
             return await self._found(kind or "openai", "llama-server", None)
         if (served := await self.get("/version")) is not None and "version" in served:
             return await self._found(kind or "openai", "vllm", served["version"])
-        if kind == "anthropic" or (await self.get("/v1/models")) is not None:
+        if kind in ("anthropic", "openai") or (await self.get("/v1/models")) is not None:  # some can't list models
             return await self._found(kind or "openai", "other", None)
         raise TargetFailed(f"Nothing at {self._url} speaks the API of OpenAI, Ollama or Anthropic. {name}".rstrip())
 
