@@ -36,7 +36,10 @@ def servers(threads: int, llama_server: str | None) -> list[Server]:
 
 
 def _told_apart(server: Server, engine: str) -> Server:
-    return server._replace(name=f"{server.name} ({engine})") if server.name == OURS else server
+    if server.name == OURS:
+        return server._replace(name=f"{server.name} ({engine})")
+    # mlx_lm.server's name of a model is its path, which would stand in the report
+    return server._replace(model="default_model") if server.name == "mlx_lm.server" else server
 
 
 def spec(targets: Sequence[Running], levels: Sequence[int], requests: int, repeats: int) -> dict[str, Any]:
