@@ -82,8 +82,23 @@ def _performance(page: Page) -> None:
     page.goto("/ui/chat")
     _measured(page)
     page.goto("/ui/performance")
-    page.get_by_role("region", name="Loaded models").wait_for()
     page.get_by_role("region", name="Finished requests").wait_for()
+
+
+def _live(page: Page) -> None:
+    """A while of answers, one after another, so that the lines have something to show."""
+    _performance(page)
+    page.evaluate(
+        """() => {
+          const messages = [{role: "user", content: "Go on, please, at length."}];
+          const body = JSON.stringify({model: "slow", max_tokens: 60, messages});
+          const ask = () => fetch("/v1/chat/completions", {method: "POST", body}).then(ask);
+          ask();
+        }"""
+    )
+    page.wait_for_function(
+        "() => (document.querySelector('.spark-line')?.getAttribute('d') ?? '').split('L').length > 12"
+    )
 
 
 def _request(page: Page) -> None:
@@ -112,7 +127,7 @@ SCENES = (
     Scene("chat-settings", _chat_settings),
     Scene("chat-timeline", _chat_timeline),
     Scene("chat-empty", lambda page: open_chat(page, "heylook-tiny")),
-    Scene("performance", _performance),
+    Scene("performance", _live),
     Scene("request", _request),
     Scene("models", _models),
     Scene("model", _model),

@@ -22,7 +22,11 @@ def main() -> None:
     """Take the pictures of the named scenes, or of all."""
     chosen = [scene for scene in SCENES if not sys.argv[1:] or scene.name in sys.argv[1:]]
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, running(MODELS, Path(folder)) as server, opened() as browser:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(MODELS, Path(folder), import_roots=[]) as server,
+        opened() as browser,
+    ):
         for scene in chosen:
             for theme in ("light", "dark"):
                 for size in SIZES:
