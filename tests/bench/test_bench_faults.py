@@ -2,12 +2,14 @@
 
 import contextlib
 import gzip
+import itertools
 import json
 import random
 import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -166,6 +168,24 @@ def test_a_target_that_only_fails_is_left_alone(home: Home) -> None:
     with misbehaving(refuse) as url:
         bench(home, "run", "--target", url, "--requests", "5000", "--concurrency", "2", status=4)
     assert 22 <= len(samples_of(home)) < 300
+
+
+@LONG
+def test_a_target_that_refuses_many_and_answers_some_is_measured_on(home: Home) -> None:
+    lock, count = threading.Lock(), itertools.count()
+
+    def overloaded(connection: socket.socket, _: bytes) -> None:
+        with lock:
+            number = next(count)
+        if number % 40:
+            connection.sendall(b"HTTP/1.1 429 No\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+        else:
+            connection.sendall(STREAM + TOKEN + TOKEN.replace(b"null", b'"stop"') + b"data: [DONE]\n\n")
+
+    with misbehaving(overloaded) as url:
+        told = bench(home, "run", "--target", url, "--requests", "120", "--concurrency", "2", "--warmup", "1")
+    assert sum(told["cells"][0]["outcomes"].values()) == 120
+    assert told["cells"][0]["outcomes"]["ok"] in (2, 3)
 
 
 # ---- deaths ----------------------------------------------------------------------------------------------------------

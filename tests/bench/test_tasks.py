@@ -197,6 +197,8 @@ def test_targets_are_measured_side_by_side_or_in_turn(
         asked_by(home, target, *options)
     with store_of(home) as store:
         cells = store.cells(store.run("last").id)
+        sent = {one.sender for cell in cells for one in store.samples(cell.run_id, cell.id)}
+    assert len(sent) == senders
     spans = [(cell.window_start or 0, cell.window_end or 0) for cell in cells]
     overlap = min(end for _, end in spans) - max(start for start, _ in spans)
     assert (overlap > 0) == (senders == 2)

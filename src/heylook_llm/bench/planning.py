@@ -72,12 +72,12 @@ class Planner:
             return None
         return f"{cell.scenario} takes {needed} tokens, {cell.model} holds {most}: skipped"
 
-    async def plan(self, probe: Probe, cell: Cell, target: Target) -> CellRequests:
-        """A cell's requests. Raises ConfigError for what can't be asked of this target, TargetFailed."""
+    async def plan(self, probe: Probe, cell: Cell, target: Target, sender: int) -> CellRequests:
+        """A cell's requests, which this sender sends. Raises TargetFailed, ConfigError for what it can't be asked."""
         source = await self._source(probe, cell, target)
         _asked(self._spec, cell, target, source)
         found, key = self._found[target.id], self._keys[target.id]
-        plan = CellRequests(self._spec, cell, target, source, found=found, key=key)
+        plan = CellRequests(self._spec, cell, target, source, found=found, key=key, sender=sender)
         plan.settle(self._store)
         return plan
 

@@ -63,7 +63,15 @@ class CellRequests:
     """The requests of one cell that are still to be sent."""
 
     def __init__(
-        self, spec: RunSpec, cell: Cell, target: Target, source: Source, *, found: Found, key: str | None
+        self,
+        spec: RunSpec,
+        cell: Cell,
+        target: Target,
+        source: Source,
+        *,
+        found: Found,
+        key: str | None,
+        sender: int = 0,
     ) -> None:
         self.cell = cell
         self.target = target
@@ -78,6 +86,7 @@ class CellRequests:
         """Whether everything has been handed out."""
         self._spec = spec
         self._source = source
+        self._sender = sender
         self._reader = self.dialect.reader(spec.task)
         self._headers = {
             "Content-Type": "application/json",
@@ -231,7 +240,7 @@ class CellRequests:
             cell_id=self.cell.id,
             ordinal=exchange.ordinal,
             attempt=exchange.attempt,
-            sender=0,
+            sender=self._sender,
             clock_id=hardware.clock_id(),
             phase=exchange.phase,
             t_due=exchange.t_due,

@@ -40,7 +40,10 @@ LATE_NS: Final = 2_000_000
 SATURATED_SHARE: Final = 0.1
 """Of a cell's pulses, from which on it counts."""
 LOST_AFTER: Final = 20
-"""Failures in a row, and one more for each client, after which a cell is given up."""
+"""Failures in a row, and one more for each client, after which a cell may be given up."""
+LOST_SECONDS: Final = 10.0
+"""Without one good answer: a server that is asked for too much refuses many, and answers others."""
+NOT_REACHED: Final = frozenset({"connect", "dns", "tls"})
 LOCAL: Final = "localhost"
 MOST_AT_ONCE: Final = 8
 """Requests that are made without a look at anything else."""
@@ -143,7 +146,7 @@ class Recorder:
     async def _all(self) -> RunState:
         """Every lane side by side, each with a sender of its own; the state that is worst."""
         async with asyncio.TaskGroup() as group:
-            lanes = [group.create_task(self._lane(cells)) for cells in self._lanes()]
+            lanes = [group.create_task(self._lane(number, cells)) for number, cells in enumerate(self._lanes())]
         states = {lane.result() for lane in lanes}
         order: tuple[RunState, ...] = ("interrupted", "cancelled", "failed")
         return next((state for state in order if state in states), "done")
@@ -157,13 +160,13 @@ class Recorder:
             lanes.setdefault(names[self._spec.parallel], []).append(cell)
         return list(lanes.values())
 
-    async def _lane(self, cells: Sequence[Cell]) -> RunState:
+    async def _lane(self, number: int, cells: Sequence[Cell]) -> RunState:
         failed = 0
         async with SenderProcess(secrets=[key for key in self._keys.values() if key]) as sender:
             for cell in cells:
                 if cell.state == "done" or self._stage:
                     continue
-                state = await self._one(sender, cell)
+                state = await self._one(sender, number, cell)
                 failed += state == "failed"
                 if not sender.alive:
                     self._warn("the sender's process ended")
@@ -172,7 +175,7 @@ class Recorder:
             return "interrupted" if self._interrupted else "cancelled"
         return "failed" if failed else "done"
 
-    async def _one(self, sender: SenderProcess, cell: Cell) -> CellState:
+    async def _one(self, sender: SenderProcess, lane: int, cell: Cell) -> CellState:
         """One cell, from its preparation to its state."""
         target = self._targets[cell.target_id]
         async with probing() as http:
@@ -183,7 +186,7 @@ class Recorder:
                     self._warn(f"cell {cell.ordinal}: {why}")
                     self._store.set_cell(cell, time.time(), "skipped", flags=(*cell.flags, "beyond-context"))
                     return "skipped"
-                plan = await self._planner.plan(probe, cell, target)
+                plan = await self._planner.plan(probe, cell, target, lane)
                 flags = await self._prepared(probe, cell)  # last: whoever is asked for tokens loads the model
             except HeylookError as error:
                 self._warn(f"cell {cell.ordinal}: {error.message}")
@@ -312,6 +315,8 @@ class _CellRun:
         self._points: list[Point] = []
         self._pulses: list[Pulse] = []
         self._missed = 0
+        self._unreached = 0
+        self._good_at: float | None = None
         self._shown = 0.0
 
     def order(self, stop: Stop) -> None:
@@ -376,10 +381,22 @@ class _CellRun:
 
     def _take(self, sample: Sample) -> None:
         self._pending.append(sample)
-        self._missed = self._missed + 1 if sample.outcome in ("error", "timeout") else 0
-        if self._missed == LOST_AFTER + (self.plan.load.clients or 0):
+        if not self.lost and self._losing(sample):
             self.lost = True
             self.order(Stop(now=False))
+
+    def _losing(self, sample: Sample) -> bool:
+        """Whether nothing is to be hoped for: none was ever answered, none can be reached, or none was for a while."""
+        now = time.monotonic()
+        if sample.outcome == "ok":
+            self._good_at, self._missed, self._unreached = now, 0, 0
+            return False
+        failed = sample.outcome in ("error", "timeout")
+        self._missed = self._missed + 1 if failed else 0
+        self._unreached = self._unreached + 1 if failed and sample.error_class in NOT_REACHED else 0
+        most = LOST_AFTER + (self.plan.load.clients or 0)
+        silent = self._good_at is None or now - self._good_at > LOST_SECONDS
+        return self._unreached >= most or (self._missed >= most and silent)
 
     async def _commit_now_and_then(self) -> None:
         while True:
