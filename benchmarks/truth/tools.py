@@ -115,14 +115,14 @@ def home(folder: Path) -> Mapping[str, str]:
 
 
 def exported(folder: Path) -> dict[str, Any]:
-    """The report of the last run of a home."""
-    found: dict[str, Any] = json.loads(_export(folder, "json"))
+    """The report of the only run of a home."""
+    found: dict[str, Any] = json.loads(_export(folder, ".json").read_text())
     return found
 
 
 def samples(folder: Path) -> list[dict[str, Any]]:
-    """The samples of the last run of a home."""
-    return [json.loads(line) for line in _export(folder, "jsonl").splitlines()]
+    """Its samples."""
+    return [json.loads(line) for line in _export(folder, ".jsonl").read_text().splitlines()]
 
 
 def window(folder: Path) -> tuple[int, int]:
@@ -135,9 +135,15 @@ def window(folder: Path) -> tuple[int, int]:
     return cell.window_start, cell.window_end
 
 
-def _export(folder: Path, form: str) -> str:
-    command = [*cli(), "export", "last", "--format", form, "--output", "-"]
-    return subprocess.run(command, env=home(folder), cwd=folder, capture_output=True, text=True, check=True).stdout
+def _export(folder: Path, suffix: str) -> Path:
+    """A file of that run; all are written at once."""
+    kept = folder / "exported"
+    if not kept.exists():
+        forms = ("--format", "json", "--format", "jsonl")
+        command = [*cli(), "export", "last", *forms, "--output", str(kept)]
+        subprocess.run(command, env=home(folder), cwd=folder, capture_output=True, check=True)
+    (path,) = kept.glob(f"*{suffix}")
+    return path
 
 
 class GenaiBench:
