@@ -16,6 +16,7 @@ from heylook_llm.bench.report import tables
 from tests.bench.test_report_forms import EVIL, evil, made
 from tests.serving import Running
 from tests.ui.dropping import dropped
+from tests.ui.measuring import executed, open_result
 from tests.ui.pages import WAIT_MS, Watch, audit
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -23,47 +24,20 @@ long = pytest.mark.skipif(os.environ.get("HEYLOOK_TEST_TIER") != "long", reason=
 HOSTILE = EVIL + "<img src=x onerror='window.hacked=1'>"
 
 
-def measured(http: httpx.Client, url: str) -> str:
-    """The id of a run that is done: of the server by itself, with a model and a slower one."""
-    spec = {
-        "name": "both",
-        "targets": [{"url": url, "name": "here", "models": ["fake", "slow"]}],
-        "scenarios": ["D(20,8)"],
-        "loads": [{"levels": [2]}],
-        "requests": 22,
-    }
-    answer = http.post("/v1/bench/runs?calibrate=false", json=spec)
-    assert answer.status_code == 201, answer.text
-    identity = str(answer.json()["id"])
-    with http.stream("GET", f"/v1/bench/runs/{identity}/events") as events:
-        for line in events.iter_lines():
-            told = json.loads(line[6:]) if line.startswith("data: ") else {}
-            if (told.get("type"), told.get("state")) == ("run.state", "done"):
-                return identity
-    raise AssertionError("the run never ended")
+BOTH = {
+    "name": "both",
+    "scenarios": ["D(20,8)"],
+    "loads": [{"levels": [2]}],
+    "requests": 22,
+}
+"""Of the server by itself, with a model and a slower one."""
 
 
 @pytest.fixture(scope="module")
 def run(ui_server: Running) -> str:
-    with httpx.Client(base_url=ui_server.url, timeout=120) as http:
-        return measured(http, ui_server.url)
-
-
-SHOWN = """async (id) => {
-  const {result} = await import("/ui/pages/bench_result.js");
-  const run = await (await fetch(`/v1/bench/runs/${id}`)).json();
-  document.getElementById("main").replaceChildren(result(run));
-}"""
-
-
-def opened(page: Page, run: str) -> Locator:
-    """The result of a run, in the shell."""
-    page.goto("/ui/bench/compare")
-    expect(page.locator(".empty")).to_be_visible(timeout=WAIT_MS)
-    page.evaluate(SHOWN, run)
-    place = page.locator(".result")
-    expect(place.get_by_role("heading", name="Rows")).to_be_visible(timeout=WAIT_MS)
-    return place
+    return executed(
+        ui_server.url, {**BOTH, "targets": [{"url": ui_server.url, "name": "here", "models": ["fake", "slow"]}]}
+    )
 
 
 def card(place: Page | Locator, name: str) -> Locator:
@@ -72,7 +46,7 @@ def card(place: Page | Locator, name: str) -> Locator:
 
 
 def test_a_result_tells_what_was_measured(page: Page, run: str) -> None:
-    place = opened(page, run)
+    place = open_result(page, run)
     expect(place.locator(".result-sentence")).to_contain_text("tokens/s: ")
     rows = card(place, "Rows").locator("tbody tr")
     expect(rows).to_have_count(2)
@@ -105,7 +79,7 @@ _HAS_PREFILL = re.compile("prefill .* decode")
 
 @long
 def test_every_download_is_the_file_that_it_says(page: Page, run: str) -> None:
-    place = opened(page, run)
+    place = open_result(page, run)
     for label, suffix in (("HTML", ".html"), ("JSON", ".json"), ("JSON lines", ".jsonl"), ("CSV", ".csv")):
         with page.expect_download() as waiting:
             card(place, "Downloads").get_by_role("button", name=label, exact=True).click()
@@ -120,7 +94,7 @@ def test_every_download_is_the_file_that_it_says(page: Page, run: str) -> None:
 
 @long
 def test_axe_finds_nothing(page: Page, run: str) -> None:
-    place = opened(page, run)
+    place = open_result(page, run)
     expect(place.locator(".plot .main-svg").first).to_be_visible(timeout=WAIT_MS)
     audit(page)
     page.goto(f"/ui/bench/compare?runs={run}")

@@ -84,11 +84,11 @@ function bestRow(rows) {
   return rows.reduce((best, row, at) => (output(row) > output(rows[best]) ? at : best), 0);
 }
 
+/** What the numbers alone don't show; what was in the way while it ran stands above, where the run's page says it. */
 function known(found) {
-  const warnings = found.report.warnings.map((text) => notice("warn", text));
+  if (!found.remarks.length) return null;
   const remarks = found.remarks.map((text) => h("li", {}, text));
-  if (!warnings.length && !remarks.length) return null;
-  return card("To know before trusting it", [warnings, remarks.length > 0 && h("ul", { class: "result-remarks" }, remarks)]);
+  return card("To know before trusting it", h("ul", { class: "result-remarks" }, remarks));
 }
 
 // ---- rows -----------------------------------------------------------------------------------------------------------
