@@ -101,7 +101,10 @@ async def files_and_batches(checked: Checked) -> None:
 
 PARTS = {
     f"Reply.{name}"
-    for name in ("Timings", "PerformanceOfAnswer", "ChatCompletion", "ChatCompletionGroup", "NativeAnswer")
+    for name in (
+        *("Timings", "PerformanceOfAnswer", "ChatCompletion", "ChatCompletionGroup", "NativeAnswer"),
+        *("RankedDocuments", "RankedDocument", "ScoredText"),
+    )
 }
 """Of which others are made."""
 LIKELY = core.TokenLogprob(5, b"a", -0.5, (core.TopLogprob(5, b"a", -0.5),))

@@ -205,23 +205,19 @@ ANSWERS: Final[dict[str, Schema]] = {
             "usage": closed({"prompt_tokens": COUNT, "total_tokens": COUNT}),
         }
     ),
-    "Ranking": {
-        "anyOf": [
-            closed(
-                {
-                    "id": TEXT,
-                    "object": just("list"),
-                    "model": TEXT,
-                    "results": list_of(
-                        closed({"index": COUNT, "relevance_score": SECONDS}, {"document": closed({"text": TEXT})})
-                    ),
-                    "usage": closed({"prompt_tokens": COUNT, "total_tokens": COUNT}),
-                    "meta": _ANY,
-                }
-            ),
-            list_of(closed({"index": COUNT, "score": SECONDS}, {"text": TEXT})),
-        ]
-    },
+    "Ranking": {"anyOf": [see("RankedDocuments"), list_of(see("ScoredText"))]},
+    "RankedDocuments": closed(
+        {
+            "id": TEXT,
+            "object": just("list"),
+            "model": TEXT,
+            "results": list_of(see("RankedDocument")),
+            "usage": closed({"prompt_tokens": COUNT, "total_tokens": COUNT}),
+            "meta": _ANY,
+        }
+    ),
+    "RankedDocument": closed({"index": COUNT, "relevance_score": SECONDS}, {"document": closed({"text": TEXT})}),
+    "ScoredText": closed({"index": COUNT, "score": SECONDS}, {"text": TEXT}),
     "TokenIds": closed(
         {
             "tokens": list_of({"type": ["integer", "object"]}),

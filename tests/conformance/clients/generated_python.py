@@ -14,8 +14,9 @@ from tests.conformance.cells import At, awaited, cell
 
 PACKAGE = "openapi-python-client"
 NAME = "heylookllm_client"
-CONFIG = {"content_type_overrides": {"application/x-ndjson": "text/plain"}, "post_hooks": []}
-"""It knows no NDJSON; and its own formatter needn't be there."""
+LINES = ("application/x-ndjson", "application/jsonl")
+CONFIG = {"content_type_overrides": dict.fromkeys(LINES, "text/plain"), "post_hooks": []}
+"""It knows no lines of JSON; and its own formatter needn't be there."""
 
 
 @cache

@@ -20,7 +20,7 @@ _PROMPT: Final[dict[str, Any]] = {
 }
 _BIAS: Final[dict[str, Any]] = {
     "anyOf": [
-        {"type": "array", "items": {"type": "array", "minItems": 2, "maxItems": 2}},
+        {"type": "array", "items": {"type": "array", "items": {}, "minItems": 2, "maxItems": 2}},
         {"type": "object", "additionalProperties": {"type": ["number", "boolean"]}},
     ]
 }
