@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import os
 import socket
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -18,9 +16,7 @@ from heylook_llm.bench.sending import SenderProcess
 from heylook_llm.bench.timeline import Exchange
 from heylook_llm.bench.workload import ASSUMED, Workload
 from tests.bench.places import Null, misbehaving, null_target
-from tests.commands_at_work import Home
 
-LONG: Final = pytest.mark.skipif(os.environ.get("HEYLOOK_TEST_TIER") != "long", reason="a test of the long tier")
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 BODY: Final = json.dumps({"messages": [{"role": "user", "content": "a"}], "stream": True}).encode()
 
@@ -108,13 +104,3 @@ def test_14_prompts_are_words_that_hardly_repeat_themselves() -> None:
     assert len(set(words)) > 0.8 * len(known)
     runs = [tuple(words[place : place + 4]) for place in range(len(words) - 3)]
     assert len(set(runs)) > 0.99 * len(runs)
-
-
-@LONG
-def test_07_a_sender_that_could_not_keep_up_marks_its_run(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    with null_target(ttft_ms=0, itl_ms=0, tokens=1) as null:
-        load = ("--arrival", "max", "--rate", "1", "--requests", "8000", "--scenario", "D(5,1)", "--warmup", "0")
-        done = home.run("bench", "run", "--no-calibrate", "--target", null.url, *load, "--json")
-    assert done.returncode == 3, done.stderr
-    assert json.loads(done.stdout)["flags"] == ["client-limited"]
