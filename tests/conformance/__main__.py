@@ -2,8 +2,8 @@
 
 python -m tests.conformance [CLIENT ...] [--feature NAME]
 
-How a client went is kept with a digest of the server's source. So clients can be run one by one: the page is written
-once all have been run against the same source.
+How a client went is kept with a digest of the package that it was run against. So clients can be run one by one: the
+page is written once all have been, and says which.
 """
 
 import argparse
@@ -116,15 +116,15 @@ def keep(told: Column, source: str) -> None:
     place.write_text(json.dumps({"source": source, "version": told.version, "outcomes": outcomes}), encoding="utf-8")
 
 
-def whole(source: str) -> list[Column] | None:
-    """How all clients went against this source; None: some haven't been run."""
-    columns = []
-    for client in CLIENTS:
-        told = json.loads(kept(client).read_text(encoding="utf-8")) if kept(client).exists() else {}
-        if told.get("source") != source:
-            return None
-        columns.append(Column(client, told["version"], [Outcome(**one) for one in told["outcomes"]]))
-    return columns
+def whole() -> list[Column] | None:
+    """How all clients went when they were last run; None: some haven't been."""
+    if not all(kept(client).exists() for client in CLIENTS):
+        return None
+    return [
+        Column(client, told["version"], [Outcome(**one) for one in told["outcomes"]], told["source"])
+        for client in CLIENTS
+        for told in [json.loads(kept(client).read_text(encoding="utf-8"))]
+    ]
 
 
 def main() -> None:
@@ -148,7 +148,7 @@ def main() -> None:
             for one in told.failed:
                 seen = one.why.strip().splitlines()[-TOLD_LINES:]
                 print("\n    ".join([f"  FAIL {one.provider}: {one.feature}", *seen]), flush=True)
-    if (columns := whole(source)) is not None:
+    if (columns := whole()) is not None:
         PAGE.write_text(page(columns), encoding="utf-8")
     refused = sum(one.result == "refused" for told in columns or () for one in told.outcomes)
     if refused > REFUSED_AT_MOST * sum(len(told.outcomes) for told in columns or ()):

@@ -13,7 +13,8 @@ HEAD: Final = """\
 Each cell below was run by the client itself against a running server, by `make conformance`, which wrote this page.
 *pass*: the client did what its own documentation says it does. *refused*: the server doesn't do that, and the cell
 asserts the clear error that says so; the reasons stand at the end. A cell that fails fails the run. An empty one is a
-feature that the client has no call for.
+feature that the client has no call for. *Package* is the beginning of a digest of the package that the client was run
+against: clients can be run one by one.
 """
 
 
@@ -61,6 +62,8 @@ class Column:
     client: Client
     version: str
     outcomes: list[Outcome]
+    source: str = ""
+    """A digest of the package that it was run against."""
 
     @property
     def failed(self) -> list[Outcome]:
@@ -86,12 +89,14 @@ def page(columns: list[Column]) -> str:
 
 
 def _summary(columns: Iterable[Column]) -> list[str]:
-    rows = ["| Client | Version | API | Cells | Pass | Refused | Fail |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    heads = ("Client", "Version", "API", "Package", "Cells", "Pass", "Refused", "Fail")
+    rows = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
     for column in columns:
         results = [one.result for one in column.outcomes]
         counted = " | ".join(str(results.count(kind)) for kind in ("pass", "refused", "fail"))
         rows.append(
-            f"| {column.client.title} | {column.version} | {column.client.dialect} | {len(results)} | {counted} |"
+            f"| {column.client.title} | {column.version} | {column.client.dialect} | {column.source[:8]} "
+            f"| {len(results)} | {counted} |"
         )
     return [*rows, ""]
 

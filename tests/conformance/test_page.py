@@ -23,12 +23,14 @@ def test_the_page_counts_and_gives_reasons() -> None:
     first, second = CLIENTS[:2]
     told = page(
         [
-            Column(first, "1.0", [Outcome("fake", "chat", "pass"), Outcome("mlx", "chat", "fail", "seen")]),
+            Column(
+                first, "1.0", [Outcome("fake", "chat", "pass"), Outcome("mlx", "chat", "fail", "seen")], "abcdef0123"
+            ),
             Column(second, "2.0", [Outcome("fake", "sound", "refused", "it is deaf")]),
         ]
     )
     assert "3 cells: 1 pass, 1 refused by design, 1 fail." in told
-    assert f"| {first.title} | 1.0 | {first.dialect} | 2 | 1 | 0 | 1 |" in told
+    assert f"| {first.title} | 1.0 | {first.dialect} | abcdef01 | 2 | 1 | 0 | 1 |" in told
     assert "| chat | pass |  | fail |" in told
     assert f"| {second.title}: sound | it is deaf |" in told
 
