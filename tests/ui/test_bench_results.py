@@ -46,6 +46,8 @@ def card(place: Page | Locator, name: str) -> Locator:
 
 
 def test_a_result_tells_what_was_measured(page: Page, run: str) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/result") else None)
     place = open_result(page, run)
     expect(place.locator(".result-sentence")).to_contain_text("tokens/s: ")
     rows = card(place, "Rows").locator("tbody tr")
@@ -72,6 +74,7 @@ def test_a_result_tells_what_was_measured(page: Page, run: str) -> None:
     expect(samples.get_by_role("status")).to_have_text("21–40 of 44")
     samples.get_by_label("Outcome").select_option("error")
     expect(samples).to_contain_text("No sample is like that.")
+    assert len(asked) == 1, "what is over is read once"
 
 
 _HAS_PREFILL = re.compile("prefill .* decode")

@@ -86,7 +86,8 @@ export async function open(main, route) {
     `/v1/bench/ws?run=${encodeURIComponent(run.id)}`,
     (message) => {
       view?.heard(message);
-      if ((message.type === "run.state" && Number(message.id) > run.last_event) || message.type === "cell.state") refresh();
+      const isNews = Number(message.id) > run.last_event; // the log is told from its beginning
+      if (isNews && (message.type === "run.state" || message.type === "cell.state")) refresh();
     },
     (state) => view?.connection(state),
   );
