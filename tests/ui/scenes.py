@@ -1,10 +1,11 @@
 """What `make screenshots` shows: each page as a reader sees it at work."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.ui import pages
 from tests.ui.chatting import ask, open_chat
@@ -122,6 +123,29 @@ def _settings(page: Page) -> None:
     page.get_by_role("heading", name="Machine").wait_for()
 
 
+def _bench(page: Page) -> None:
+    page.goto("/ui/bench")
+    expect(page.get_by_role("button", name="Run", exact=True)).to_be_enabled(timeout=pages.WAIT_MS)
+
+
+def _bench_live(page: Page) -> None:
+    page.goto("/ui/chat")
+    spec = {
+        "targets": [{"url": page.evaluate("location.origin"), "models": ["slow", "fake"]}],
+        "scenarios": ["D(40,20)"],
+        "loads": [{"levels": [4, 8]}],
+        "requests": 200,
+    }
+    for earlier in page.request.get("/v1/bench/runs").json()["data"]:  # of another size's picture
+        if earlier["ended"] is None:
+            page.request.post(f"/v1/bench/runs/{earlier['id']}/cancel")
+    run = page.request.post("/v1/bench/runs?calibrate=false", data=spec).json()
+    page.goto(f"/ui/bench/runs/{run['id']}")
+    expect(page.locator(".bench-figures .figure-value").first).to_have_text(
+        re.compile("^[1-9][0-9]"), timeout=pages.WAIT_MS
+    )
+
+
 SCENES = (
     Scene("chat", _chat),
     Scene("chat-settings", _chat_settings),
@@ -129,6 +153,8 @@ SCENES = (
     Scene("chat-empty", lambda page: open_chat(page, "heylook-tiny")),
     Scene("performance", _live),
     Scene("request", _request),
+    Scene("bench", _bench),
+    Scene("bench-live", _bench_live),
     Scene("models", _models),
     Scene("model", _model),
     Scene("settings", _settings),

@@ -334,8 +334,7 @@ def state(page: Page) -> Locator:
     return page.locator(".heading .badge")
 
 
-def test_a_benchmark_from_the_click_to_its_report(page: Page, asking: Asking, watch: Watch) -> None:
-    watch.expected.append("bench_result.js")
+def test_a_benchmark_from_the_click_to_its_report(page: Page, asking: Asking) -> None:
     builder = Builder(page).open()
     small(builder)
     expect(builder.root.get_by_text("1 cell · 5 requests", exact=False)).to_be_visible()
@@ -352,8 +351,7 @@ def test_a_benchmark_from_the_click_to_its_report(page: Page, asking: Asking, wa
     expect(row.locator(".bench-verdict")).not_to_be_empty(timeout=WAIT_MS)
 
 
-def test_a_run_is_followed_over_a_reload_and_cancelled(page: Page, asking: Asking, watch: Watch) -> None:
-    watch.expected.append("bench_result.js")
+def test_a_run_is_followed_over_a_reload_and_cancelled(page: Page, asking: Asking) -> None:
     builder = Builder(page).open()
     small(builder, "slow", requests="400")
     run = begin(builder)
@@ -403,7 +401,8 @@ def test_the_history_resumes_deletes_and_picks(page: Page, asking: Asking) -> No
 
 
 @long
-def test_presets_traffic_and_copies(page: Page, context: BrowserContext, asking: Asking) -> None:
+def test_presets_traffic_and_copies(page: Page, context: BrowserContext, asking: Asking, watch: Watch) -> None:
+    watch.expected.append(r"status of \d+ .*/api/pull")
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     builder = Builder(page).open()
     for preset in asking.ask("GET", "/v1/bench/presets")["data"]:

@@ -17,9 +17,9 @@ const PAGES = [
   { path: "/ui/performance", module: "performance", name: "Performance", icon: "performance", styles: ["server", "performance"] },
   { path: "/ui/performance/requests/:id", module: "request", styles: ["server", "performance", "waterfall"] },
   { path: "/ui/bench", module: "bench", name: "Benchmarks", icon: "bench", styles: ["bench"] },
-  { path: "/ui/bench/runs/:id", module: "bench_run", styles: ["bench"] },
-  { path: "/ui/settings", module: "settings", name: "Settings", icon: "settings", styles: ["server", "settings"] },
+  { path: "/ui/bench/runs/:id", module: "bench_run", styles: ["bench", "bench_result", "waterfall"] },
   { path: "/ui/bench/compare", module: "bench_compare", styles: ["bench_result"] },
+  { path: "/ui/settings", module: "settings", name: "Settings", icon: "settings", styles: ["server", "settings"] },
 ];
 const HOME = PAGES[0].path;
 const THEMES = { system: "light", light: "dark", dark: "system" };

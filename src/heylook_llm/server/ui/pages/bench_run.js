@@ -1,13 +1,14 @@
 // One run: while it goes on, as it happens; then its result. A reload catches up from the run's log.
 
-import { fetched, get } from "../lib/api.js";
+import { get } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
-import { copyText, download } from "../lib/files.js";
+import { copyText } from "../lib/files.js";
 import { live } from "../lib/live.js";
-import { button, card, heading, menu, notice, toast } from "../lib/parts.js";
+import { button, heading, menu, notice, toast } from "../lib/parts.js";
 import { go } from "../lib/route.js";
 import { liveView } from "./bench/live.js";
 import { canResume, cancelRun, deleteRun, isGoing, nameOf, pathOf, resumeRun, stateBadge } from "./bench/run_actions.js";
+import { downloads } from "./bench_files.js";
 
 export const title = "Benchmark";
 
@@ -74,7 +75,7 @@ export async function open(main, route) {
       const { result: made } = await import("./bench_result.js");
       shown = await made(run);
     } catch (error) {
-      shown = undrawn(run, error);
+      shown = [notice("bad", `The result can't be shown here: ${error.message}`), downloads(run)];
     }
     if (!isEnded) replace(body, before, shown);
   }
@@ -96,22 +97,6 @@ export async function open(main, route) {
     close();
     view?.close();
   };
-}
-
-/** A result that can't be drawn is still there to be kept. */
-function undrawn(run, error) {
-  const files = ["html", "json", "csv", "xlsx", "markdown", "jsonl"].map((form) => button(form, async () => save(run, form), { icon: "download" }));
-  return card(run.verdict ?? "The result", [notice("bad", `The result can't be shown here: ${error.message}`), h("div", { class: "row" }, files)]);
-}
-
-async function save(run, form) {
-  try {
-    const response = await fetched(pathOf(run, `/export?format=${form}`));
-    const named = /filename="([^"]+)"/.exec(response.headers.get("content-disposition") ?? "");
-    download(named?.[1] ?? `bench.${form}`, await response.blob());
-  } catch (error) {
-    toast(error.message, "bad");
-  }
 }
 
 function warnings(run) {

@@ -19,8 +19,7 @@ export function nameOf(run) {
 
 /** Its state as a badge. */
 export function stateBadge(run) {
-  const waits = run.state === "queued" && run.place ? ` behind ${run.place}` : "";
-  return badge(run.state + waits, KINDS[run.state] ?? "");
+  return badge(run.state, KINDS[run.state] ?? "");
 }
 
 /** Do something with a run and say so; resolves to whether it was done. */

@@ -177,7 +177,7 @@ function more(draft, changed) {
 
 /** Traffic like what this server answered lately: `N(…)`, or null where that was too little. */
 export async function ownTraffic() {
-  const rows = (await get("/v1/performance/requests?limit=1000&outcome=ok")).data;
+  const rows = (await get("/v1/performance/requests?limit=1000&outcome=done")).data;
   const asked = rows.filter((row) => row.run_id === null && row.prompt_tokens > 0 && row.output_tokens > 1);
   if (asked.length < 5) return null;
   const [into, out] = [moments(asked.map((row) => row.prompt_tokens)), moments(asked.map((row) => row.output_tokens))];
