@@ -373,7 +373,7 @@ _PLAIN: Final[dict[str, dict[str, Any]]] = {
             "verdict": _TEXT,
             "next": {"type": ["string", "null"]},
             "rows": {"type": "array", "items": {"type": "object"}},
-            "remarks": {"type": "array"},
+            "remarks": {"type": "array", "items": {}},
             "meanings": {"type": "object"},
             "figures": {"type": "object"},
         }
