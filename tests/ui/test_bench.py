@@ -351,6 +351,7 @@ def test_a_benchmark_from_the_click_to_its_report(page: Page, asking: Asking) ->
     expect(row.locator(".bench-verdict")).not_to_be_empty(timeout=WAIT_MS)
 
 
+@long
 def test_a_run_is_followed_over_a_reload_and_cancelled(page: Page, asking: Asking) -> None:
     builder = Builder(page).open()
     small(builder, "slow", requests="400")
