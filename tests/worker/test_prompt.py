@@ -1,6 +1,7 @@
 """Chat templates: what they render, what they can, what they refuse, and what they may not do to us."""
 
 import datetime
+import threading
 import time
 from pathlib import Path
 
@@ -205,6 +206,29 @@ def test_a_template_that_always_bursts_has_its_time_once(source: str) -> None:
     began = time.monotonic()
     assert template(source).capabilities()[:1] == ("chat",)
     assert time.monotonic() - began < 10
+
+
+def test_what_others_compute_meanwhile_is_not_the_templates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter is taken from the render for most of the time."""
+    long = template("{% for _ in range(20000) %}{{ loop.index }}{% endfor %}")
+    began = time.thread_time()
+    text = long.render(chat("U"), NOW).text
+    monkeypatch.setattr("heylook_llm.worker.prompt.DEADLINE_SECONDS", 4 * (time.thread_time() - began))
+    over = threading.Event()
+
+    def compute() -> None:
+        while not over.is_set():
+            pass
+
+    others = [threading.Thread(target=compute) for _ in range(12)]
+    for other in others:
+        other.start()
+    try:
+        assert long.render(chat("U"), NOW).text == text
+    finally:
+        over.set()
+        for other in others:
+            other.join()
 
 
 @pytest.mark.parametrize(
