@@ -146,3 +146,48 @@ def test_where_a_model_is_computed_by_what_our_server_says() -> None:
         assert asked(url, lambda probe: probe.placed("heylook", "absent")) is None
     with answering({"GET /hardware/live": lambda _: {"models": []}}) as url:
         assert asked(url, lambda probe: probe.placed("heylook", "m")) is None
+
+
+STRANGE: tuple[Any, ...] = (
+    {"data": [1, "m", None, {}, {"id": 7}, {"id": "m"}], "models": [[], {"name": None}, {"name": "m:latest"}]},
+    {"data": {"id": "m"}, "models": "m"},
+    {"data": None, "models": 3, "version": {"a": ["deep"]}},
+    {"version": 1.5, "data": [], "models": [], "default_generation_settings": []},
+    [],
+    "[" * 100_000,
+    "\ud800 \x00",
+)
+
+
+@pytest.mark.parametrize("told", STRANGE)
+@pytest.mark.parametrize("path", ["/api/version", "/v1/capabilities", "/props", "/version", "/v1/models"])
+def test_whatever_answers_at_a_port_is_a_target_or_none(path: str, told: Any) -> None:
+    every = [f"GET {path}", "GET /v1/models", "GET /api/ps", "GET /health", "POST /tokenize", "GET /hardware/live"]
+
+    async def look(probe: Probe) -> list[Any]:
+        try:
+            found = [await probe.identify(None)]
+        except TargetFailed:
+            found = []
+        for flavor in ("heylook", "vllm", "ollama", "llama-server"):
+            await probe.context(flavor, "m")
+            await probe.count(flavor, "m", "text")
+            await probe.placed(flavor, "m")
+        return found
+
+    with answering(
+        {
+            route: lambda _: told.encode("utf-8", "replace").decode() if isinstance(told, str) else told
+            for route in every
+        }
+    ) as url:
+        for found in asked(url, look):
+            assert all(isinstance(name, str) for name in (*found.models, *found.loaded))
+            assert found.version is None or (isinstance(found.version, str) and len(found.version) <= 100)
+
+
+def test_an_answer_without_an_end_is_not_read() -> None:
+    with answering({"GET /v1/models": lambda _: " " * (17 << 20) + "{}"}) as url:
+        assert asked(url, lambda probe: probe.get("/v1/models")) is None
+        with pytest.raises(TargetFailed, match="refuses GET /v1/models: an answer of more than 16 MiB"):
+            asked(url, lambda probe: probe.must("GET", "/v1/models", None))

@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Iterator
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
@@ -22,6 +23,12 @@ Flavor = Literal["heylook", "llama-server", "vllm", "ollama", "other"]
 SECONDS: Final = 10.0
 LOAD_SECONDS: Final = 600.0
 UNLOAD_SECONDS: Final = 30.0
+MOST_ANSWER: Final = 16 << 20
+MOST_LINES: Final = 1 << 30
+"""Bytes of an answer, of one that has a line for each request: a target may be anything, and never end."""
+MOST_WORDS: Final = 2000
+"""Of what it says when it refuses."""
+MOST_VERSION: Final = 100
 LOCAL: Final = (
     "http://127.0.0.1:8080",
     "http://127.0.0.1:11434",
@@ -74,14 +81,14 @@ class Probe:
             return await self._found(kind or "openai", "other", None)
         raise TargetFailed(f"Nothing at {self._url} speaks the API of OpenAI, Ollama or Anthropic. {name}".rstrip())
 
-    async def _found(self, kind: Kind, flavor: Flavor, version: str | None) -> Found:
+    async def _found(self, kind: Kind, flavor: Flavor, version: Any) -> Found:
         listed = await self.get("/v1/models") or {}
-        names = tuple(str(model["id"]) for model in listed.get("data") or ())
+        names = tuple(_names(listed.get("data"), "id"))
         loaded: tuple[str, ...] = names
         if flavor in ("heylook", "ollama"):
             running = await self.get("/api/ps") or {}
-            loaded = tuple(_listed(str(model["name"]), names) for model in running.get("models") or ())
-        return Found(kind, flavor, version, names, loaded)
+            loaded = tuple(_listed(name, names) for name in _names(running.get("models"), "name"))
+        return Found(kind, flavor, None if version is None else str(version)[:MOST_VERSION], names, loaded)
 
     async def count(self, flavor: Flavor, model: str, text: str) -> int | None:
         """A text's tokens without special ones; None: the target doesn't tell."""
@@ -101,10 +108,10 @@ class Probe:
             told = await self.get(f"/props?model={quote(model, safe='')}")
             return _whole((told or {}).get("default_generation_settings"), "n_ctx")
         if flavor == "vllm":
-            listed = (await self.get("/v1/models") or {}).get("data") or ()
-            return next((_whole(one, "max_model_len") for one in listed if one.get("id") == model), None)
+            listed = (await self.get("/v1/models") or {}).get("data")
+            return next((_whole(one, "max_model_len") for one in _objects(listed) if one.get("id") == model), None)
         if flavor == "ollama":
-            running = (await self.get("/api/ps") or {}).get("models") or ()
+            running = _objects((await self.get("/api/ps") or {}).get("models"))
             return next((_whole(one, "context_length") for one in running if _is_called(one, model)), None)
         return None
 
@@ -139,7 +146,7 @@ class Probe:
     async def _until_gone(self, model: str) -> None:
         """Ollama says that a model is unloaded before it is."""
         until = time.monotonic() + UNLOAD_SECONDS
-        while any(_is_called(one, model) for one in (await self.get("/api/ps") or {}).get("models") or ()):
+        while any(_is_called(one, model) for one in _objects((await self.get("/api/ps") or {}).get("models"))):
             if time.monotonic() > until:
                 raise TargetFailed(f"{self._url} holds {model} loaded {UNLOAD_SECONDS:g} s after it was to unload it.")
             await asyncio.sleep(0.05)
@@ -166,8 +173,7 @@ class Probe:
             }
         if flavor != "ollama":
             return None
-        running = (await self.get("/api/ps") or {}).get("models")
-        for told in running if isinstance(running, list) else ():
+        for told in _objects((await self.get("/api/ps") or {}).get("models")):
             whole, on_gpu = told.get("size"), told.get("size_vram")
             if _listed(str(told.get("name")), (model,)) == model and isinstance(whole, int) and isinstance(on_gpu, int):
                 mode = "cpu" if on_gpu <= 0 else "gpu" if on_gpu >= whole else "hybrid"
@@ -182,8 +188,9 @@ class Probe:
     async def lines(self, path: str) -> list[dict[str, Any]]:
         """The objects of an answer, a line each. Raises TargetFailed."""
         try:
-            return [json.loads(line) for line in (await self._text("GET", path, None, LOAD_SECONDS)).splitlines()]
-        except (_Refused, ValueError) as error:
+            text = await self._text("GET", path, None, LOAD_SECONDS, MOST_LINES)
+            return [json.loads(line) for line in text.splitlines()]
+        except (_Refused, ValueError, RecursionError) as error:
             raise TargetFailed(f"{self._url} refuses GET {path}: {error}") from error
 
     async def get(self, path: str) -> dict[str, Any] | None:
@@ -193,7 +200,7 @@ class Probe:
     async def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any] | None:
         try:
             told = json.loads(await self._text(method, path, body, SECONDS))
-        except (_Refused, ValueError):
+        except (_Refused, ValueError, RecursionError):
             return None
         return told if isinstance(told, dict) else None
 
@@ -204,16 +211,18 @@ class Probe:
         except _Refused as error:
             raise TargetFailed(f"{self._url} refuses {method} {path}: {error}") from error
 
-    async def _text(self, method: str, path: str, body: dict[str, Any] | None, seconds: float) -> str:
+    async def _text(
+        self, method: str, path: str, body: dict[str, Any] | None, seconds: float, most: int = MOST_ANSWER
+    ) -> str:
         limit = aiohttp.ClientTimeout(total=seconds)
         address = self._url + path
         try:
             async with self._http.request(
                 method, address, json=body, headers=self._headers, timeout=limit, allow_redirects=False
             ) as response:
-                text = await response.text(errors="replace")
+                text = await _read(response, most)
                 if response.status >= 300:
-                    raise _Refused(error_text(text) or f"status {response.status}")
+                    raise _Refused((error_text(text) or f"status {response.status}")[:MOST_WORDS])
                 return text
         except TimeoutError as error:
             raise TargetFailed(f"{self._url} didn't answer within {seconds:g} s.") from error
@@ -221,6 +230,26 @@ class Probe:
             number = getattr(error, "errno", None) or 0
             why = os.strerror(number) if number > 0 else error
             raise TargetFailed(f"Nothing answers at {self._url} ({why}); start the server, or name another.") from error
+
+
+async def _read(response: aiohttp.ClientResponse, most: int) -> str:
+    """A body of bounded size, unpacked as it may be. Raises _Refused."""
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > most:
+            raise _Refused(f"an answer of more than {most >> 20} MiB")
+    return body.decode("utf-8", "replace")
+
+
+def _objects(told: Any) -> Iterator[dict[str, Any]]:
+    """What of a list are objects: whoever answers may be anything."""
+    yield from (one for one in (told if isinstance(told, list) else ()) if isinstance(one, dict))
+
+
+def _names(told: Any, name: str) -> Iterator[str]:
+    """What the objects of a list are called."""
+    yield from (one[name] for one in _objects(told) if isinstance(one.get(name), str))
 
 
 def _listed(name: str, names: tuple[str, ...]) -> str:

@@ -372,6 +372,6 @@ def error_text(body: str) -> str | None:
     """What an error's JSON says, in any dialect; None: it is none."""
     try:
         error = json.loads(body)["error"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return str(error.get("message", error) if isinstance(error, dict) else error)
