@@ -1,5 +1,6 @@
 """Run specs: every mistake has its place, and one spec makes the same cells whoever wrote it."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,17 @@ def test_targets_get_the_same_prompts_and_other_cells_get_others() -> None:
     )
 
 
+def test_a_short_spec_that_names_billions_of_cells_is_refused_before_they_are_made() -> None:
+    loads = [{"kind": "closed", "levels": [1] * 1000}]
+    target = {"url": "http://h:1", "models": ["m"]}
+    spec = minimal(targets=[target], repeats=100, cache=["warm"] * 1000, scenarios=["D(5,5)"] * 1000, loads=loads)
+    with pytest.raises(ConfigError, match="100000000000 cells are too many; 10000 are the most"):
+        cells_of(spec, "run", 1.0, resolved(spec))
+    sweep = minimal(targets=[target], loads=[{"kind": "sweep", "levels": [20]}], scenarios=["D(5,5)"] * 501)
+    with pytest.raises(ConfigError, match="10020 cells"):
+        cells_of(sweep, "run", 1.0, resolved(sweep))
+
+
 def test_each_client_warms_up_unless_told() -> None:
     spec = minimal(loads=[{"kind": "closed", "levels": [4]}, {"kind": "poisson", "levels": [2]}])
     loads = [load for each in spec.loads for load in each.loads()]
@@ -122,6 +134,14 @@ def test_each_client_warms_up_unless_told() -> None:
         ({"loads": [{"kind": "closed", "levels": [0]}]}, "above 0"),
         ({"loads": [{"kind": "ramp", "levels": [1]}]}, "ramp"),
         ({"cache": ["tepid"]}, "cache"),
+        ({"loads": [{"kind": "closed", "levels": [1e9]}]}, "10000 are the most"),
+        ({"requests": 10**30}, "requests"),
+        ({"seed": 10**30}, "seed"),
+        ({"cooldown_requests": 10**19}, "cooldown_requests"),
+        ({"timeout_seconds": math.inf}, "timeout_seconds"),
+        ({"slo": {"ttft": math.inf}}, "slo.ttft"),
+        ({"targets": [{"url": "http://h", "price_in": math.nan}]}, "targets.0.price_in"),
+        ({"targets": [{"url": "http://h/" + "x" * 5000}]}, "targets.0.url"),
         ({"slo": {"speed": 1}}, "slo"),
     ],
 )

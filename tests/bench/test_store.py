@@ -87,9 +87,22 @@ def test_runs_by_what_users_call_them(store: Store) -> None:
         "01ABCDEFGH": "01ABCDEFGH",
     }
     assert {name: store.run(name).id for name in expected} == expected
-    for unknown in ("@0", "@4", "FGH", "%", "______", "nobody", ""):
+    for unknown in ("@0", "@4", "@" + "9" * 20, "@" + "9" * 5000, "FGH", "%", "______", "nobody", ""):
         with pytest.raises(NotFound):
             store.run(unknown)
+
+
+def test_of_a_run_s_progress_the_log_keeps_the_last(store: Store) -> None:
+    store.create(run("run-2"), MACHINE, [], [])
+    for done in range(3):
+        store.note_progress("run-2", 5.0, {"done": done})
+        store.note_progress("run-1", 5.0 + done, {"done": done})
+    last = store.last_event()
+    for name in ("run-1", "run-2"):
+        kept = [(one.type, one.data_json) for one in store.events(name)][1:]
+        assert kept == [("progress", '{"done": 2}')]
+    store.note_progress("run-1", 9.0, {"done": 3})
+    assert [one.data_json for one in store.happened(last)] == ['{"done": 3}'], "it comes behind all that was read"
 
 
 def test_states_are_events_in_order(store: Store) -> None:

@@ -260,6 +260,22 @@ def test_what_can_not_be_run_is_refused_in_words(asking: Asking) -> None:
     assert asking.refused("GET", f"{RUNS}/nobody", 404)["code"] == "run_not_found"
     assert asking.refused("POST", f"{RUNS}?calibrate=1", 400, spec(asking))["param"] == "calibrate"
     assert asking.refused("GET", f"{RUNS}?limit=0", 400)["param"] == "limit"
+    beyond = "9" * 19
+    assert asking.refused("GET", f"{RUNS}/@{beyond}", 404)["code"] == "run_not_found"
+    for name, path in (
+        ("after", "/v1/bench/events"),
+        ("after", f"{RUNS}/last/samples"),
+        ("offset", f"{RUNS}/last/rows"),
+    ):
+        assert asking.refused("GET", f"{path}?{name}={beyond}", 400)["param"] == name
+    huge = asking.refused("POST", RUNS, 400, spec(asking, requests=10**30, seed=10**19, loads=[{"levels": [1e9]}]))
+    assert all(word in huge["message"] for word in ("requests: ", "seed: ", "10000 are the most"))
+    many = {"repeats": 100, "cache": ["warm"] * 1000, "scenarios": ["D(5,5)"] * 1000}
+    for path in (RUNS, "/v1/bench/estimate"):
+        assert (
+            "100000000 cells are too many"
+            in asking.refused("POST", path, 400, spec(asking, **many, loads=[{}]))["message"]
+        )
 
 
 def test_who_may_not_gets_nothing(asking: Asking, done: str) -> None:

@@ -46,11 +46,9 @@ class Notes:
         if not ends and now.cell.ordinal == self._cell and time.monotonic() - self._noted < NOTE_SECONDS:
             return
         self._noted, self._cell = time.monotonic(), now.cell.ordinal
-        self.tell(
-            "progress",
-            **{"cell": now.cell.ordinal, "cells": now.cells, "done": now.done, "failed": now.failed},
-            **{"in_cell": now.in_cell or None, "seconds": round(now.seconds, 3)},
-        )
+        told = {"cell": now.cell.ordinal, "cells": now.cells, "done": now.done, "failed": now.failed}
+        told |= {"in_cell": now.in_cell or None, "seconds": round(now.seconds, 3)}
+        self._store.note_progress(self._run_id, time.time(), told)
 
 
 async def execute(order: Order) -> None:

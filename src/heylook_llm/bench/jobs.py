@@ -209,7 +209,11 @@ class Jobs:
             *(sys.executable, "-m", "heylook_llm.bench.job"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
-            env={name: value for name, value in os.environ.items() if not any(word in name for word in SECRET_WORDS)},
+            env={
+                name: value
+                for name, value in os.environ.items()
+                if not any(word in name.upper() for word in SECRET_WORDS)
+            },
             start_new_session=True,  # Ctrl-C is ours: the run hears of it from us
         )
         try:

@@ -16,6 +16,8 @@ Kind = Literal["closed", "constant", "poisson", "gamma", "ramp", "max"]
 OPEN: Final[frozenset[Kind]] = frozenset({"constant", "poisson", "gamma", "ramp", "max"})
 SECOND: Final = 1_000_000_000
 SWEEP_CLIENTS: Final = 32
+MOST_CLIENTS: Final = 10_000
+"""Each is a connection and a task of the sender; so many requests are made beforehand, twice."""
 LEAST_GAIN: Final = 1.2
 
 
@@ -40,6 +42,8 @@ class Load:
             raise ConfigError(f"A load of {self.level:g} sends nothing: give a number above 0.")
         if self.kind == "closed" and self.level != int(self.level):
             raise ConfigError(f"{self.level:g} clients are not a whole number.")
+        if self.kind == "closed" and self.level > MOST_CLIENTS:
+            raise ConfigError(f"{self.level:g} clients are too many; {MOST_CLIENTS} are the most.")
         if self.kind == "gamma" and not self.burstiness > 0:
             raise ConfigError("burstiness must be above 0.")
         if self.kind == "ramp" and not (self.ramp_seconds > 0 and self.ramp_from >= 0):

@@ -19,10 +19,16 @@ from heylook_llm.errors import ConfigError
 
 Cache = Annotated[str, Field(pattern=r"^(cold|warm|prefix(100|[1-9]?[0-9]))$")]
 Measure = Literal["ttft", "tpot", "itl", "e2e", "e2el"]
-Limit = Annotated[float, Field(gt=0)]
+Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False, description="Per million tokens.")]
 OwnPrompt = Annotated[str, Field(min_length=1, max_length=1_000_000)]
 MOST_CELLS: Final = 10_000
 MOST_SWEPT: Final = 20
+MOST_REQUESTS: Final = 1_000_000_000
+MOST_SECONDS: Final = 100_000_000.0
+"""Three years: clocks and alarms count so far."""
+MOST_SEED: Final = (1 << 63) - 1
+"""What the store keeps of whole numbers."""
 SLOWEST, FASTEST, SWEPT = "sweep-slowest", "sweep-fastest", "sweep-planned"
 """Flags of a sweep's cells: its two ends, and those whose rate is known once the ends are measured."""
 USUAL: Final[dict[Task, str]] = {
@@ -45,7 +51,9 @@ class _Part(BaseModel):
 class TargetSpec(_Part):
     """A server and what to ask of it."""
 
-    url: str = Field(description="Its root, as http://127.0.0.1:8080; a path before /v1 or /api may follow.")
+    url: str = Field(
+        max_length=2000, description="Its root, as http://127.0.0.1:8080; a path before /v1 or /api may follow."
+    )
     kind: Literal["openai", "ollama", "anthropic"] | None = Field(
         None, description="Which API to speak; none: the one that it is found to speak."
     )
@@ -54,8 +62,8 @@ class TargetSpec(_Part):
     key: str | None = Field(
         None, description="Where its API key is: kept:NAME, env:NAME, file:PATH (mode 0600) or keyring:NAME."
     )
-    price_in: float | None = Field(None, ge=0, description="Per million tokens.")
-    price_out: float | None = Field(None, ge=0, description="Per million tokens.")
+    price_in: Price | None = None
+    price_out: Price | None = None
 
     @field_validator("url")
     @classmethod
@@ -141,7 +149,7 @@ class RunSpec(_Part):
     """A benchmark: everything that decides what is sent, when and where to."""
 
     name: str | None = Field(None, max_length=100, description="What to call the run.")
-    seed: int = Field(1, description="Of lengths, texts and arrivals.")
+    seed: int = Field(1, ge=-MOST_SEED, le=MOST_SEED, description="Of lengths, texts and arrivals.")
     salt: str | None = Field(
         None,
         max_length=100,
@@ -157,13 +165,21 @@ class RunSpec(_Part):
         "user", description="Whose tokens a prompt's length is of: the user's text, or all that the engine computes."
     )
     loads: tuple[LoadSpec, ...] = Field((LoadSpec(),), min_length=1)
-    requests: int | None = Field(None, ge=1, description="Measured requests of each cell.")
-    duration_seconds: float | None = Field(None, gt=0, description="How long each cell sends; whichever ends first.")
+    requests: int | None = Field(None, ge=1, le=MOST_REQUESTS, description="Measured requests of each cell.")
+    duration_seconds: float | None = Field(
+        None, gt=0, le=MOST_SECONDS, description="How long each cell sends; whichever ends first."
+    )
     warmup_requests: int | None = Field(
-        None, ge=0, description="Requests before the measured ones; none: one for each client, at least one."
+        None,
+        ge=0,
+        le=MOST_REQUESTS,
+        description="Requests before the measured ones; none: one for each client, at least one.",
     )
     cooldown_requests: int = Field(
-        0, ge=0, description="Requests behind the measured ones, so that the last of those has company, too."
+        0,
+        ge=0,
+        le=MOST_REQUESTS,
+        description="Requests behind the measured ones, so that the last of those has company, too.",
     )
     parallel: Literal["none", "host", "all"] = Field(
         "host", description="Which targets are measured side by side: none, those on different hosts, or all."
@@ -177,9 +193,13 @@ class RunSpec(_Part):
         default_factory=lambda: {"temperature": 0},
         description="More fields of every request's body; none: temperature 0, where answers are texts.",
     )
-    timeout_seconds: float = Field(300.0, gt=0, description="After which a request is given up.")
-    stall_seconds: float = Field(60.0, gt=0, description="How long an answer that began may be silent.")
-    drain_seconds: float = Field(60.0, ge=0, description="How long requests in flight may end after the last was sent.")
+    timeout_seconds: float = Field(300.0, gt=0, le=MOST_SECONDS, description="After which a request is given up.")
+    stall_seconds: float = Field(
+        60.0, gt=0, le=MOST_SECONDS, description="How long an answer that began may be silent."
+    )
+    drain_seconds: float = Field(
+        60.0, ge=0, le=MOST_SECONDS, description="How long requests in flight may end after the last was sent."
+    )
     slo: dict[Measure, Limit] = Field({}, description="Limits in milliseconds that a good request keeps.")
 
     @model_validator(mode="before")
@@ -286,6 +306,11 @@ def cells_of(
 
     Targets and models stand innermost: what will be compared is measured in turn, close together in time.
     """
+    loads = sum(int(each.levels[0]) if each.kind == "sweep" else len(each.levels) for each in spec.loads)
+    models_asked = sum(len(models) for _, models in targets.values())
+    count = spec.repeats * len(spec.cache) * len(spec.scenarios) * loads * models_asked
+    if count > MOST_CELLS:  # before they are made: a short spec can name billions
+        raise ConfigError(f"{count} cells are too many; {MOST_CELLS} are the most.")
     axes = [
         (repeat, text, load, flags, cache, target, model)
         for repeat in range(spec.repeats)
@@ -296,8 +321,6 @@ def cells_of(
         for target, models in targets.values()
         for model in models
     ]
-    if len(axes) > MOST_CELLS:
-        raise ConfigError(f"{len(axes)} cells are too many; {MOST_CELLS} are the most.")
     return [
         Cell(
             id=new_id(wall),

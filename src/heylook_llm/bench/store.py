@@ -5,6 +5,7 @@ A commit survives the death of any process at any moment. Nothing that can be de
 
 import contextlib
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -35,6 +36,7 @@ VERSION: Final = len(MIGRATIONS)
 BUSY_SECONDS: Final = 10.0
 END_CHARACTERS: Final = 6
 """Of an id's end, that name a run."""
+_COUNTED: Final = re.compile(r"@[1-9][0-9]{0,17}")
 Row = TypeVar("Row", bound=msgspec.Struct)
 
 
@@ -105,14 +107,14 @@ class Store:
         """
         if name == "last":
             name = "@1"
-        if name.startswith("@") and name[1:].isdecimal() and int(name[1:]) > 0:
+        if _COUNTED.fullmatch(name) is not None:
             found = self._select(Run, "run", "1 ORDER BY created DESC, id DESC LIMIT 1 OFFSET ?", (int(name[1:]) - 1,))
         else:
             where = "id = ?1 OR name = ?1 OR (length(?1) >= ?2 AND substr(id, -length(?1)) = ?1)"
             order = "ORDER BY id = ?1 DESC, name IS ?1 DESC, created DESC LIMIT 1"
             found = self._select(Run, "run", f"{where} {order}", (name, END_CHARACTERS))
         if not found:
-            raise NotFound(f"There is no run '{name}'; `heylookllm bench list` shows them.", code="run_not_found")
+            raise NotFound(f"There is no run '{name[:100]}'; `heylookllm bench list` shows them.", code="run_not_found")
         return found[0]
 
     def cells(self, run_id: str) -> list[Cell]:
@@ -210,7 +212,7 @@ class Store:
         """The run that a baseline names. Raises NotFound."""
         found = self._select(Run, "run", "id = (SELECT run_id FROM baseline WHERE name = ?)", (name,))
         if not found:
-            raise NotFound(f"There is no baseline '{name}'.", code="baseline_not_found")
+            raise NotFound(f"There is no baseline '{name[:100]}'.", code="baseline_not_found")
         return found[0]
 
     def baselines(self) -> dict[str, str]:
@@ -280,6 +282,12 @@ class Store:
         """Commit what happened; its place in the order of all events."""
         with self._transaction():
             return self._event(run_id, wall, kind, data)
+
+    def note_progress(self, run_id: str, wall: float, data: dict[str, Any]) -> None:
+        """Commit how far a run is; what was said of it before says nothing more, so the log stays short."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM event WHERE run_id = ? AND type = 'progress'", (run_id,))
+            self._event(run_id, wall, "progress", data)
 
     def add_artifact(self, run_id: str, kind: str, path: str, sha256: str) -> None:
         """Note a file made of a run."""

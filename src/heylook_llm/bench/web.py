@@ -41,6 +41,8 @@ FOUND_SECONDS: Final = 3.0
 MOST_POINTS: Final = 5000
 MOST_SAMPLES: Final = 1000
 MOST_RUNS: Final = 1000
+LONGEST_NUMBER: Final = 19
+"""Digits, less one: what SQLite keeps of whole numbers has 19."""
 GOING_AWAY, TRY_LATER, WRONG = 1001, 1013, 1008
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -415,7 +417,7 @@ def _number(request: HTTPConnection, name: str, default: int, least: int, most: 
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
+    if not (text.isascii() and text.isdigit() and len(text) < LONGEST_NUMBER and least <= int(text) <= most):
         raise BadRequest(f"'{name}' must be a whole number from {least}.", param=name)
     return int(text)
 
@@ -432,7 +434,7 @@ def _after(connection: HTTPConnection) -> int | None:
     text = connection.headers.get("last-event-id") or connection.query_params.get("after")
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
+    if not (text.isascii() and text.isdigit() and len(text) < LONGEST_NUMBER):
         raise BadRequest("The id of the last event is a number.", param="after")
     return int(text)
 
