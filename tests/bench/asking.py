@@ -57,9 +57,9 @@ class Asking:
         finally:
             connection.close()
 
-    def socket(self, path: str) -> ClientConnection:
+    def socket(self, path: str, **headers: str) -> ClientConnection:
         """The same by WebSocket."""
-        return connect(self.url.replace("http", "ws", 1) + path, additional_headers=self._headers)
+        return connect(self.url.replace("http", "ws", 1) + path, additional_headers={**self._headers, **headers})
 
     def until(self, run: str, *states: str) -> dict[str, Any]:
         """The run, once it is in one of these states."""

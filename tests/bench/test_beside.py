@@ -182,3 +182,12 @@ def test_a_curve_has_the_intervals_of_its_points() -> None:
     chance = random.Random(1)
     told = report_of([answer(n, n * 100, chance.uniform(90, 110)) for n in range(30)])
     assert figures.data(told)["speed"][0]["least"] == pytest.approx(100)
+
+
+def test_more_than_can_be_compared_in_a_while_is_refused() -> None:
+    (row, *_) = BASE.rows
+    alike = msgspec.structs.replace(BASE, rows=[row] * (compare.MOST_SIDES + 1))
+    each = [msgspec.structs.replace(row, level=float(level)) for level in range(compare.MOST_ROWS + 1)]
+    for report_ in (alike, msgspec.structs.replace(BASE, rows=each)):
+        with pytest.raises(ConfigError, match="too many to compare"):
+            compare.compare([report_])

@@ -270,6 +270,8 @@ def test_what_can_not_be_run_is_refused_in_words(asking: Asking) -> None:
         assert asking.refused("GET", f"{path}?{name}={beyond}", 400)["param"] == name
     huge = asking.refused("POST", RUNS, 400, spec(asking, requests=10**30, seed=10**19, loads=[{"levels": [1e9]}]))
     assert all(word in huge["message"] for word in ("requests: ", "seed: ", "10000 are the most"))
+    endless = spec(asking, requests=10**9, scenarios=["T(1000)*D(10000000,10000000)"])
+    assert "more tokens than count" in asking.refused("POST", "/v1/bench/estimate", 400, endless)["message"]
     many = {"repeats": 100, "cache": ["warm"] * 1000, "scenarios": ["D(5,5)"] * 1000}
     for path in (RUNS, "/v1/bench/estimate"):
         assert (
@@ -285,8 +287,17 @@ def test_who_may_not_gets_nothing(asking: Asking, done: str) -> None:
         assert stranger.refused("GET", path, 401)["code"] == "invalid_api_key"
         assert asking.refused("GET", path, 403, origin="https://evil.example")["code"] == "origin_not_allowed"
     assert stranger.refused("POST", RUNS, 401, spec(asking))["code"] == "invalid_api_key"
-    with pytest.raises(InvalidStatus, match="401"), stranger.socket("/v1/bench/ws"):
-        pass
+    target = {"url": asking.url}
+    for given in ({"origin": "https://evil.example"}, {"sec_fetch_site": "cross-site"}, {"host": "evil.example"}):
+        asking.refused("PUT", "/v1/bench/targets/evil", 403, target, **given)
+        asking.refused("DELETE", f"{RUNS}/{done}", 403, **given)
+    for refused, headers in (
+        ("401", {}),
+        ("403", {"origin": "https://evil.example"}),
+        ("403", {"host": "evil.example"}),
+    ):
+        with pytest.raises(InvalidStatus, match=refused), stranger.socket("/v1/bench/ws", **headers):
+            pass
 
 
 # ---- targets and keys ------------------------------------------------------------------------------------------------
@@ -312,7 +323,13 @@ def test_a_key_is_kept_masked_and_bound_to_its_address(asking: Asking, home: Hom
     assert "No key is kept" in asking.refused("POST", RUNS, 400, named)["message"]
     assert asking.ask("DELETE", at)["deleted"] is True
     assert asking.refused("DELETE", at, 404)["code"] == "target_not_found"
-    for wrong in ({"url": "ftp://x"}, {"url": asking.url, "key": "a b"}, {"url": asking.url, "models": ["m"]}, {}):
+    for wrong in (
+        {"url": "ftp://x"},
+        {"url": asking.url, "key": "a b"},
+        {"url": asking.url, "key": "k" * 9000},
+        {"url": asking.url, "models": ["m"]},
+        {},
+    ):
         asking.refused("PUT", at, 400, wrong)
 
 

@@ -5,7 +5,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -21,6 +21,9 @@ from heylook_llm.bench.spec import RunSpec, TargetSpec
 from heylook_llm.bench.store import Store
 from heylook_llm.bench.targets import dialect_of
 from heylook_llm.errors import ConfigError, TargetFailed
+
+MOST_TOKENS: Final = 1 << 53
+"""What JSON's numbers hold exactly."""
 
 
 class Party(msgspec.Struct, frozen=True):
@@ -123,7 +126,7 @@ def _cells(spec: RunSpec, run_id: str, wall: float, found: dict[TargetSpec, Part
 
 
 def estimated(spec: RunSpec, found: dict[TargetSpec, Party]) -> Estimate:
-    """What a run will send. Lengths that are drawn count with the longest."""
+    """What a run will send. Lengths that are drawn count with the longest. Raises ConfigError for endless ones."""
     cells = _cells(spec, "", 0.0, found)
     seconds = None if spec.duration_seconds is None else spec.duration_seconds * len(cells)
     if spec.requests is None:
@@ -140,6 +143,10 @@ def estimated(spec: RunSpec, found: dict[TargetSpec, Party]) -> Estimate:
             cost = None
         else:
             cost += spec.requests * (tokens * target.price_in + made * target.price_out) / 1e6
+    if inputs + outputs > MOST_TOKENS:
+        raise ConfigError(
+            f"{spec.requests} requests of {', '.join(spec.scenarios)[:200]} come to more tokens than count."
+        )
     return Estimate(len(cells), spec.requests * len(cells), inputs, outputs, seconds, cost)
 
 

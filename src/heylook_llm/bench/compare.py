@@ -1,6 +1,6 @@
 """Runs, models and machines side by side: a rank only where it is shown. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -8,8 +8,12 @@ import msgspec
 from heylook_llm.bench.metrics import Report, Row
 from heylook_llm.bench.quantity import Quantity, Value, parse, rounds_of, value_of, why_unknown
 from heylook_llm.bench.statistics import Difference, Interval, Paired, apart, difference, paired, paired_difference
+from heylook_llm.errors import ConfigError
 
 USUAL: Final = ("ttft.p50", "ttft.p95", "tpot.p50", "e2e.p50", "e2e.p95", "output", "requests", "errors")
+MOST_ROWS: Final = 5000
+MOST_SIDES: Final = 100
+"""Of one line: each is compared with every other, for each quantity."""
 NOT_SHOWN: Final = "no difference shown"
 
 
@@ -77,12 +81,23 @@ def compare(reports: Sequence[Report], wanted: Sequence[str] = USUAL) -> Compari
     for report in reports:
         for row in report.rows:
             groups.setdefault(row.axes, []).append((report, row))
+    _bound(groups.values())
     return Comparison(
         lines=[_line(group, quantity) for group in groups.values() if len(group) > 1 for quantity in quantities],
         alone=[_axes(group[0][1]) for group in groups.values() if len(group) == 1],
         flagged={report.name or report.run: report.flags for report in reports if report.flags},
         specs=sorted({report.spec_hash for report in reports}),
     )
+
+
+def _bound(groups: Collection[Sequence[tuple[Report, Row]]]) -> None:
+    """Raises ConfigError for more than can be compared in a while."""
+    rows, sides = sum(map(len, groups)), max(map(len, groups), default=0)
+    if rows > MOST_ROWS or sides > MOST_SIDES:
+        raise ConfigError(
+            f"{rows} rows, {sides} of them measured alike, are too many to compare: {MOST_ROWS} and {MOST_SIDES} are "
+            "the most. Choose models or scenarios."
+        )
 
 
 def shown(first: tuple[str, Row], second: tuple[str, Row], wanted: Quantity) -> Difference:

@@ -127,11 +127,11 @@ class Following:
             return
         if self._reading is None:
             self._reading = asyncio.create_task(self._read())
-        ready = asyncio.ensure_future(self._at.wait())
-        await asyncio.wait({ready, self._reading}, return_when=asyncio.FIRST_COMPLETED)
+        reading, ready = self._reading, asyncio.ensure_future(self._at.wait())
+        await asyncio.wait({ready, reading}, return_when=asyncio.FIRST_COMPLETED)
         if not ready.done():  # the store can't be read
             ready.cancel()
-            self._reading.result()
+            reading.result()
 
         def past(store: Store) -> tuple[list[Occurrence], int]:
             if run_id is not None:
@@ -159,8 +159,11 @@ class Following:
                             listener.offer(message)
             finally:
                 thread.submit(store.close)
-                for listener in self._listeners:
-                    listener.end()
+                if self._reading is asyncio.current_task():  # else all who listened have left: whoever is there is new
+                    self._reading = None
+                    self._at.clear()
+                    for listener in self._listeners:
+                        listener.end()
 
     def close(self) -> None:
         """End every listener, and those to come."""

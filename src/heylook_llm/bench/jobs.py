@@ -167,14 +167,16 @@ class Jobs:
     async def _queue(self, made: Run, keys: list[str | None], calibrated: bool) -> Run:
         me = psutil.Process()
         mine = {"pid": me.pid, "pid_started": me.create_time(), "ended": None, "cancel_requested": False}
-        made = await self._set(made.id, "queued", **mine)
+        taken = await self.ask(lambda store: store.take_up(made, time.time(), "queued", **mine))
+        if taken is None:  # two pages, or two servers, resume it at once
+            raise Conflict(f"The run {made.id[-8:]} was taken up by somebody else.", code="run_goes_on")
         setting = self._setting
         calibration = str(setting.calibration) if calibrated else None
-        order = Order(str(setting.store), made.id, keys, setting.version, calibration)
+        order = Order(str(setting.store), taken.id, keys, setting.version, calibration)
         self._waiting.append(order)
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work())
-        return made
+        return taken
 
     async def _set(self, run_id: str, state: RunState, **changes: Any) -> Run:
         if state in ENDED:
@@ -219,8 +221,8 @@ class Jobs:
         try:
             assert self._process.stdin is not None
             self._process.stdin.write(msgspec.json.encode(order) + b"\n")
-            if self._closed:
-                self._process.stdin.close()
+            if self._closed:  # it was being started meanwhile
+                await _landed(self._process)
             await self._process.wait()
         finally:
             self._process = None
@@ -230,15 +232,20 @@ class Jobs:
         self._closed = True
         while self._waiting:
             await self._set(self._waiting.popleft().run, "interrupted")
-        process = self._process
-        if process is not None and process.stdin is not None:
-            process.stdin.close()
-            try:
-                await asyncio.wait_for(process.wait(), LAND_SECONDS)
-            except TimeoutError:
-                process.kill()
+        if self._process is not None:
+            await _landed(self._process)
         if self._working is not None:
             await self._working
+
+
+async def _landed(process: asyncio.subprocess.Process) -> None:
+    """Have a run's process end, by itself or not."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        await asyncio.wait_for(process.wait(), LAND_SECONDS)
+    except TimeoutError:
+        process.kill()
 
 
 def refuse_files(spec: RunSpec) -> None:

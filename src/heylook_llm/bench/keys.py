@@ -4,9 +4,13 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from heylook_llm.errors import ConfigError
+
+MOST_CHARACTERS: Final = 8192
+"""Of a key: a server takes no longer header."""
 
 
 def key_of(reference: str | None, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -24,7 +28,7 @@ def key_of(reference: str | None, environment: Mapping[str, str] = os.environ) -
 
 def is_key(text: str) -> bool:
     """Whether a text can be sent as a key."""
-    return bool(text) and all(" " < character <= "~" for character in text)
+    return 0 < len(text) <= MOST_CHARACTERS and all(" " < character <= "~" for character in text)
 
 
 def address_of(url: str) -> str:

@@ -249,6 +249,16 @@ class Store:
             if state is not None:
                 self._event(run_id, wall, "run.state", {"state": state})
 
+    def take_up(self, seen: Run, wall: float, state: RunState, **changes: Any) -> Run | None:
+        """Change a run from how it was seen; None: somebody else was quicker, and it is another by now."""
+        with self._transaction():
+            now = next(iter(self._select(Run, "run", "id = ?", (seen.id,))), None)
+            if now is None or (now.state, now.pid, now.pid_started) != (seen.state, seen.pid, seen.pid_started):
+                return None
+            self._update("run", seen.id, {**changes, "state": state})
+            self._event(seen.id, wall, "run.state", {"state": state})
+        return self.run(seen.id)
+
     def set_cell(self, cell: Cell, wall: float, state: CellState | None = None, **changes: Any) -> None:
         """Change a cell; a new state is also an event. Columns are those of Cell."""
         with self._transaction():
