@@ -46,7 +46,7 @@ class Notes:
         if not ends and now.cell.ordinal == self._cell and time.monotonic() - self._noted < NOTE_SECONDS:
             return
         self._noted, self._cell = time.monotonic(), now.cell.ordinal
-        told = {"cell": now.cell.ordinal, "cells": now.cells, "done": now.done, "failed": now.failed}
+        told: dict[str, Any] = {"cell": now.cell.ordinal, "cells": now.cells, "done": now.done, "failed": now.failed}
         told |= {"in_cell": now.in_cell or None, "seconds": round(now.seconds, 3)}
         self._store.note_progress(self._run_id, time.time(), told)
 
