@@ -89,6 +89,13 @@ def test_no_text_takes_long(page: Page) -> None:
             )  # a bad one takes hours
 
 
+def test_a_wide_table_of_short_lines_has_no_more_cells_than_its_text(page: Page) -> None:
+    page.goto("/ui/nowhere")
+    text = "|a" * 5000 + "|\n" + "|-" * 5000 + "|\n" + "|b|\n" * 5000
+    told = page.evaluate(script("markdown_render"), text)
+    assert (told.count("(th "), told.count("(td ")) == (5000, 5000)
+
+
 def test_a_text_that_grows_ends_as_the_whole(page: Page) -> None:
     page.goto("/ui/nowhere")
     for text in [*CASES, "\n\n".join(CASES)]:

@@ -110,6 +110,34 @@ def test_the_theme_is_chosen_kept_and_told_to_who_draws(page: Page) -> None:
 
 
 @long
+def test_the_link_to_the_page_leaves_what_is_written_there(page: Page) -> None:
+    page.goto("/ui/chat")
+    message = page.get_by_label("Message", exact=True)
+    message.fill("half a thought")
+    page.get_by_role("link", name="Skip to the page").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    expect(message).to_have_value("half a thought")
+    assert page.url.endswith("/ui/chat")
+
+
+@long
+def test_every_page_opens_with_a_key(browser: Browser, locked: Running) -> None:
+    context = browser.new_context(base_url=locked.url)
+    context.add_init_script("sessionStorage.setItem('heylook.key', 'schlüssel')")
+    page = context.new_page()
+    watch = Watch(page)
+    for path in ("chat", "models", "performance", "settings", "bench", "bench/compare"):
+        page.goto(f"/ui/{path}")
+        expect(page.locator("main h1").first).to_be_visible(timeout=WAIT_MS)
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        expect(page.locator("main .notice.bad")).to_have_count(0)
+        expect(page.get_by_role("heading", name="This page couldn't be opened")).to_have_count(0)
+    watch.check()
+    context.close()
+
+
+@long
 def test_a_path_that_is_no_page_says_so(page: Page) -> None:
     page.goto("/ui/nowhere")
     expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()

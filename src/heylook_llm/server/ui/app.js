@@ -119,6 +119,12 @@ function themeButton() {
   return made;
 }
 
+/** A place in the address would be another arrival, which opens the page anew and loses what is written there. */
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
+
 replace(document.querySelector(".rail nav"), links);
 replace(document.querySelector(".rail-end"), themeButton());
 onArrival(arrive);

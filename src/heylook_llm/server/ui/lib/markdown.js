@@ -185,8 +185,8 @@ function table(lines) {
   const heads = cells(lines[0]);
   const sides = cells(lines[1]).map((cell) => (/^:-+:$/.test(cell) ? "center" : /-:$/.test(cell) ? "end" : null));
   const row = (tag, line) => {
-    const found = cells(line);
-    return h("tr", {}, heads.map((_, at) => h(tag, { class: sides[at] }, inline(found[at] ?? ""))));
+    const found = cells(line).slice(0, heads.length); // what a line lacks isn't filled: a text would grow by its square
+    return h("tr", {}, found.map((cell, at) => h(tag, { class: sides[at] }, inline(cell))));
   };
   const body = h("tbody", {}, lines.slice(2).map((line) => row("td", line)));
   return h("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": "Table" }, h("table", {}, h("thead", {}, row("th", lines[0])), body));
