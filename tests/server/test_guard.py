@@ -1,6 +1,7 @@
 """Who may speak to the server: Host, Origin, keys and peers, on every route of the app's own table."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -378,7 +379,7 @@ OPEN = {
 }
 
 
-LLAMA_SERVERS = {"/slots", "/props", "/infill", "/completion", "/completions"}
+LLAMA_SERVERS = {"/slots", "/props", "/infill", "/completion", "/completions", "/embedding", "/embeddings"}
 """In llama-server's own form."""
 CLOUDS = {"/api/signout", "/api/me", "/api/experimental/web_fetch", "/api/experimental/web_search"}
 """Ollama's own cloud, which is refused to everyone."""
@@ -503,3 +504,19 @@ async def test_a_client_that_leaves_before_the_body_is_no_crash() -> None:
     client.leave()
     await client.end()
     assert client.status in (0, 400)
+
+
+async def test_what_fails_in_an_unexpected_way_has_the_headers_of_every_reply() -> None:
+    extra = APIRouter()
+
+    @extra.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError("/secret")
+
+    client = Client(create_app(ScriptedBackend(), Options(), extra=[extra]), "GET", "/broken")
+    with contextlib.suppress(RuntimeError):  # which is for the server's log
+        await client.end()
+    assert client.status == 500
+    assert b"secret" not in client.body
+    for name, value in guard.SECURITY_HEADERS:
+        assert client.headers[name.decode()] == value.decode()

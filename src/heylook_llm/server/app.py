@@ -42,7 +42,7 @@ from heylook_llm.server.batches import Batches
 from heylook_llm.server.cards import Cards
 from heylook_llm.server.endpoint import Endpoint, Options, Query, Server, Socket, respond
 from heylook_llm.server.generate import InFlight, Place
-from heylook_llm.server.guard import REQUEST_ID, Access, Guard
+from heylook_llm.server.guard import REQUEST_ID, SECURITY_HEADERS, Access, Guard
 from heylook_llm.server.http import COUNT_REFUSAL, COUNTED
 from heylook_llm.server.images import Images
 from heylook_llm.server.inward import Inward
@@ -789,6 +789,7 @@ def _catch(app: FastAPI, word: Callable[[HeylookError, Scope], Reply]) -> None:
         response = respond(word(problem, request.scope))
         for name in ("x-request-id", "request-id"):  # the guard stands inside the framework's last resort
             response.headers[name] = request.scope.get(REQUEST_ID, "")
+        response.raw_headers.extend(SECURITY_HEADERS)
         return response
 
     app.add_exception_handler(HeylookError, ours)

@@ -54,7 +54,7 @@ ALLOWED_HEADERS: Final = (
     "x-stainless-runtime, x-stainless-runtime-version, x-stainless-async, x-stainless-helper-method, "
     "x-stainless-poll-helper, x-stainless-custom-poll-interval, x-stainless-timeout, x-stainless-read-timeout"
 )
-_SECURITY_HEADERS: Final = (
+SECURITY_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
@@ -357,7 +357,7 @@ def _cors(origin: str | None, *, preflight: bool = False) -> list[tuple[bytes, b
 def _common(scope: Scope, extra: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     identity = scope[REQUEST_ID].encode()
     policy = [] if any(name == b"cross-origin-resource-policy" for name, _ in extra) else [_SAME_ORIGIN]
-    return [(b"x-request-id", identity), (b"request-id", identity), *_SECURITY_HEADERS, *policy, *extra]
+    return [(b"x-request-id", identity), (b"request-id", identity), *SECURITY_HEADERS, *policy, *extra]
 
 
 _SAME_ORIGIN: Final = (b"cross-origin-resource-policy", b"same-origin")
