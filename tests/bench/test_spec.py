@@ -126,6 +126,7 @@ def test_each_client_warms_up_unless_told() -> None:
         ({"scenarios": ["dataset"]}, "needs a dataset"),
         ({"task": "rerank", "scenarios": ["D(5,5)"]}, "no traffic of task rerank"),
         ({"task": "sing"}, "task"),
+        ({"task": ["chat"]}, "task"),
         ({"count": "engine", "scenarios": ["T(2)*D(5,5)"]}, "count: engine has no meaning for T(2)*D(5,5)"),
         ({"cache": ["cold"], "loads": [{"kind": "poisson", "levels": [1]}]}, "needs loads of kind closed"),
         ({"loads": [{"kind": "sweep", "levels": [2]}]}, "a sweep has 3 to 20 loads"),

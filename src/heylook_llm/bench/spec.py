@@ -213,6 +213,8 @@ class RunSpec(_Part):
             for text in given["scenarios"][:1]:
                 with contextlib.suppress(ConfigError, TypeError):
                     filled["task"] = scenarios.task_of(scenarios.parse(text))
+        if not isinstance(filled.get("task", "chat"), str):
+            return filled
         task = filled.get("task", "chat")
         if "scenarios" not in given and task in get_args(Task):
             filled["scenarios"] = ["dataset"] if given.get("dataset") else [USUAL[task]]
