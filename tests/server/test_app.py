@@ -413,7 +413,7 @@ async def test_the_document_has_every_route_with_a_readable_id() -> None:
 async def test_the_document_tells_each_routes_own_media_type_under_a_known_heading() -> None:
     told = await document()
     headings = [tag["name"] for tag in told["tags"]]
-    assert headings == ["OpenAI", "Llama", "Anthropic", "Ollama", "Admin", "Pages"]
+    assert headings == ["OpenAI", "Llama", "Anthropic", "Ollama", "Admin", "Bench", "Pages"]
     for verbs in told["paths"].values():
         for operation in verbs.values():
             assert set(operation["tags"]) <= set(headings)
