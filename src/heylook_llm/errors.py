@@ -16,7 +16,7 @@
     ├── TooLarge                  a body, header or frame beyond its limit                         413
     ├── InsufficientStorage       the disk has no room for what is to be written                   507
     ├── PullFailed                a model can't be fetched; the code says why                      502
-    ├── TargetFailed              what a benchmark is to measure can't be measured                 502
+    ├── TargetFailed              what a benchmark is to measure can't be measured                 424
     ├── Cancelled                 the request was cancelled by an operator or its client           499
     ├── EngineError               the engine failed in a way that will repeat                      500
     │   ├── LoadFailed            a model can't be loaded                                          500
@@ -191,9 +191,12 @@ class PullFailed(HeylookError):
 
 
 class TargetFailed(HeylookError):
-    """A benchmark's target doesn't answer, or not as it must; the message says what to do."""
+    """A benchmark's target doesn't answer, or not as it must; the message says what to do.
 
-    status = 502
+    424 and not a 5xx: nothing of this server failed, whoever named the target must act.
+    """
+
+    status = 424
     default_code = "target_failed"
 
 

@@ -256,7 +256,7 @@ def test_what_can_not_be_run_is_refused_in_words(asking: Asking) -> None:
     assert asking.refused("POST", RUNS, 400, b"no")["code"] == "invalid_json"
     assert asking.refused("POST", RUNS, 400, b"[]")["code"] == "invalid_type"
     nobody = {**spec(asking), "targets": [{"url": "http://127.0.0.1:1", "models": ["m"]}]}
-    assert "Nothing answers at http://127.0.0.1:1" in asking.refused("POST", RUNS, 502, nobody)["message"]
+    assert "Nothing answers at http://127.0.0.1:1" in asking.refused("POST", RUNS, 424, nobody)["message"]
     assert asking.refused("GET", f"{RUNS}/nobody", 404)["code"] == "run_not_found"
     assert asking.refused("POST", f"{RUNS}?calibrate=1", 400, spec(asking))["param"] == "calibrate"
     assert asking.refused("GET", f"{RUNS}?limit=0", 400)["param"] == "limit"
