@@ -129,7 +129,7 @@ def opened(path: Path | None, open_file: Callable[[Path | None], AnyFile], what:
         path.touch(mode=0o600)
         return _repaired(path, open_file, what)
     except OtherVersion:
-        problem = "another version of heylookllm wrote it; moved away, another is begun"
+        problem = "another version of heylookllm wrote it; once it is moved away, another is begun"
     except (OSError, sqlite3.Error) as error:
         problem = str(error)
     log.warning("%s can't be used (%s): %s are kept in memory and end with the server", path, problem, what)
