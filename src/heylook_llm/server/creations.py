@@ -115,8 +115,9 @@ class Creations:
             async with aclosing(self._quantized(order, made, source, folder)) as steps:
                 async for step in steps:
                     yield step
-        most = await asyncio.to_thread(_trained, made, source)
-        if most is not None and (order.parameters.get("n_ctx") or 0) > most:
+        wanted = order.parameters.get("n_ctx") or 0
+        most = await asyncio.to_thread(_trained, made, source) if wanted else None
+        if most is not None and wanted > most:
             yield Progress(f"num_ctx is {most}: the model was trained for no more")
             order = msgspec.structs.replace(order, parameters={**order.parameters, "n_ctx": most})
         entry, unknown = _entry(order, source, made)
