@@ -6,6 +6,7 @@ A name is a key of the entry (`idle_ttl`) or of its `config` (`config.n_ctx`).
 import asyncio
 import contextlib
 import difflib
+import functools
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -174,7 +175,7 @@ def _difference(target: Path, text: str) -> str:
 
 
 def told(seen: Seen) -> dict[str, Any]:
-    """Settings, what they may be, and who says so."""
+    """Settings, what they may be, and who says so. Not for the event loop: it may have to make the schema."""
     spec = seen.spec
     return {
         "id": spec.id,
@@ -209,8 +210,12 @@ def _shown(value: Any) -> Any:
     return {key: _shown(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
+@functools.cache
 def schema_of(provider: str) -> dict[str, Any]:
-    """What the settings of a model of a provider may be, each with what it does: a JSON schema."""
+    """What the settings of a model of a provider may be, each with what it does: a JSON schema.
+
+    Kept, not to be changed: it takes tens of milliseconds to make.
+    """
     entry, kind = ModelSpec.model_json_schema()["properties"], config.PROVIDERS[provider]
     settings = kind.model_json_schema()["properties"]
     described = {key: _described(entry[key], ModelSpec, key, "model") for key in ENTRY_KEYS}

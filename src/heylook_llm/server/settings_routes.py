@@ -152,7 +152,7 @@ def _state(card: Card) -> dict[str, Any]:
 async def describe_model_settings(server: Server, request: Request) -> Response:
     """A model's settings: their schema with what each does, the values in force, and which were changed here."""
     seen = await _settings_of(server).see(request.path_params["model_id"])
-    return json_response(model_settings.told(seen))
+    return json_response(await asyncio.to_thread(model_settings.told, seen))
 
 
 async def change_model_settings(server: Server, request: Request) -> Response:
@@ -165,7 +165,7 @@ async def change_model_settings(server: Server, request: Request) -> Response:
     model = request.path_params["model_id"]
     seen = await _settings_of(server).change(model, Wanted(fields.set, fields.reset, fields.dry_run))
     told = {
-        **model_settings.told(seen),
+        **await asyncio.to_thread(model_settings.told, seen),
         "written": bool(seen.difference) and not fields.dry_run,
         "reloads": seen.reloads,
         "difference": seen.difference,
