@@ -5,6 +5,7 @@ stands in `models.overlay.yaml`: entries of the same shape, laid over those of t
 """
 
 import contextlib
+import difflib
 import fcntl
 import os
 import tempfile
@@ -151,6 +152,12 @@ def without_model(over: Mapping[str, Any], model: str) -> dict[str, Any]:
     models = [entry for entry in over.get("models") or () if canonical(entry["id"]) != canonical(model)]
     removed = [name for name in over.get(REMOVED) or () if canonical(name) != canonical(model)]
     return {**over, "models": models, REMOVED: [*removed, model]}
+
+
+def difference(path: Path, text: str, name: str) -> str:
+    """How a file, which may not be there yet, would change, as `diff -u` shows it under that name."""
+    before = config.read(path).splitlines(keepends=True) if path.is_file() else []
+    return "".join(difflib.unified_diff(before, text.splitlines(keepends=True), name, f"{name} (new)"))
 
 
 def write(path: Path, text: str) -> None:

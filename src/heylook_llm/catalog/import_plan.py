@@ -1,6 +1,5 @@
 """What an import would write: which models are new, the file's text, and how it differs from what is there."""
 
-import difflib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,7 +51,7 @@ def own(findings: Findings, wishes: Wishes, output: Path) -> Plan:
     document = {**({"default_model": first} if first else {}), "max_loaded_models": 2, "models": entries}
     text = _HEAD.format(name=output) + registry.dump(document)
     config.parse(text, output)
-    return Plan(output, text, tuple(findings.models), tuple(entries), _difference(output, text))
+    return Plan(output, text, tuple(findings.models), tuple(entries), registry.difference(output, text, str(output)))
 
 
 def merged(findings: Findings, wishes: Wishes, path: Path) -> Plan:
@@ -66,7 +65,7 @@ def merged(findings: Findings, wishes: Wishes, path: Path) -> Plan:
     document = config.document_of(config.read(path), path)
     config.validate(registry.merged(document, config.document_of(registry.dump(over), path)), path)
     target, text = registry.overlay_path(path), registry.overlay_text(over)
-    return Plan(target, text, tuple(new), tuple(entries), _difference(target, text) if new else "")
+    return Plan(target, text, tuple(new), tuple(entries), registry.difference(target, text, str(target)) if new else "")
 
 
 def check_overrides(overrides: Mapping[str, Any]) -> None:
@@ -87,9 +86,3 @@ def _entry(found: Found, wishes: Wishes) -> dict[str, Any]:
     known = config.PROVIDERS[found.facts.provider].model_fields
     fitting = {key: value for key, value in wishes.overrides.items() if key in known}
     return importing.entry(found, wishes.profile, fitting)
-
-
-def _difference(target: Path, text: str) -> str:
-    before = config.read(target).splitlines(keepends=True) if target.is_file() else []
-    after = text.splitlines(keepends=True)
-    return "".join(difflib.unified_diff(before, after, str(target), f"{target} (new)"))

@@ -5,7 +5,6 @@ A name is a key of the entry (`idle_ttl`) or of its `config` (`config.n_ctx`).
 
 import asyncio
 import contextlib
-import difflib
 import functools
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -87,9 +86,10 @@ class ModelSettings:
             own = _with(_own(over, before), wanted)
             text = registry.overlay_text(_laid(over, own))
             after = self._checked(text, before.id)
-            difference = _difference(registry.overlay_path(self._path), text)
+            target = registry.overlay_path(self._path)
+            difference = registry.difference(target, text, target.name)
             if difference and not wanted.preview:
-                registry.write(registry.overlay_path(self._path), text)
+                registry.write(target, text)
         reloads = before.loaded_parts != after.loaded_parts
         return Seen(after, self._path, _names(own), difference, reloads)
 
@@ -163,12 +163,6 @@ def _laid(over: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
         return registry.with_models(over, [own])
     kept = [entry for entry in over["models"] if canonical(entry["id"]) != canonical(own["id"])]
     return {**over, "models": kept}
-
-
-def _difference(target: Path, text: str) -> str:
-    before = config.read(target).splitlines(keepends=True) if target.is_file() else []
-    after = text.splitlines(keepends=True)
-    return "".join(difflib.unified_diff(before, after, target.name, f"{target.name} (new)"))
 
 
 # ---- in the words of the API -----------------------------------------------------------------------------------------
