@@ -85,7 +85,7 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Rates(msgspec.Struct, frozen=True):
-    """Per second. Tokens count when they came, in the window between the first measured request and the last sent."""
+    """Per second. Tokens count when they came, in the window of the cell (docs/bench_metrics.md)."""
 
     window_seconds: float | None = None
     output: float | None = None

@@ -115,7 +115,8 @@ def meanings() -> dict[str, Any]:
 
 
 FORMULAS: Final = {
-    "output": "tokens that came in the window / its seconds, from the first measured request to the last sent",
+    "output": "tokens that came in the window / its seconds: from the first measured request until no more are sent; "
+    "of a closed loop of so many requests until its last answer",
     "input": "prompt tokens of answers whose first token came in the window / its seconds",
     "requests": "requests that ended well in the window / its seconds",
     "whole_output": "tokens of measured requests that ended well / seconds from the first to the last answer's end",
