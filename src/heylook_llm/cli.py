@@ -747,7 +747,7 @@ def bench(context: click.Context) -> None:
 @click.option(
     "--kind", type=click.Choice(["openai", "ollama", "anthropic"]), help="Which API to speak.  [default: found out]"
 )
-@click.option("--key", metavar="NAME", help="Where the API key is: env:NAME, file:PATH or keyring:NAME.")
+@click.option("--key", metavar="NAME", help="Where the API key is: env:NAME, file:PATH, keyring:NAME or kept:NAME.")
 @click.option(
     "--model", "models", multiple=True, metavar="MODEL", help="A model to ask.  [default: the one that is loaded]"
 )

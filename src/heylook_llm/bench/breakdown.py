@@ -56,8 +56,8 @@ LONGEST_MS: Final = 1e12
 LEAST_NS: Final = 5_000_000
 LEAST_SHARE: Final = 0.05
 LEAST_EXCESS: Final = 0.2
-"""A phase is a cause if it took longer than usual by at least so much, such a share of E2E, and such a share of usual;
-as the server's own verdicts (docs/performance.md)."""
+"""A phase is a cause if it took longer than usual by at least so much, such a share of E2E, and such a share of usual.
+The server's own verdicts ask for more (docs/performance.md)."""
 LEAST_OTHERS: Final = 20
 """Requests until what is usual is known."""
 _NEVER_USUAL: Final[tuple[Phase, ...]] = ("wait", "connect", "queue", "load")

@@ -9,7 +9,7 @@ import { ownPrompts } from "./own_prompts.js";
 const TASKS = [["chat", "Chat"], ["completion", "Completion of a text"], ["embeddings", "Embeddings"], ["rerank", "Rerank"], ["image-text", "Images and text"]];
 const CACHES = [
   ["warm", "warm", "The model is loaded, and no prompt begins like an earlier one."],
-  ["cold", "cold", "The model is unloaded before each cell: its load is in the first answer."],
+  ["cold", "cold", "The model is unloaded before each request, or each round of all clients: every answer waits for its load."],
   ["prefix25", "25 % shared", "Prompts begin alike for a quarter of their length."],
   ["prefix50", "50 % shared", "… for half of it."],
   ["prefix75", "75 % shared", "… for three quarters."],
