@@ -148,7 +148,8 @@ def main() -> None:
             for one in told.failed:
                 seen = one.why.strip().splitlines()[-TOLD_LINES:]
                 print("\n    ".join([f"  FAIL {one.provider}: {one.feature}", *seen]), flush=True)
-    if (columns := whole()) is not None:
+    columns = None if options.feature else whole()
+    if columns is not None:
         PAGE.write_text(page(columns), encoding="utf-8")
     refused = sum(one.result == "refused" for told in columns or () for one in told.outcomes)
     if refused > REFUSED_AT_MOST * sum(len(told.outcomes) for told in columns or ()):

@@ -1,10 +1,12 @@
 """The page of the conformance matrix says what was run, and what came of it."""
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from tests.conformance import __main__ as conformance
 from tests.conformance.cells import Outcome
 from tests.conformance.page import CLIENTS, Column, page
 
@@ -33,6 +35,22 @@ def test_the_page_counts_and_gives_reasons() -> None:
     assert f"| {first.title} | 1.0 | {first.dialect} | abcdef01 | 2 | 1 | 0 | 1 |" in told
     assert "| chat | pass |  | fail |" in told
     assert f"| {second.title}: sound | it is deaf |" in told
+
+
+def test_one_feature_that_fails_fails_the_run_and_leaves_the_page(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(conformance, "BUILD", tmp_path)
+    monkeypatch.setattr(conformance, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(conformance, "servers", lambda: nullcontext(("", "")))
+    for client in CLIENTS:
+        conformance.keep(Column(client, "1.0", [Outcome("fake", "chat", "pass")]), "")
+    failed = Column(CLIENTS[0], "1.0", [Outcome("fake", "chat", "fail", "seen")])
+    monkeypatch.setattr(conformance, "column", lambda *_: failed)
+    monkeypatch.setattr("sys.argv", ["conformance", CLIENTS[0].name, "--feature", "chat"])
+    with pytest.raises(SystemExit, match="True"):
+        conformance.main()
+    assert not (tmp_path / "page.md").exists()
 
 
 def test_what_is_installed_is_pinned_and_names_no_host() -> None:
