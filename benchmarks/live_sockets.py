@@ -4,8 +4,8 @@
 
 A server in a process of its own answers `--streams` clients, each with `--requests` requests one after another. In
 turns `--sockets` WebSockets are open meanwhile, held by a process that reads what comes and does nothing with it.
-Printed: the median over the rounds of the ratio of tokens/s (with / without) and of the CPU per token that server and
-worker take more, each with its quartiles; and how much came over one socket in a second. Goal: a ratio of at least
+Printed: the mean over the rounds of the ratio of tokens/s (with / without), of the CPU per token that server and worker
+take more, and of how much came over one socket in a second, each with its 95 % interval. Goal: a ratio of at least
 0.95. The sockets' holder takes time of the same cores, which on a small machine is part of the ratio. Nothing else
 should run beside it.
 """
