@@ -87,6 +87,29 @@ def test_08_a_request_whose_connection_died_is_told_and_never_sent_again() -> No
     assert len(came) == 4
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_CORK"), reason="an answer can't be sent with its connection's end here")
+def test_08_no_request_goes_to_a_connection_that_a_server_closes_behind_its_answers() -> None:
+    """llama-server promises to keep a connection and closes it behind the stream: now before the client, now after."""
+    came: list[bytes] = []
+    answer = b"HTTP/1.1 200 OK\r\nkeep-alive: timeout=5, max=100\r\ncontent-length: 2\r\n\r\nok"
+
+    def closing(connection: socket.socket, head: bytes) -> None:
+        came.append(head)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        connection.sendall(answer)
+        if len(came) == 1:
+            connection.shutdown(socket.SHUT_WR)  # so the answer and the end arrive as one
+        else:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+            connection.recv(1 << 16)  # one more on this connection would come too late to be answered
+
+    with misbehaving(closing) as url:
+        reported = sent(url, 6, 1)
+    assert [exchange.outcome for exchange in reported] == ["ok"] * 6
+    assert all(exchange.t_tcp is not None for exchange in reported)
+    assert len(came) == 6
+
+
 def test_09_whatever_the_target_was_asked_is_told_also_what_the_end_cut_off(null: Null) -> None:
     """Four clients for 150 ms, an answer takes 80: what is in flight at the end is cut off at once."""
     reported = sent(null.url, 1000, 4, duration=0.15, drain=0.0)

@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import select
 import ssl
+import sys
 import time
 from collections.abc import Iterable
 from typing import Any, Final, cast
@@ -18,7 +20,7 @@ from typing import Any, Final, cast
 import aiohappyeyeballs
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ClientRequest
+from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.connector import Connection
 
 from heylook_llm.bench.sample import Outcome
@@ -28,6 +30,8 @@ MOST_BYTES: Final = 32 << 20
 we take all from the tape, at the end."""
 KEPT_PIECES: Final = 16
 """Of an answer that was too long: its beginning."""
+SOON_SECONDS: Final = 0.5
+"""A server whose connection ends so soon behind an answer didn't lose patience: it keeps none."""
 
 
 class Stamps:
@@ -93,6 +97,14 @@ class StampingProtocol(ResponseHandler):
         super().connection_made(transport)
         self.transport = cast(asyncio.Transport, _Transport(cast(asyncio.Transport, transport), self))
 
+    def is_connected(self) -> bool:
+        """Whether it can carry another request: only asked of connections that wait for one.
+
+        Its end lies in the socket before the loop hears of it, and whatever is to be read where nothing was asked
+        makes it unusable.
+        """
+        return super().is_connected() and not _readable(cast(Any, self.transport).get_extra_info("socket").fileno())
+
     def data_received(self, data: bytes) -> None:
         """As a protocol's."""
         now = time.monotonic_ns()
@@ -113,6 +125,9 @@ class StampingConnector(aiohttp.TCPConnector):
 
     def __init__(self) -> None:
         super().__init__(limit=0, ttl_dns_cache=None)
+        self._closers: set[ConnectionKey] = set()
+        """Servers that were seen to close a connection behind an answer that promised to keep it, as llama-server does
+        behind a stream. A request on the next would race with its end, so each opens its own."""
         self._factory = cast(Any, functools.partial(StampingProtocol, loop=self._loop))
 
     async def connect(self, req: ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout) -> Connection:  # noqa: ASYNC109 (its)
@@ -123,6 +138,16 @@ class StampingConnector(aiohttp.TCPConnector):
         if isinstance(protocol.transport, _Transport):  # else it was lost meanwhile, which sending finds out
             protocol.transport.body = stamps.body
         return connection
+
+    async def _get(self, key: ConnectionKey, traces: list[Any]) -> Connection | None:
+        """A kept connection; None: none can be used."""
+        kept = self._conns.get(key)
+        while kept and not kept[0][0].is_connected():
+            protocol, since = kept.popleft()
+            protocol.close()
+            if time.monotonic() - since < SOON_SECONDS:
+                self._closers.add(key)
+        return None if key in self._closers else await super()._get(key, traces)
 
     async def _resolve_host(self, host: str, port: int, traces: Any = None) -> Any:
         found = await super()._resolve_host(host, port, traces)
@@ -148,6 +173,15 @@ class StampingConnector(aiohttp.TCPConnector):
         if kwargs.get("ssl"):
             stamps.tls = time.monotonic_ns()
         return made
+
+
+def _readable(socket: int) -> bool:
+    """Whether a socket has bytes or its end to be read, now."""
+    if sys.platform == "win32":
+        return bool(select.select([socket], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(socket, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def session() -> aiohttp.ClientSession:
