@@ -10,7 +10,6 @@ turns within each combination. Written as Markdown; the spec and every form of t
 import argparse
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.peers.report import put_into
+from benchmarks.peers.report import called, put_into
 from benchmarks.peers.servers import BUILD, OURS, Running, Server, gguf_servers, mlx_servers, running
 from benchmarks.random_model import BUNDLED
 from heylook_llm import hardware
@@ -89,18 +88,13 @@ def markdown(report: str, found: Sequence[Server], options: argparse.Namespace) 
     """The report below what it was made with; its headings stand below the page's."""
     cpu = hardware.cpu()
     lines = [
-        f"- Command: `python -m benchmarks.peers.bench {shlex.join(_shown(sys.argv[1:]))}`",
+        called("benchmarks.peers.bench"),
         f"- Machine: {cpu.name}, {cpu.available_cores:g} cores; {options.threads} threads for every GGUF server",
         f"- Versions: {', '.join(sorted({f'{server.name} {server.version}' for server in found}))}",
         "",
         *(f"##{line}" if line.startswith("#") else line for line in report.splitlines()),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _shown(arguments: Sequence[str]) -> list[str]:
-    """The arguments without this machine's folders."""
-    return [Path(one).name if one.startswith("/") else one for one in arguments]
 
 
 def main() -> None:

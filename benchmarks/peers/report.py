@@ -83,7 +83,7 @@ def markdown(results: Results) -> str:
 def _head(results: Results) -> Iterator[str]:
     cpu = hardware.cpu()
     versions = {f"{server.name} {server.version}" for contest in results.contests for server in contest.servers}
-    yield f"- Command: `python -m benchmarks.peers {shlex.join(_shown(sys.argv[1:]))}`"
+    yield called("benchmarks.peers")
     yield f"- Machine: {cpu.name}, {cpu.available_cores:g} cores, {platform.system()} {platform.machine()}, Python " + (
         f"{platform.python_version()}; {results.threads} threads for every GGUF server"
     )
@@ -91,9 +91,10 @@ def _head(results: Results) -> Iterator[str]:
     yield f"- {results.rounds} rounds of each workload, {results.seconds / 60:.0f} minutes in all"
 
 
-def _shown(arguments: list[str]) -> list[str]:
-    """The arguments without this machine's folders."""
-    return [Path(one).name if one.startswith("/") else one for one in arguments]
+def called(module: str) -> str:
+    """The line that says how this benchmark was called, without this machine's folders."""
+    arguments = [Path(one).name if one.startswith("/") else one for one in sys.argv[1:]]
+    return f"- Command: `python -m {module} {shlex.join(arguments)}`"
 
 
 def _goals(results: Results) -> Iterator[str]:

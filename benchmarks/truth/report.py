@@ -1,13 +1,11 @@
 """What came out, as Markdown: the three tools' errors, what each said, the goals, and the saturation curve."""
 
 import platform
-import shlex
 import statistics
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final, NamedTuple
 
+from benchmarks.peers.report import called
 from benchmarks.truth.answers import Said, errors
 from benchmarks.truth.machine import Used
 from benchmarks.truth.stamps import LIMIT_MS, STEADY_RATE, Schedule, Streams
@@ -75,7 +73,7 @@ def _head(results: Results) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     stolen = [cell.used.stolen for cell in results.cells if cell.used is not None]
     switches = [cell.used.switches_per_second for cell in results.cells if cell.used is not None]
-    yield f"- Command: `python -m benchmarks.truth {shlex.join(_shown(sys.argv[1:]))}`"
+    yield called("benchmarks.truth")
     yield f"- Machine: {cpu.name}, {cpu.available_cores:g} cores, {platform.system()} {platform.machine()}, " + (
         f"Python {platform.python_version()}; {results.conditions}"
     )
@@ -85,11 +83,6 @@ def _head(results: Results) -> Iterator[str]:
     if stolen:
         most = f"at most {max(stolen) * 100:.1f} % of the cores taken by other guests of the host"
         yield f"- While they sent: {most}, {min(switches):.0f} to {max(switches):.0f} context switches a second"
-
-
-def _shown(arguments: Sequence[str]) -> list[str]:
-    """The arguments without this machine's folders."""
-    return [Path(one).name if one.startswith("/") else one for one in arguments]
 
 
 # ---- the three tools -------------------------------------------------------------------------------------------------
