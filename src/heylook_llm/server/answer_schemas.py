@@ -8,6 +8,7 @@ from typing import Final
 from heylook_llm.server.schema_words import (
     COUNT,
     FLAG,
+    NUMBER,
     SECONDS,
     TEXT,
     TIME,
@@ -20,13 +21,13 @@ from heylook_llm.server.schema_words import (
     see,
 )
 
-_NUMBER_OR_NULL: Final[Schema] = {"type": ["number", "null"]}
+_NUMBER_OR_NULL: Final = or_null(NUMBER)
 _TOKENS: Final = list_of(COUNT)
 _ANY: Final[Schema] = {"type": "object"}
 _MEASURES: Final = {"timings": see("Timings"), "performance": see("PerformanceOfAnswer")}
 _FINISH: Final[Schema] = {"enum": ["stop", "length", "tool_calls", "function_call"]}
 _FUNCTION: Final = closed({"name": TEXT, "arguments": TEXT})
-_PIECE: Final = {"token": TEXT, "logprob": SECONDS, "bytes": _TOKENS}
+_PIECE: Final = {"token": TEXT, "logprob": NUMBER, "bytes": _TOKENS}
 _LOGPROBS: Final[Schema] = {
     "type": ["object", "null"],
     "required": ["content", "refusal"],
@@ -60,12 +61,12 @@ _COMPLETION_LOGPROBS: Final[Schema] = {
     "required": ["tokens", "token_logprobs", "top_logprobs", "text_offset"],
     "properties": {
         "tokens": list_of(TEXT),
-        "token_logprobs": list_of(SECONDS),
-        "top_logprobs": list_of({"type": ["object", "null"], "additionalProperties": SECONDS}),
+        "token_logprobs": list_of(NUMBER),
+        "top_logprobs": list_of({"type": ["object", "null"], "additionalProperties": NUMBER}),
         "text_offset": _TOKENS,
     },
 }
-_NATIVE_PIECE: Final = {"id": COUNT, "token": TEXT, "bytes": _TOKENS, "logprob": SECONDS}
+_NATIVE_PIECE: Final = {"id": COUNT, "token": TEXT, "bytes": _TOKENS, "logprob": NUMBER}
 _OLLAMA_CALLS: Final = list_of(
     closed({"id": TEXT, "function": closed({"index": COUNT, "name": TEXT, "arguments": _ANY})})
 )
@@ -195,7 +196,7 @@ ANSWERS: Final[dict[str, Schema]] = {
                         "object": just("embedding"),
                         "index": COUNT,
                         "embedding": {
-                            "anyOf": [list_of(SECONDS), TEXT],
+                            "anyOf": [list_of(NUMBER), TEXT],
                             "description": "Numbers, or with `encoding_format` base64 their bytes.",
                         },
                     }
@@ -216,8 +217,8 @@ ANSWERS: Final[dict[str, Schema]] = {
             "meta": _ANY,
         }
     ),
-    "RankedDocument": closed({"index": COUNT, "relevance_score": SECONDS}, {"document": closed({"text": TEXT})}),
-    "ScoredText": closed({"index": COUNT, "score": SECONDS}, {"text": TEXT}),
+    "RankedDocument": closed({"index": COUNT, "relevance_score": NUMBER}, {"document": closed({"text": TEXT})}),
+    "ScoredText": closed({"index": COUNT, "score": NUMBER}, {"text": TEXT}),
     "TokenIds": closed(
         {
             "tokens": list_of({"type": ["integer", "object"]}),
@@ -256,7 +257,7 @@ ANSWERS: Final[dict[str, Schema]] = {
             ),
         },
     ),
-    "NativeVectors": list_of(closed({"index": COUNT, "embedding": list_of(list_of(SECONDS))})),
+    "NativeVectors": list_of(closed({"index": COUNT, "embedding": list_of(list_of(NUMBER))})),
     "Message": closed(
         {
             "id": TEXT,
@@ -303,9 +304,9 @@ ANSWERS: Final[dict[str, Schema]] = {
         {**_OLLAMA_END, "thinking": TEXT, "tool_calls": _OLLAMA_CALLS, "context": _TOKENS},
     ),
     "OllamaVectors": closed(
-        {"model": TEXT, "embeddings": list_of(list_of(SECONDS))},
+        {"model": TEXT, "embeddings": list_of(list_of(NUMBER))},
         dict.fromkeys(("total_duration", "load_duration", "prompt_eval_count"), COUNT),
     ),
-    "OllamaVector": closed({"embedding": list_of(SECONDS)}),
+    "OllamaVector": closed({"embedding": list_of(NUMBER)}),
 }
 """By the names that rows of the route table give, or other schemas."""

@@ -2,7 +2,8 @@
 
 from typing import Any, Final
 
-from heylook_llm.server.performance.schemas import COUNT, NUMBER, NUMBER_OR_NULL, TEXT, array_of, closed, maybe
+from heylook_llm.server.performance.schemas import NUMBER_OR_NULL, maybe
+from heylook_llm.server.schema_words import COUNT, NUMBER, TEXT, closed, list_of
 
 _REASONS: Final = {
     "type": "object",
@@ -28,7 +29,7 @@ _PROCESSOR: Final = closed(
         "efficiency_cores": _COUNT_OR_NULL,
         "min_mhz": NUMBER_OR_NULL,
         "max_mhz": NUMBER_OR_NULL,
-        "instruction_sets": array_of(TEXT),
+        "instruction_sets": list_of(TEXT),
         "microcode": maybe("string"),
     }
 )
@@ -71,10 +72,10 @@ SCHEMAS: Final[dict[str, Any]] = {
                     "description": maybe("string"),
                     "total_bytes": COUNT,
                     "swap_bytes": COUNT,
-                    "modules": _or_null(array_of(_MODULE)),
+                    "modules": _or_null(list_of(_MODULE)),
                 }
             ),
-            "gpus": array_of(_GPU),
+            "gpus": list_of(_GPU),
             "system": closed(
                 {
                     "name": TEXT,
@@ -85,7 +86,7 @@ SCHEMAS: Final[dict[str, Any]] = {
                 }
             ),
             "engines": closed({"heylookllm": TEXT, "llama_cpp": _ENGINE, "mlx": _ENGINE}),
-            "overridden": {**array_of(TEXT), "description": "What the owner says, in models.yaml."},
+            "overridden": {**list_of(TEXT), "description": "What the owner says, in models.yaml."},
             "unknown": _REASONS,
         }
     ),
@@ -97,14 +98,14 @@ SCHEMAS: Final[dict[str, Any]] = {
             "cpu": closed(
                 {
                     "percent": NUMBER_OR_NULL,
-                    "core_percents": _or_null(array_of(NUMBER)),
+                    "core_percents": _or_null(list_of(NUMBER)),
                     "mhz": NUMBER_OR_NULL,
                     "temperature_celsius": maybe("number"),
-                    "load_average": array_of(NUMBER),
+                    "load_average": list_of(NUMBER),
                 }
             ),
             "memory": closed({"total_bytes": COUNT, "available_bytes": COUNT, "swap_used_bytes": COUNT}),
-            "gpus": array_of(
+            "gpus": list_of(
                 closed(
                     {
                         "index": COUNT,

@@ -7,7 +7,8 @@ Schema = dict[str, Any]
 TEXT: Final[Schema] = {"type": "string"}
 FLAG: Final[Schema] = {"type": "boolean"}
 COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
-SECONDS: Final[Schema] = {"type": "number"}
+NUMBER: Final[Schema] = {"type": "number"}
+SECONDS: Final = NUMBER
 TIME: Final[Schema] = {"type": "string", "format": "date-time"}
 STATE: Final[Schema] = {"type": "string", "examples": ["ready", "unloaded", "loading", "draining", "crashed"]}
 

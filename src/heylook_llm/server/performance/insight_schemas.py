@@ -4,22 +4,12 @@ from typing import Any, Final
 
 from heylook_llm.server.performance.live_schemas import CHANGE
 from heylook_llm.server.performance.profile import OPERATIONS, SPANS
-from heylook_llm.server.performance.schemas import (
-    COUNT,
-    COUNTS_BY_NAME,
-    NUMBER,
-    NUMBER_OR_NULL,
-    TEXT,
-    array_of,
-    closed,
-    maybe,
-    one_of,
-)
+from heylook_llm.server.performance.schemas import COUNTS_BY_NAME, NUMBER_OR_NULL, maybe, one_of
+from heylook_llm.server.schema_words import COUNT, NUMBER, TEXT, closed, list_of
 
 _TIME: Final = {**NUMBER, "description": "Seconds since 1970."}
 _CHANGE_OR_NULL: Final = {**maybe("number"), "description": "In percent of the one before."}
 _BYTES_OR_NULL: Final = maybe("integer")
-
 
 _BUCKET: Final = closed(
     {
@@ -62,7 +52,7 @@ _MODEL: Final = closed(
                 _BYTES_OR_NULL,
             )
         ),
-        "history": array_of(CHANGE),
+        "history": list_of(CHANGE),
     }
 )
 
@@ -72,7 +62,7 @@ SCHEMAS: Final[dict[str, Any]] = {
             "object": {"const": "performance.profile"},
             "time_range": closed({"window": one_of(SPANS), "from": _TIME, "to": _TIME, "bucket_seconds": NUMBER}),
             "request_count": COUNT,
-            "timing_breakdown": array_of(
+            "timing_breakdown": list_of(
                 closed(
                     {
                         "operation": one_of(OPERATIONS),
@@ -82,8 +72,8 @@ SCHEMAS: Final[dict[str, Any]] = {
                     }
                 )
             ),
-            "resource_timeline": array_of(_BUCKET),
-            "bottlenecks": array_of(
+            "resource_timeline": list_of(_BUCKET),
+            "bottlenecks": list_of(
                 closed(
                     {
                         "model": TEXT,
@@ -94,17 +84,17 @@ SCHEMAS: Final[dict[str, Any]] = {
                     }
                 )
             ),
-            "trends": array_of(_TREND),
+            "trends": list_of(_TREND),
         }
     ),
-    "Performance.Models": closed({"object": {"const": "list"}, "data": array_of(_MODEL)}),
+    "Performance.Models": closed({"object": {"const": "list"}, "data": list_of(_MODEL)}),
     "Performance.Trace": {
         **closed(
             {
                 "timestamp": {**COUNT, "description": "Milliseconds since the first request came."},
                 "input_length": COUNT,
                 "output_length": COUNT,
-                "hash_ids": array_of(COUNT),
+                "hash_ids": list_of(COUNT),
                 "model": TEXT,
             }
         ),

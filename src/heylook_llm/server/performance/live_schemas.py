@@ -3,7 +3,8 @@
 from typing import Any, Final, get_args
 
 from heylook_llm.server.performance.live import CHANGES, Kind
-from heylook_llm.server.performance.schemas import COUNT, NUMBER, NUMBER_OR_NULL, TEXT, array_of, closed, maybe
+from heylook_llm.server.performance.schemas import NUMBER_OR_NULL, maybe
+from heylook_llm.server.schema_words import COUNT, NUMBER, TEXT, closed, list_of
 
 _SPEEDS: Final = {"tokens_per_second": NUMBER_OR_NULL, "prompt_tokens_per_second": NUMBER_OR_NULL}
 
@@ -38,7 +39,7 @@ SAMPLE: Final = closed(
         "cpu_percent": NUMBER_OR_NULL,
         "memory_used_bytes": COUNT,
         "memory_total_bytes": COUNT,
-        "gpus": array_of(closed({"index": COUNT, "percent": NUMBER_OR_NULL, "memory_used_bytes": maybe("integer")})),
+        "gpus": list_of(closed({"index": COUNT, "percent": NUMBER_OR_NULL, "memory_used_bytes": maybe("integer")})),
         "power_watts": NUMBER_OR_NULL,
     }
 )

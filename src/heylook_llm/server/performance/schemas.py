@@ -10,23 +10,16 @@ from heylook_llm.server.performance.summary import DURATIONS, ITL, RATES, TOLD
 from heylook_llm.server.performance.telling import COUNTS, DECODE, STAMPS
 from heylook_llm.server.performance.verdict import Word
 from heylook_llm.server.performance.windows import WINDOWS
+from heylook_llm.server.schema_words import COUNT, NUMBER, TEXT, closed, list_of, map_of
 
-TEXT: Final = {"type": "string"}
-COUNT: Final = {"type": "integer", "minimum": 0}
-NUMBER: Final = {"type": "number"}
 NUMBER_OR_NULL: Final = {"type": ["number", "null"], "minimum": 0}
-COUNTS_BY_NAME: Final = {"type": "object", "additionalProperties": COUNT}
-_INTEGERS: Final = {"type": "array", "items": COUNT}
+COUNTS_BY_NAME: Final = map_of(COUNT)
+_INTEGERS: Final = list_of(COUNT)
 
 
 def object_of(properties: dict[str, Any]) -> dict[str, Any]:
     """An object that has all of these."""
     return {"type": "object", "required": list(properties), "properties": properties}
-
-
-def closed(properties: dict[str, Any]) -> dict[str, Any]:
-    """An object that has all of these and no others."""
-    return {**object_of(properties), "additionalProperties": False}
 
 
 def one_of(values: tuple[str, ...]) -> dict[str, Any]:
@@ -39,14 +32,8 @@ def maybe(kind: str) -> dict[str, Any]:
     return {"type": [kind, "null"]}
 
 
-def array_of(items: dict[str, Any]) -> dict[str, Any]:
-    """A list of these."""
-    return {"type": "array", "items": items}
-
-
-def list_of(name: str) -> dict[str, Any]:
-    """A list of what another schema says."""
-    return array_of({"$ref": f"#/components/schemas/{name}"})
+def _list_of_named(name: str) -> dict[str, Any]:
+    return list_of({"$ref": f"#/components/schemas/{name}"})
 
 
 _TOKENS: Final = {name: COUNT for name in core.Usage.__struct_fields__}  # noqa: C420 (each a schema of its own)
@@ -146,13 +133,13 @@ SCHEMAS: Final[dict[str, Any]] = {
     "Performance.Requests": closed(
         {
             "object": {"const": "list"},
-            "data": list_of("Performance.Request"),
+            "data": _list_of_named("Performance.Request"),
             "has_more": {"type": "boolean"},
             "next_before": maybe("integer"),
         }
     ),
     "Performance.Whole": closed(_WHOLE),
-    "Performance.Export": list_of("Performance.Whole"),
+    "Performance.Export": _list_of_named("Performance.Whole"),
     "Performance.Explained": closed(
         {
             **_WHOLE,
