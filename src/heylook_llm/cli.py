@@ -206,7 +206,7 @@ def _read_settings(options: ServeOptions, path: Path) -> "Settings":
 
 def with_options(settings: "Settings", options: ServeOptions) -> "Settings":
     """--model-id, --drain-seconds and --performance-file stand above the file. Raises ConfigError."""
-    from heylook_llm.config import IN_MEMORY, canonical  # noqa: PLC0415
+    from heylook_llm.config import IN_MEMORY, named  # noqa: PLC0415
 
     changes: dict[str, Any] = {}
     if options.drain_seconds is not None:
@@ -216,11 +216,10 @@ def with_options(settings: "Settings", options: ServeOptions) -> "Settings":
         file = file if file == IN_MEMORY else str(Path(file).expanduser().absolute())
         changes["performance"] = settings.performance.model_copy(update={"file": file})
     if options.model_id is not None:
-        names = {canonical(name): spec.id for spec in settings.enabled for name in (spec.id, *spec.aliases)}
-        if (wanted := canonical(options.model_id)) not in names:
+        if (spec := named(settings.enabled, options.model_id)) is None:
             known = ", ".join(spec.id for spec in settings.enabled) or "none"
             raise ConfigError(f"--model-id {options.model_id}: no such model is enabled; there are: {known}")
-        changes |= {"default_model": names[wanted], "prewarm": True}
+        changes |= {"default_model": spec.id, "prewarm": True}
     return settings.model_copy(update=changes)
 
 

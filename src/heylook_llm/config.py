@@ -459,6 +459,11 @@ def _with_installed_default(settings: Settings) -> Settings:
     return settings.model_copy(update={"default_model": next((spec.id for spec in settings.enabled), None)})
 
 
+def named(specs: Iterable[ModelSpec], name: str) -> ModelSpec | None:
+    """The model that has this name or alias, in whichever spelling."""
+    return next((spec for spec in specs if canonical(name) in _names([spec])), None)
+
+
 def _names(specs: Iterable[ModelSpec]) -> set[str]:
     return {canonical(name) for spec in specs for name in (spec.id, *spec.aliases)}
 

@@ -88,11 +88,10 @@ def unregister(path: Path, model: str) -> None:
     """
     with registry.changing(path):
         settings = registry.load(path)
-        names = {canonical(name): spec for spec in settings.models for name in (spec.id, *spec.aliases)}
-        spec = names.get(canonical(model))
+        spec = config.named(settings.models, model)
         if spec is None:
             raise ModelNotFound(model=model)
-        if settings.default_model is not None and names.get(canonical(settings.default_model)) is spec:
+        if settings.default_model is not None and config.named([spec], settings.default_model):
             raise Conflict(f"'{spec.id}' is the default_model of {path.name}; name another one there first.")
         others = [other for other in settings.models if other is not spec]
         with claimed_files(spec):

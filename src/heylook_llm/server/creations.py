@@ -71,7 +71,7 @@ class Creations:
 
     def _copy(self, source: str, destination: str) -> None:
         with registry.changing(self._path):
-            spec = _named(registry.load(self._path), source)
+            spec = config.named(registry.load(self._path).models, source)
             if spec is None:
                 raise ollama_create.no_source(source)
             self._write(_entry_of(spec, destination))
@@ -153,7 +153,8 @@ class Creations:
 
     async def _fetched(self, name: str) -> AsyncGenerator[Progress, None]:
         """Pull a source that isn't there. Raises ModelNotFound for a name that no hub could know."""
-        if _named(await asyncio.to_thread(registry.load, self._path), name) is not None:
+        settings = await asyncio.to_thread(registry.load, self._path)
+        if config.named(settings.models, name) is not None:
             return
         try:
             hub.parse_name(name)
@@ -165,7 +166,7 @@ class Creations:
                     yield step
 
     def _source(self, name: str) -> ModelSpec:
-        found = _named(registry.load(self._path), name)
+        found = config.named(registry.load(self._path).models, name)
         if found is None:
             raise ModelNotFound(model=name)
         return found
@@ -281,7 +282,7 @@ class Creations:
         """
         with registry.changing(self._path) if locks else contextlib.nullcontext():
             self._check_name(entry["id"])
-            before = _named(registry.load(self._path), entry["id"])
+            before = config.named(registry.load(self._path).models, entry["id"])
             if before is not None and canonical(before.id) != canonical(entry["id"]):
                 raise Conflict(f"'{entry['id']}' is another name of '{before.id}'; choose another name.", param="model")
             over = registry.with_models(registry.read_overlay(self._path), [entry])
@@ -305,13 +306,6 @@ class Creations:
         """Files of the model that was replaced; what somebody else is just making stays."""
         with contextlib.suppress(Conflict), installed.claimed_files(before):
             installed.remove_files(before, settings.models)
-
-
-def _named(settings: Settings, name: str) -> ModelSpec | None:
-    wanted = canonical(name)
-    return next(
-        (spec for spec in settings.models if wanted in {canonical(known) for known in (spec.id, *spec.aliases)}), None
-    )
 
 
 def _entry_of(spec: ModelSpec, name: str) -> dict[str, Any]:

@@ -113,11 +113,10 @@ class ModelSettings:
 
 
 def _entry_of(settings: Settings, model: str) -> ModelSpec:
-    wanted = canonical(model)
-    for spec in settings.models:
-        if wanted in {canonical(name) for name in (spec.id, *spec.aliases)}:
-            return spec
-    raise ModelNotFound(model=model)
+    spec = config.named(settings.models, model)
+    if spec is None:
+        raise ModelNotFound(model=model)
+    return spec
 
 
 def _check(spec: ModelSpec, names: Sequence[str]) -> None:

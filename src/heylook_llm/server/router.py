@@ -20,7 +20,7 @@ import msgspec
 
 from heylook_llm import core, hardware
 from heylook_llm.catalog import prefix_files
-from heylook_llm.config import FOREVER, ModelSpec, Settings, canonical
+from heylook_llm.config import FOREVER, ModelSpec, Settings, canonical, named
 from heylook_llm.errors import (
     Cancelled,
     Conflict,
@@ -556,8 +556,7 @@ class ModelRouter:
         return self._entries[name].spec
 
     def _not_found(self, model: str) -> ModelNotFound:
-        left_out = (s for s in self._settings.left_out if canonical(model) in map(canonical, (s.id, *s.aliases)))
-        spec = next(left_out, None)
+        spec = named(self._settings.left_out, model)
         if spec is None:
             return ModelNotFound(model=model)
         return ModelNotFound(
