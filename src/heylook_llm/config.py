@@ -132,6 +132,8 @@ class Lora(_Model):
 
 FILE_KEYS: Final = ("model_path", "draft_model_path", "mmproj_path", "adapter_path")
 """Of `config`: where weights lie."""
+PATH_KEYS: Final = (*FILE_KEYS, "chat_format_template", "prefix_folder")
+"""Of `config`: paths, relative to the file that names them. Those of `lora` stand in a list."""
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"]
 MetadataKey = Annotated[str, pydantic.Field(min_length=1, max_length=127)]
 MetadataValue = (
@@ -524,7 +526,7 @@ def _prepare_model(entry: object, at: int, path: Path) -> None:
 def absolute(config: dict[str, Any], path: Path) -> dict[str, Any]:
     """A model's config with its paths made absolute: they are relative to the file `path` that names them."""
     found = dict(config)
-    for key in (*FILE_KEYS, "chat_format_template", "prefix_folder"):
+    for key in PATH_KEYS:
         value = config.get(key)
         if isinstance(value, str) and value:
             found[key] = _beside(path, value)

@@ -20,7 +20,7 @@ from heylook_llm.errors import BadRequest, ConfigError, Conflict, Forbidden, Mod
 
 ENTRY_KEYS: Final = ("description", "aliases", "tags", "pinned", "idle_ttl", "system")
 """Of an entry, what may be changed beside its `config`."""
-PATH_KEYS: Final = frozenset({*config.FILE_KEYS, "chat_format_template", "prefix_folder", "lora", "log_file"})
+PATH_KEYS: Final = frozenset({*config.PATH_KEYS, "lora", "log_file"})
 _LOCKED: Final = "It names a file of this machine, which only models.yaml may."
 _DURATION: Final = {"type": ["number", "string"], "examples": [300, "5m", "1h30m", "never"], "default": "never"}
 _GROUPS: Final[tuple[tuple[type[Any], str], ...]] = (
