@@ -16,7 +16,7 @@ from heylook_llm import hardware
 from heylook_llm.bench.frames import Begin, Item
 from heylook_llm.bench.load import Load, schedule
 from heylook_llm.bench.probe import FORCING, Found
-from heylook_llm.bench.sample import SETTLED, Cell, Phase, Sample, Target, new_id
+from heylook_llm.bench.sample import Cell, Phase, Sample, Target, new_id
 from heylook_llm.bench.scenario import WHOLE
 from heylook_llm.bench.spec import RunSpec, load_of, warmup_of
 from heylook_llm.bench.store import Store
@@ -119,8 +119,8 @@ class CellRequests:
         self._attempts = store.attempts(self.cell.id)
         if not self._attempts:
             return
-        samples = store.samples(self.cell.run_id, self.cell.id)
-        self._settled = {one.ordinal: one for one in samples if one.outcome in SETTLED}
+        samples, settled = store.samples(self.cell.run_id, self.cell.id), store.settled(self.cell.id)
+        self._settled = {one.ordinal: one for one in samples if one.ordinal in settled}
         self.flags = (*self.flags, "resumed")
         measured = [one for one in samples if one.phase == "measure"]
         starts = [one.t_start for one in measured if one.t_start is not None]

@@ -23,7 +23,7 @@ from heylook_llm.bench.frames import Ended, Items, More, News, Pulse, Report, St
 from heylook_llm.bench.planning import Planner
 from heylook_llm.bench.probe import Found, Probe, probing
 from heylook_llm.bench.requests import CellRequests
-from heylook_llm.bench.sample import Cell, CellState, Point, Run, RunState, Sample, Target
+from heylook_llm.bench.sample import NOT_REACHED, Cell, CellState, Point, Run, RunState, Sample, Target
 from heylook_llm.bench.sending import SenderProcess
 from heylook_llm.bench.spec import RunSpec, checked
 from heylook_llm.bench.store import Store
@@ -43,7 +43,6 @@ LOST_AFTER: Final = 20
 """Failures in a row, and one more for each client, after which a cell may be given up."""
 LOST_SECONDS: Final = 10.0
 """Without one good answer: a server that is asked for too much refuses many, and answers others."""
-NOT_REACHED: Final = frozenset({"connect", "dns", "tls"})
 LOCAL: Final = "localhost"
 MOST_AT_ONCE: Final = 8
 """Requests that are made without a look at anything else."""

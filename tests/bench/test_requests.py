@@ -1,0 +1,30 @@
+"""The requests of a cell that are still to be sent."""
+
+from pathlib import Path
+
+import pytest
+
+from heylook_llm.bench.probe import Found
+from heylook_llm.bench.requests import CellRequests
+from heylook_llm.bench.scenario import Exact
+from heylook_llm.bench.spec import checked
+from heylook_llm.bench.store import Store
+from heylook_llm.bench.workload import ASSUMED, Workload
+from tests.bench.records import MACHINE, TARGET, cell, run, sample
+
+pytestmark = pytest.mark.unit
+
+
+def test_a_resumed_cell_sends_again_what_was_cut_and_what_never_reached_its_target(tmp_path: Path) -> None:
+    spec = checked({"targets": [{"url": TARGET.base_url}], "requests": 4, "warmup_requests": 0})
+    mine = cell(planned=4)
+    requests = CellRequests(
+        spec, mine, TARGET, Workload(Exact(8, 4), ASSUMED, "seed"), found=Found("openai", "other"), key=None
+    )
+    with Store(tmp_path / "bench.sqlite3") as store:
+        store.create(run(), MACHINE, [TARGET], [mine])
+        store.add_samples([sample(0), sample(1, outcome="error", error_class="http_500")])
+        store.add_samples([sample(2, outcome="error", error_class="connect"), sample(3, outcome="cut")])
+        requests.settle(store)
+    assert requests.expected == 2
+    assert [(item.ordinal, item.attempt) for item in requests.ready(8)] == [(2, 1), (3, 1)]
