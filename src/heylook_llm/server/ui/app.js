@@ -4,11 +4,12 @@ import { h, replace } from "./lib/dom.js";
 import { icon } from "./lib/icons.js";
 import { busy, button, empty, iconButton } from "./lib/parts.js";
 import { go, matched, onArrival } from "./lib/route.js";
+import { useStyle } from "./lib/style.js";
 import { chosenTheme, chooseTheme } from "./lib/theme.js";
 
 /**
  * A page is pages/MODULE.js; those with a name stand in the navigation. `:name` in a path stands for a part of it,
- * `styles` are files of style/ that it needs.
+ * `styles` are files of style/ that it needs: it is shown when they are there.
  */
 const PAGES = [
   { path: "/ui/chat", module: "chat", name: "Chat", icon: "chat", styles: ["chat"] },
@@ -37,7 +38,7 @@ async function arrive() {
   if (!found) return lost();
   const waiting = setTimeout(() => replace(main, busy()), 150);
   try {
-    const [page] = await Promise.all([import(`./pages/${found.page.module}.js`), ...(found.page.styles ?? []).map(styled)]);
+    const [page] = await Promise.all([import(`./pages/${found.page.module}.js`), ...(found.page.styles ?? []).map(useStyle)]);
     if (mine !== arrival) return;
     clearTimeout(waiting);
     name(page.title);
@@ -52,16 +53,6 @@ async function arrive() {
   } finally {
     clearTimeout(waiting);
   }
-}
-
-/** A style, loaded once; a page is shown when it is there. */
-function styled(name) {
-  const href = `/ui/style/${name}.css`;
-  if (document.querySelector(`link[href="${href}"]`)) return null;
-  return new Promise((resolve, reject) => {
-    const failed = () => reject(new Error(`The style '${name}' couldn't be loaded.`));
-    document.head.append(h("link", { rel: "stylesheet", href, on: { load: resolve, error: failed } }));
-  });
 }
 
 /** End the page that is open: its sockets, its timers and the dialogs over it. */

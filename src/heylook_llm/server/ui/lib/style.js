@@ -1,9 +1,13 @@
-// Styles of parts that several pages have, added where they are first used.
+// Styles beyond base.css: those of a page, and of parts that several pages have.
 
 import { h } from "./dom.js";
 
-/** Add style/NAME.css, once. */
+/** Add style/NAME.css, once; resolves when it is loaded. */
 export function useStyle(name) {
   const href = `/ui/style/${name}.css`;
-  if (!document.querySelector(`link[href="${href}"]`)) document.head.append(h("link", { rel: "stylesheet", href }));
+  if (document.querySelector(`link[href="${href}"]`)) return null;
+  return new Promise((resolve, reject) => {
+    const failed = () => reject(new Error(`The style '${name}' couldn't be loaded.`));
+    document.head.append(h("link", { rel: "stylesheet", href, on: { load: resolve, error: failed } }));
+  });
 }

@@ -11,25 +11,17 @@ import { downloads } from "./bench_files.js";
 import { quantity, range, told } from "./bench_numbers.js";
 import { samples } from "./bench_samples.js";
 
-const STYLES = ["bench_result", "waterfall"];
 const MOST_SLOW = 12;
 const PERCENTILES = ["p50", "p90", "p95", "p99"];
 const HEAD = ["output", "ttft.p50", "ttft.p95", "tpot.p50", "e2e.p95", "errors"];
 
 /** The result of a run, as GET /v1/bench/runs/ID tells it; an element that fills itself. */
 export function result(run) {
-  STYLES.forEach(styled);
   const place = h("div", { class: "result stack" }, busy("Reading the samples…"));
   get(`/v1/bench/runs/${encodeURIComponent(run.id)}/result`)
     .then((found) => replace(place, parts(run, found)))
     .catch((error) => replace(place, notice("bad", error.message)));
   return place;
-}
-
-/** A style that the page which shows the result may not have named. */
-function styled(name) {
-  const href = `/ui/style/${name}.css`;
-  if (!document.querySelector(`link[href="${href}"]`)) document.head.append(h("link", { rel: "stylesheet", href }));
 }
 
 function parts(run, found) {
