@@ -40,6 +40,7 @@ export function markdown(text) {
 /** A markdown text that grows: only the blocks that changed are made anew. */
 export class Growing {
   #element;
+  #text = "";
   #shown = [];
 
   constructor(element) {
@@ -47,6 +48,8 @@ export class Growing {
   }
 
   update(text) {
+    if (text === this.#text) return;
+    this.#text = text;
     const sources = split(text.split("\n")).map((lines) => lines.join("\n"));
     const same = this.#shown.findIndex(({ source }, at) => source !== sources[at]);
     const keep = same < 0 ? this.#shown.length : same;
