@@ -26,7 +26,7 @@ export function sparkline(label, { seconds = 120, most = null, told = String } =
     const known = points.filter((point) => point.value !== null);
     const top = Math.max(most ?? 0, ...known.map((point) => point.value), Number.MIN_VALUE);
     const place = (point) => [WIDTH - ((at - point.at) / seconds) * WIDTH, HEIGHT - 1 - (point.value / top) * (HEIGHT - 3)];
-    const parts = stretched(points);
+    const parts = stretched(points, GAP_SECONDS);
     line.setAttribute("d", parts.map((part) => drawn(part.map(place))).join(""));
     area.setAttribute("d", parts.map((part) => filled(part.map(place))).join(""));
     element.setAttribute("aria-label", known.length ? `${label}: up to ${told(Math.max(...known.map((one) => one.value)))} in this time` : label);
@@ -34,13 +34,13 @@ export function sparkline(label, { seconds = 120, most = null, told = String } =
   return { element, push };
 }
 
-/** Points that belong together: without unknown ones, and without silence between them. */
-function stretched(points) {
+/** Points that belong together: without unknown ones, and without a silence of more than `gap` seconds between them. */
+function stretched(points, gap = Infinity) {
   const parts = [[]];
   let last = null;
   for (const point of points) {
-    if (point.value === null || (last && point.at - last.at > GAP_SECONDS)) parts.push([]);
-    if (point.value !== null) parts[parts.length - 1].push(point);
+    if (point.value == null || (last && point.at - last.at > gap)) parts.push([]);
+    if (point.value != null) parts[parts.length - 1].push(point);
     last = point;
   }
   return parts.filter((part) => part.length);
@@ -67,7 +67,7 @@ export function trend(label, points, told) {
   const [first, last] = [points[0].at, points[points.length - 1].at];
   const top = Math.max(...known.map((point) => point.value), Number.MIN_VALUE);
   const place = (point) => [last > first ? ((point.at - first) / (last - first)) * WIDTH : WIDTH / 2, HEIGHT - 1 - (point.value / top) * (HEIGHT - 3)];
-  const parts = broken(points);
+  const parts = stretched(points);
   const cursor = s("line", { class: "trend-cursor", y1: 0, y2: HEIGHT, x1: -1, x2: -1 });
   const drawing = s(
     "svg",
@@ -93,15 +93,6 @@ export function trend(label, points, told) {
   });
   rest();
   return h("figure", { class: "trend" }, head, drawing);
-}
-
-function broken(points) {
-  const parts = [[]];
-  for (const point of points) {
-    if (point.value == null) parts.push([]);
-    else parts[parts.length - 1].push(point);
-  }
-  return parts.filter((part) => part.length);
 }
 
 function words(told) {
