@@ -85,6 +85,11 @@ export function hint(element, { formula = null, n = null, interval = null, note 
   return element;
 }
 
+/** A number as those above tell it, with more about it; what is unknown tells its reason already. */
+export function hinted(value, more) {
+  return value instanceof Node ? value : hint(h("span", {}, value), more);
+}
+
 function known(value, reason, told) {
   const isNumber = typeof value === "number" && Number.isFinite(value);
   return isNumber ? told(value) : unknown(reason);

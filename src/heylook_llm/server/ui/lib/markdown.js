@@ -2,7 +2,7 @@
 // lead to http, https and mailto only, and images stay links, since nothing is fetched from elsewhere.
 
 import { h, replace } from "./dom.js";
-import { copyButton } from "./parts.js";
+import { copyButton, scrolling } from "./parts.js";
 
 // No pattern may take longer than a text is long, however it is made: so every repetition is bounded, or ends at a sign
 // that it can't match itself.
@@ -192,7 +192,7 @@ function table(lines) {
     return h("tr", {}, found.map((cell, at) => h(tag, { class: sides[at] }, inline(cell))));
   };
   const body = h("tbody", {}, lines.slice(2).map((line) => row("td", line)));
-  return h("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": "Table" }, h("table", {}, h("thead", {}, row("th", lines[0])), body));
+  return scrolling("Table", h("table", {}, h("thead", {}, row("th", lines[0])), body));
 }
 
 function cells(line) {

@@ -250,7 +250,12 @@ export function table(columns, rows, { caption = "", press = null, sorted = null
   }
   fill();
   const made = h("table", { class: "table" }, caption && h("caption", { class: "visually-hidden" }, caption), h("thead", {}, h("tr", {}, heads)), body);
-  return h("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": caption || "Table" }, made);
+  return scrolling(caption || "Table", made);
+}
+
+/** A place in which a wide table can be scrolled, by the keyboard too. */
+export function scrolling(label, wide) {
+  return h("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": label }, wide);
 }
 
 function headCell(column, sort) {
@@ -281,6 +286,11 @@ function inOrder(columns, rows, order) {
 export function facts(pairs) {
   const shown = pairs.filter(([, value]) => value !== null && value !== undefined);
   return h("dl", { class: "facts" }, shown.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+}
+
+/** Parts of a line with dots between them; those that are empty are left out. */
+export function dotted(parts) {
+  return parts.filter(Boolean).flatMap((part, at) => (at ? [h("span", { class: "faint", "aria-hidden": "true" }, " · "), part] : [part]));
 }
 
 /** One number with what it is called. */

@@ -1,6 +1,7 @@
 // One request's time as a drawing: its phases by the server's stamps, and by the client's clock where there is one.
 import { h, replace, s } from "./dom.js";
 import { ms, percent } from "./format.js";
+import { scrolling } from "./parts.js";
 import { useStyle } from "./style.js";
 
 useStyle("waterfall");
@@ -293,9 +294,8 @@ function tables(rows) {
     "details",
     { class: "waterfall-table" },
     h("summary", {}, "As a table"),
-    h(
-      "div",
-      { class: "table-scroll", tabindex: 0, role: "region", "aria-label": "Phases as a table" },
+    scrolling(
+      "Phases as a table",
       h(
         "table",
         { class: "table" },

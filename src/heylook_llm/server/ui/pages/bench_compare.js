@@ -6,7 +6,7 @@ import { figure } from "../lib/figure.js";
 import { curve } from "/ui/lib/figures.js";
 import { pickFiles } from "../lib/files.js";
 import { hint, unknown, when } from "../lib/format.js";
-import { badge, busy, button, card, chips, copyButton, empty, heading, iconButton, notice, select, table } from "../lib/parts.js";
+import { badge, busy, button, card, chips, copyButton, empty, heading, iconButton, notice, scrolling, select, table } from "../lib/parts.js";
 import { keep, kept } from "./bench_dropped.js";
 import { interval, measured, shown, told } from "./bench_numbers.js";
 
@@ -222,7 +222,7 @@ function group(line, meanings) {
     "section",
     { class: "compared-group" },
     h("div", { class: "row apart" }, h("h3", {}, condition(line)), verdict(line)),
-    h("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": condition(line) }, made),
+    scrolling(condition(line), made),
   );
 }
 

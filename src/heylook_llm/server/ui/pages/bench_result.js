@@ -2,11 +2,11 @@
 
 import { get } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
-import { figure } from "../lib/figure.js";
+import { figure as plot } from "../lib/figure.js";
 import { figures } from "/ui/lib/figures.js";
 import { bytes, hint, ms, number, unknown } from "../lib/format.js";
 import { icon } from "../lib/icons.js";
-import { badge, bar, busy, card, empty, facts, notice, select, table } from "../lib/parts.js";
+import { badge, bar, busy, card, empty, facts, figure, notice, select, table } from "../lib/parts.js";
 import { downloads } from "./bench_files.js";
 import { quantity, range, told } from "./bench_numbers.js";
 import { samples } from "./bench_samples.js";
@@ -31,7 +31,7 @@ function parts(run, found) {
   const drawn = figures(found.figures);
   const draw = (name) => (style) => figures(found.figures, style)[name];
   const plotted = (name, title, text) =>
-    drawn[name] && card(title, [h("p", { class: "muted small" }, text), figure(draw(name), { label: title })]);
+    drawn[name] && card(title, [h("p", { class: "muted small" }, text), plot(draw(name), { label: title })]);
   return [
     verdict(found),
     known(found),
@@ -67,7 +67,7 @@ function verdict(found) {
 function headFigure(row, wanted, meanings) {
   const name = wanted === "output" && row.numbers.output.value === null ? "whole_output" : wanted;
   const { title } = told(name, meanings);
-  return h("div", { class: "figure" }, h("span", { class: "figure-label" }, title), h("span", { class: "figure-value" }, quantity(row, name, meanings)));
+  return figure(title, quantity(row, name, meanings));
 }
 
 /** Which row gave the most tokens: the one that the verdict speaks of. */

@@ -3,7 +3,7 @@
 import { get } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
 import { ms, number, unknown } from "../lib/format.js";
-import { badge, button, notice, select } from "../lib/parts.js";
+import { badge, button, notice, scrolling, select } from "../lib/parts.js";
 import { told } from "./bench_numbers.js";
 
 const SIZE = 20;
@@ -55,7 +55,7 @@ function page(list, asked, found, change) {
   const lines = list.data.map((row) => h("tr", {}, shown.map((name) => h("td", { class: isNumber(name) ? "end" : null }, cell(row, name)))));
   const made = h("table", { class: "table samples" }, h("caption", { class: "visually-hidden" }, "Samples"), h("thead", {}, h("tr", {}, heads)), h("tbody", {}, lines));
   if (!list.data.length) return h("p", { class: "faint" }, "No sample is like that.");
-  return [h("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": "Samples" }, made), pager(list, asked, change)];
+  return [scrolling("Samples", made), pager(list, asked, change)];
 }
 
 function head(name, asked, found, change) {

@@ -2,7 +2,7 @@
 
 import { get } from "../lib/api.js";
 import { h } from "../lib/dom.js";
-import { bytes, count, hint, ms, number, rate, unknown, when } from "../lib/format.js";
+import { bytes, count, hint, hinted, ms, number, rate, unknown, when } from "../lib/format.js";
 import { badge, card, copyButton, empty, facts, heading, notice, table } from "../lib/parts.js";
 import { PHASES, waterfall } from "../lib/waterfall.js";
 import { outcomeBadge, pathOf } from "./performance/requests.js";
@@ -116,7 +116,7 @@ function measures(request) {
 }
 
 function told(value, formula) {
-  return value instanceof Node ? value : hint(h("span", {}, value), { formula });
+  return hinted(value, { formula });
 }
 
 function tokens(request) {

@@ -4,7 +4,7 @@ import { get, lines, post } from "../../lib/api.js";
 import { h, replace } from "../../lib/dom.js";
 import { copyText } from "../../lib/files.js";
 import { bytes, count, hint, seconds, unknown } from "../../lib/format.js";
-import { button, chips, field, menu, notice, toast } from "../../lib/parts.js";
+import { button, chips, dotted, field, menu, notice, toast } from "../../lib/parts.js";
 import { go } from "../../lib/route.js";
 import { fresh, lacking, specOf, withSpec } from "./draft.js";
 import { loadColumn } from "./load.js";
@@ -205,7 +205,7 @@ function words(estimate) {
     estimate.input_tokens === null ? null : hint(h("span", {}, `${count(estimate.input_tokens + estimate.output_tokens)} tokens`), { note: `At most ${count(estimate.input_tokens)} in and ${count(estimate.output_tokens)} out.` }),
     estimate.cost === null || estimate.cost === 0 ? null : `${estimate.cost.toFixed(2)} in your prices`,
   ];
-  return parts.filter(Boolean).flatMap((part, at) => (at ? [h("span", { class: "faint", "aria-hidden": "true" }, " · "), part] : [part]));
+  return dotted(parts);
 }
 
 function counted(number, name) {

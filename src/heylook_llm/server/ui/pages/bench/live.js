@@ -2,7 +2,7 @@
 
 import { get } from "../../lib/api.js";
 import { h, replace } from "../../lib/dom.js";
-import { count, hint, ms, rate, seconds, unknown } from "../../lib/format.js";
+import { count, hint, hinted, ms, rate, seconds, unknown } from "../../lib/format.js";
 import { badge, card, chips, figure, notice, table } from "../../lib/parts.js";
 import { histogram, line, scatter } from "./drawings.js";
 import { pathOf } from "./run_actions.js";
@@ -177,11 +177,6 @@ function percentiles(label, values) {
     return hinted(ms(value, `it takes ${leastOf(share)} answers; there are ${values.length}`), { n: values.length, formula: `nearest rank at ${share * 100} %, of the whole run so far` });
   };
   return figure(label, of(0.5), h("span", {}, "p95 ", of(0.95), " · p99 ", of(0.99)));
-}
-
-/** A number with a hint; what is unknown has its own already. */
-function hinted(value, more) {
-  return value instanceof Node ? value : hint(h("span", {}, value), more);
 }
 
 function outcomes(cell) {

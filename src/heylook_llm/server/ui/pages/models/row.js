@@ -2,7 +2,7 @@
 
 import { h } from "../../lib/dom.js";
 import { bytes, count, number, percent, unknown } from "../../lib/format.js";
-import { badge, button, menu } from "../../lib/parts.js";
+import { badge, button, dotted, menu } from "../../lib/parts.js";
 import { go } from "../../lib/route.js";
 import { actionsOf } from "./actions.js";
 
@@ -47,7 +47,7 @@ export function modelRow(model, reload) {
       "div",
       { class: "model-what" },
       h("div", { class: "row" }, h("a", { class: "model-name", href: modelPath(model.id), title: model.id }, model.id), isIn || model.state === "crashed" ? stateBadge(model) : null, model.pinned ? badge("pinned", "accent") : null),
-      h("p", { class: "small muted facts-line" }, joined(facts(model))),
+      h("p", { class: "small muted facts-line" }, dotted(facts(model))),
       model.aliases.length ? h("p", { class: "small faint ellipsis", title: model.aliases.join(", ") }, `also ${model.aliases.join(", ")}`) : null,
       model.last_error ? h("p", { class: "small bad" }, model.last_error) : null,
     ),
@@ -65,10 +65,6 @@ export function abilities({ capabilities }) {
   const plain = ["completion", "chat"];
   const found = (capabilities ?? []).filter((one) => !plain.includes(one));
   return found.length ? found.join(", ") : null;
-}
-
-function joined(parts) {
-  return parts.filter(Boolean).flatMap((part, at) => (at ? [h("span", { class: "faint", "aria-hidden": "true" }, " · "), part] : [part]));
 }
 
 function memory(model) {
