@@ -1,10 +1,10 @@
 // One model: what it is, what it takes, how its loads went, and its settings.
 
-import { get, post } from "../lib/api.js";
+import { get } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
 import { bytes, count, hint, ms, seconds, when } from "../lib/format.js";
 import { live } from "../lib/live.js";
-import { badge, button, card, copyButton, empty, facts, heading, menu, prompt, table, toast } from "../lib/parts.js";
+import { badge, button, card, copyButton, empty, facts, heading, menu, table, toast } from "../lib/parts.js";
 import { go } from "../lib/route.js";
 import { whenSettled } from "../lib/settled.js";
 import { actionsOf } from "./models/actions.js";
@@ -58,7 +58,7 @@ function head(model, reload) {
   const isIn = !["unloaded", "crashed"].includes(model.state);
   const items = [
     { label: model.pinned ? "Unpin" : "Pin", icon: "pin", action: act.pin },
-    { label: "Load with another context", icon: "edit", action: () => loadWith(model, reload) },
+    { label: "Load with another context", icon: "edit", action: act.loadWith },
     { label: "Drop kept prefixes", icon: "close", action: act.flush },
     { label: "Delete", icon: "trash", kind: "danger", action: act.remove },
   ];
@@ -71,17 +71,6 @@ function head(model, reload) {
     h("div", { class: "row" }, stateBadge(model), model.pinned ? badge("pinned", "accent") : null, model.tags.map((tag) => badge(tag)), copyButton(() => model.id, "Copy the id")),
     model.last_error ? h("p", { class: "bad small" }, model.last_error) : null,
   );
-}
-
-async function loadWith(model, reload) {
-  const text = await prompt("Load with another context", "Tokens that one request may use", String(model.n_ctx ?? model.context_length ?? ""), "Load");
-  if (text === null) return;
-  try {
-    await post(`/v1/models/${model.id.split("/").map(encodeURIComponent).join("/")}/load`, { n_ctx: Number(text) });
-  } catch (error) {
-    toast(error.message, "bad");
-  }
-  await reload();
 }
 
 function identity(model) {

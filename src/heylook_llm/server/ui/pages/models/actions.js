@@ -2,10 +2,15 @@
 
 import { post, remove } from "../../lib/api.js";
 import { bytes, count } from "../../lib/format.js";
-import { confirm, toast } from "../../lib/parts.js";
+import { confirm, prompt, toast } from "../../lib/parts.js";
+
+/** A model's id in the path of a route, where its slashes stand for themselves. */
+export function inPath(id) {
+  return id.split("/").map(encodeURIComponent).join("/");
+}
 
 export function actionsOf(model, reload) {
-  const path = `/v1/models/${model.id.split("/").map(encodeURIComponent).join("/")}`;
+  const path = `/v1/models/${inPath(model.id)}`;
   const done = (act) => async () => {
     try {
       await act();
@@ -19,11 +24,17 @@ export function actionsOf(model, reload) {
       setTimeout(reload, 50); // its progress is shown meanwhile
       return post(`${path}/load`, {});
     }),
+    loadWith: done(() => loadWith(model, path)),
     unload: done(() => unload(model, path)),
     pin: done(() => post(`${path}/pin`, { pinned: !model.pinned })),
     flush: done(() => flush(path)),
     remove: done(() => removed(model, path)),
   };
+}
+
+async function loadWith(model, path) {
+  const text = await prompt("Load with another context", "Tokens that one request may use", String(model.n_ctx ?? model.context_length ?? ""), "Load");
+  if (text !== null) await post(`${path}/load`, { n_ctx: Number(text) });
 }
 
 async function unload(model, path) {

@@ -5,6 +5,7 @@ import { difference } from "../../lib/diff.js";
 import { h, replace, uniqueId } from "../../lib/dom.js";
 import { badge, button, card, dialog, notice, toast } from "../../lib/parts.js";
 import { coded } from "../../lib/words.js";
+import { inPath } from "./actions.js";
 import { controlOf } from "./control.js";
 
 const GROUPS = {
@@ -19,7 +20,7 @@ const CONFIG = "config.";
 
 /** The form's card; `saved()` is called when something was changed. */
 export async function settingsForm(id, saved) {
-  const path = `/v1/settings/models/${id.split("/").map(encodeURIComponent).join("/")}`;
+  const path = `/v1/settings/models/${inPath(id)}`;
   const body = h("div", { class: "stack" });
   const view = { found: "", open: new Set(["model"]) };
   try {
