@@ -6,6 +6,7 @@ import { heading, toast } from "../lib/parts.js";
 import { setQuery } from "../lib/route.js";
 import { builder } from "./bench/builder.js";
 import { history } from "./bench/history.js";
+import { pathOf } from "./bench/run_actions.js";
 
 export const title = "Benchmarks";
 
@@ -25,7 +26,7 @@ async function earlier(name) {
   if (!name) return null;
   setQuery({ from: null });
   try {
-    return (await get(`/v1/bench/runs/${encodeURIComponent(name)}`)).spec;
+    return (await get(pathOf({ id: name }))).spec;
   } catch (error) {
     toast(error.message, "bad");
     return null;

@@ -7,6 +7,7 @@ import { curve } from "/ui/lib/figures.js";
 import { pickFiles } from "../lib/files.js";
 import { hint, unknown, when } from "../lib/format.js";
 import { badge, busy, button, card, chips, copyButton, empty, heading, iconButton, notice, scrolling, select, table } from "../lib/parts.js";
+import { pageOf } from "./bench/run_actions.js";
 import { keep, kept } from "./bench_dropped.js";
 import { interval, measured, shown, told } from "./bench_numbers.js";
 
@@ -137,7 +138,7 @@ class Page {
   }
 
   runCell(one, file) {
-    const name = file ? h("span", {}, one.name) : h("a", { href: `/ui/bench/runs/${encodeURIComponent(one.run)}` }, one.name);
+    const name = file ? h("span", {}, one.name) : h("a", { href: pageOf({ id: one.run }) }, one.name);
     const state = one.state === "done" ? null : badge(one.state, "warn");
     return [h("div", { class: "row" }, name, file && badge("file"), state, one.flags.map((flag) => badge(flag, "warn"))), file && h("span", { class: "faint small" }, file.name)];
   }

@@ -4,6 +4,7 @@ import { fetched } from "../lib/api.js";
 import { h } from "../lib/dom.js";
 import { download } from "../lib/files.js";
 import { button, card, toast } from "../lib/parts.js";
+import { pathOf } from "./bench/run_actions.js";
 
 const FORMS = [
   ["html", "HTML", "one page with plots, which needs nothing else"],
@@ -23,7 +24,7 @@ export function downloads(run) {
 async function save(run, form, pressed) {
   pressed.disabled = true;
   try {
-    const response = await fetched(`/v1/bench/runs/${encodeURIComponent(run.id)}/export?format=${form}`);
+    const response = await fetched(pathOf(run, `/export?format=${form}`));
     const name = /filename="([^"]+)"/.exec(response.headers.get("content-disposition") ?? "")?.[1];
     download(name ?? `bench-${run.id.slice(-8).toLowerCase()}.${form}`, await response.blob());
   } catch (error) {

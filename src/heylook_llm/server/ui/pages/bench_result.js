@@ -7,6 +7,7 @@ import { figures } from "/ui/lib/figures.js";
 import { bytes, hint, ms, number, unknown } from "../lib/format.js";
 import { icon } from "../lib/icons.js";
 import { badge, bar, busy, card, empty, facts, figure, notice, select, table } from "../lib/parts.js";
+import { pathOf } from "./bench/run_actions.js";
 import { downloads } from "./bench_files.js";
 import { quantity, range, told } from "./bench_numbers.js";
 import { samples } from "./bench_samples.js";
@@ -18,7 +19,7 @@ const HEAD = ["output", "ttft.p50", "ttft.p95", "tpot.p50", "e2e.p95", "errors"]
 /** The result of a run, as GET /v1/bench/runs/ID tells it; an element that fills itself. */
 export function result(run) {
   const place = h("div", { class: "result stack" }, busy("Reading the samples…"));
-  get(`/v1/bench/runs/${encodeURIComponent(run.id)}/result`)
+  get(pathOf(run, "/result"))
     .then((found) => replace(place, parts(run, found)))
     .catch((error) => replace(place, notice("bad", error.message)));
   return place;

@@ -13,7 +13,7 @@ import { downloads } from "./bench_files.js";
 export const title = "Benchmark";
 
 export async function open(main, route) {
-  let run = await get(`/v1/bench/runs/${encodeURIComponent(route.params.id)}`);
+  let run = await get(pathOf(route.params));
   const page = h("div", { class: "page" });
   const top = h("div", {});
   const body = h("div", { class: "stack" });

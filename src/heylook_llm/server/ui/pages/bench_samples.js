@@ -4,6 +4,7 @@ import { get } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
 import { ms, number, unknown } from "../lib/format.js";
 import { badge, button, notice, scrolling, select } from "../lib/parts.js";
+import { pathOf } from "./bench/run_actions.js";
 import { told } from "./bench_numbers.js";
 
 const SIZE = 20;
@@ -35,7 +36,7 @@ export function samples(run, found) {
 function path(run, asked) {
   const query = new URLSearchParams({ offset: asked.offset, limit: SIZE, descending: asked.descending });
   for (const name of ["sort", "outcome", "phase"]) if (asked[name]) query.set(name, asked[name]);
-  return `/v1/bench/runs/${encodeURIComponent(run.id)}/rows?${query}`;
+  return pathOf(run, `/rows?${query}`);
 }
 
 function filters(asked, change) {

@@ -8,6 +8,7 @@ import { button, chips, dotted, field, menu, notice, toast } from "../../lib/par
 import { go } from "../../lib/route.js";
 import { fresh, lacking, specOf, withSpec } from "./draft.js";
 import { loadColumn } from "./load.js";
+import { pageOf } from "./run_actions.js";
 import { targetsColumn } from "./targets.js";
 import { ownTraffic, workloadColumn } from "./workload.js";
 
@@ -174,7 +175,7 @@ function foot(draft, missing) {
     try {
       if (draft.pull) await pullAll(missing().filter((one) => one.own), summary);
       const made = await post(`/v1/bench/runs${draft.calibrate ? "" : "?calibrate=false"}`, specOf(draft));
-      go(`/ui/bench/runs/${made.id}`);
+      go(pageOf(made));
     } catch (error) {
       if (isEnded) return;
       replace(problems, notice("bad", error.message));
