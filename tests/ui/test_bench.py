@@ -430,3 +430,16 @@ def test_presets_traffic_and_copies(page: Page, context: BrowserContext, asking:
     builder.field("Pull what is missing").check()
     builder.root.get_by_role("button", name="Run", exact=True).click()
     expect(builder.root.get_by_role("alert")).to_be_visible(timeout=WAIT_MS)
+
+
+MANY = """() => import('/ui/pages/bench/statistics.js').then(({course, rates}) => {
+  const points = Array.from({length: 300_000}, (_, at) => ({at: (at + 1) / 1000, outcome: "ok", tokens: 8}));
+  return [rates(points), course(points).length];
+})"""
+
+
+@long
+def test_a_run_of_very_many_requests_is_told_too(page: Page) -> None:
+    """More values than a function takes arguments."""
+    page.goto("/ui/nowhere")
+    assert page.evaluate(MANY) == [{"requests": 1000, "tokens": 8000}, 60]

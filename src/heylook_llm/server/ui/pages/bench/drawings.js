@@ -2,7 +2,7 @@
 
 import { s } from "../../lib/dom.js";
 import { ms, number } from "../../lib/format.js";
-import { bins } from "./statistics.js";
+import { bins, largest } from "./statistics.js";
 
 const WIDTH = 480;
 const HEIGHT = 160;
@@ -52,7 +52,7 @@ function drawing(label, marks, below, beside) {
 
 const along = (value, most) => EDGE.left + (value / most) * INNER.width;
 const across = (value, most) => EDGE.top + (1 - value / most) * INNER.height;
-const top = (values) => values.reduce((most, value) => Math.max(most, value), 0) || 1;
+const top = (values) => largest(values) || 1;
 const cross = (x, y) => `M${x - 3} ${y - 3}l6 6m0-6l-6 6`;
 
 /** At most two thousand dots: more are no longer seen, and cost. */

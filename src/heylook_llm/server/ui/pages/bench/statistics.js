@@ -34,7 +34,7 @@ export function bins(sorted, most = 24) {
 export function rates(points, window = 10) {
   const ended = points.filter((point) => point.at !== null && point.outcome === "ok");
   if (!ended.length) return { requests: null, tokens: null };
-  const end = Math.max(...ended.map((point) => point.at));
+  const end = largest(ended.map((point) => point.at));
   const start = Math.max(0, end - window);
   if (end <= start) return { requests: null, tokens: null };
   const within = ended.filter((point) => point.at > start);
@@ -46,11 +46,16 @@ export function rates(points, window = 10) {
 export function course(points, slices = 60) {
   const ended = points.filter((point) => point.at !== null && point.tokens !== null && point.outcome === "ok");
   if (ended.length < 2) return [];
-  const end = Math.max(...ended.map((point) => point.at));
+  const end = largest(ended.map((point) => point.at));
   const width = Math.max(0.5, end / slices);
   const made = Array.from({ length: Math.ceil(end / width) }, (_, at) => ({ at: (at + 0.5) * width, value: 0 }));
   for (const point of ended) made[Math.min(made.length - 1, Math.floor(point.at / width))].value += point.tokens / width;
   return made;
+}
+
+/** The largest of the values, 0 where none is above it. Not by Math.max(...values): a run has more than a function takes. */
+export function largest(values) {
+  return values.reduce((most, value) => Math.max(most, value), 0);
 }
 
 /** Seconds that are left, by the pace so far; null where nothing is done yet. */
