@@ -4,12 +4,10 @@ import { askKey, key, keyHeaders } from "./key.js";
 
 /** A request that failed: `status` is 0 where no answer came. */
 export class ApiError extends Error {
-  constructor(status, message, { code = null, body = null } = {}) {
+  constructor(status, message) {
     super(message);
     this.name = "ApiError";
     this.status = status;
-    this.code = code;
-    this.body = body;
   }
 }
 
@@ -17,37 +15,36 @@ export const get = (path, signal) => whole("GET", path, undefined, signal);
 export const post = (path, body, signal) => whole("POST", path, body, signal);
 export const put = (path, body, signal) => whole("PUT", path, body, signal);
 export const patch = (path, body, signal) => whole("PATCH", path, body, signal);
-export const remove = (path, body, signal) => whole("DELETE", path, body, signal);
+export const remove = (path, signal) => whole("DELETE", path, undefined, signal);
 
-/** A request whose answer is NDJSON: `onLine(value)` for each line. POST where there is a body. */
+/** A request whose answer is NDJSON: `onLine(value)` for each line. */
 export async function lines(path, body, onLine, signal) {
-  const response = await asked(body === undefined ? "GET" : "POST", path, body, signal);
+  const response = await asked("POST", path, body, signal);
   for await (const line of textLines(response)) if (line.trim()) onLine(JSON.parse(line));
 }
 
 /**
- * A request whose answer is an event stream: `onEvent(data, {event, id, headers})`, data being the JSON's value, or the
- * text where it isn't JSON. POST where there is a body. `onOpen(headers)` is called before the first event.
+ * A request whose answer is an event stream: `onEvent(data)`, data being the JSON's value, or the text where it isn't
+ * JSON. `onOpen(headers)` is called before the first event.
  */
 export async function events(path, body, onEvent, signal, onOpen = () => {}) {
-  const response = await asked(body === undefined ? "GET" : "POST", path, body, signal);
+  const response = await asked("POST", path, body, signal);
   onOpen(response.headers);
-  let event = { data: [] };
+  let data = [];
   for await (const line of textLines(response)) {
     if (line === "") {
-      if (event.data.length) onEvent(parsed(event.data.join("\n")), { ...event, headers: response.headers });
-      event = { data: [], id: event.id };
-    } else if (!line.startsWith(":")) {
+      if (data.length) onEvent(parsed(data.join("\n")));
+      data = [];
+    } else {
       const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line);
-      if (name === "data") event.data.push(value);
-      else if (name === "event" || name === "id") event[name] = value;
+      if (name === "data") data.push(value);
     }
   }
 }
 
 /** The answer as it came: for downloads. */
-export function fetched(path, { method = "GET", body, signal } = {}) {
-  return asked(method, path, body, signal);
+export function fetched(path) {
+  return asked("GET", path);
 }
 
 async function whole(method, path, body, signal) {
@@ -68,12 +65,10 @@ async function asked(method, path, body, signal) {
 }
 
 async function sent(method, path, body, signal) {
-  const isRaw = body instanceof FormData || body instanceof Blob || typeof body === "string";
   const headers = { accept: "application/json, */*;q=0.5", ...keyHeaders() };
-  if (body !== undefined && !isRaw) headers["content-type"] = "application/json";
-  const content = body === undefined || isRaw ? body : JSON.stringify(body);
+  if (body !== undefined) headers["content-type"] = "application/json";
   try {
-    return await fetch(path, { method, headers, body: content, signal, cache: "no-store" });
+    return await fetch(path, { method, headers, body: JSON.stringify(body), signal, cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "The server doesn't answer. Is it still running?");
@@ -85,7 +80,7 @@ async function failed(response) {
   const body = parsed(text);
   const told = body?.error ?? body;
   const message = typeof told === "string" ? told : (told?.message ?? `The server answered ${response.status}.`);
-  return new ApiError(response.status, message.slice(0, 4000), { code: told?.code ?? null, body });
+  return new ApiError(response.status, message.slice(0, 4000));
 }
 
 function parsed(text) {

@@ -1,7 +1,7 @@
 // Elements from data. Every string becomes a text node: nothing that comes from outside is ever read as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
-const PROPERTIES = new Set(["value", "checked", "selected", "indeterminate", "disabled", "open", "scrollTop"]);
+const PROPERTIES = new Set(["value", "checked", "selected", "disabled", "open"]);
 
 /**
  * An element: `h("p", {class: "note"}, "Hello ", h("b", {}, name))`.

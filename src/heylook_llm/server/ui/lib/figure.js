@@ -29,7 +29,7 @@ export function figure(make, { label }) {
 }
 
 /** The colours of base.css, as lib/figures.js wants them. */
-export function pageStyle() {
+function pageStyle() {
   const phases = Object.fromEntries(Object.entries(PHASES).map(([name, one]) => [name, colour(`--phase-${one}`)]));
   return {
     ink: colour("--ink"), quiet: colour("--ink-3"), line: colour("--line"), paper: colour("--raised"),

@@ -42,7 +42,7 @@ const ENDS = [
 ];
 
 /** The stretches of a request, `{phase, from, to}` in milliseconds since it was received, without gap or overlap. */
-export function stretches(timeline) {
+function stretches(timeline) {
   const { received_ns: received, closed_ns: closed } = timeline;
   if (received == null || closed == null) return [];
   const found = [];
@@ -72,7 +72,7 @@ function leased({ load_start_ns: begin, load_end_ns: end }, from, to) {
 }
 
 /** Phases one behind the other, of which only the durations are known: `{phase: milliseconds}`, in their order. */
-export function inOrder(durations, from = 0) {
+function inOrder(durations, from = 0) {
   let at = from;
   return Object.entries(durations)
     .filter(([, spent]) => spent > 0)

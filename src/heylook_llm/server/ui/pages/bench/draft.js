@@ -60,7 +60,7 @@ export function load(kind = "closed", levels = "1, 4") {
 }
 
 /** The traffic of a tier: its prompt and answer fill it. */
-export function tierScenario(tokens) {
+function tierScenario(tokens) {
   return `D(${tokens - TIER_OUTPUT},${TIER_OUTPUT})`;
 }
 
@@ -142,7 +142,7 @@ export function lacking(draft) {
 }
 
 /** "1, 4,16" as numbers; what is none stays text. */
-export function levels(written) {
+function levels(written) {
   return written.split(/[\s,;]+/).filter(Boolean).map(numeric);
 }
 

@@ -108,7 +108,7 @@ export function targetsColumn(draft, changed) {
       chosen(one).on ? chosen(one).models.filter((model) => !one.models.some((there) => there.id === model)).map((model) => ({ url: one.url, own: one.own, model })) : [],
     );
   }
-  return { element, load, missing, redraw: draw };
+  return { element, load, missing };
 }
 
 /** What was found, what is kept, and what a draft still holds of another time; each address once. */

@@ -132,7 +132,7 @@ function adder(task, add) {
 }
 
 /** A scenario in words: "100 in, 50 out". */
-export function spoken(text) {
+function spoken(text) {
   const shape = /^(?:T\((\d+)\)\*)?([A-Z])\(([\d,]+)\)(?:\/\(([\d,]+)\))?$/.exec(text);
   if (!shape) return "";
   const [turns, letter, first, second] = [shape[1], shape[2], shape[3].split(","), shape[4]?.split(",") ?? []];

@@ -60,7 +60,7 @@ export function toolsOf(text) {
 }
 
 /** The request's body. */
-export function bodyOf({ model, settings }, turns) {
+function bodyOf({ model, settings }, turns) {
   const body = { model, messages: messagesOf(settings, turns), stream: true, stream_options: { include_usage: true }, include_performance: true };
   for (const name of SAMPLERS) if (typeof settings[name] === "number") body[name] = settings[name];
   const stop = (settings.stop ?? "").split("\n").filter(Boolean);

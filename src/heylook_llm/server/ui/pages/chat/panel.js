@@ -118,7 +118,7 @@ export class Panel {
 }
 
 /** What is wrong with a text of tools; empty: nothing. */
-export function problemOf(text) {
+function problemOf(text) {
   try {
     toolsOf(text ?? "");
     return "";

@@ -10,7 +10,7 @@ const KINDS = { ready: "good", loading: "accent", draining: "warn", stalled: "ba
 const WORDS = { ready: "loaded", unloaded: "not loaded" };
 
 /** The address of a model's page. */
-export function modelPath(id) {
+function modelPath(id) {
   return `/ui/models/${encodeURIComponent(id)}`;
 }
 
