@@ -11,7 +11,7 @@ const LABEL_SHARE = 0.18; // a narrower segment has no room for its name
 const STRIP = { axis: 18, label: 16, row: 26, gap: 8, batch: 30 };
 
 /** What happens in each phase, in the order in which they may come. */
-export const PHASES = {
+const PHASES = {
   wait: "due, but its client hadn't taken it up",
   connect: "its connection was opened",
   upload: "it was handed to the kernel",
@@ -128,10 +128,12 @@ function span(row) {
 
 function words({ phase, from, to }, whole) {
   const share = whole > 0 ? `, ${percent((to - from) / whole)} of it all` : "";
-  return `${phase}: ${exact(to - from)}, from ${exact(from)} to ${exact(to)}${share}. ${sentence(PHASES[phase])}`;
+  return `${phase}: ${exact(to - from)}, from ${exact(from)} to ${exact(to)}${share}. ${meaning(phase)}`;
 }
 
-function sentence(text) {
+/** What happens in a phase, as a sentence. */
+export function meaning(phase) {
+  const text = PHASES[phase];
   return text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "";
 }
 

@@ -4,7 +4,7 @@ import { get } from "../lib/api.js";
 import { h } from "../lib/dom.js";
 import { bytes, count, hint, hinted, ms, number, rate, unknown, when } from "../lib/format.js";
 import { badge, card, copyButton, empty, facts, heading, notice, table } from "../lib/parts.js";
-import { PHASES, waterfall } from "../lib/waterfall.js";
+import { meaning, waterfall } from "../lib/waterfall.js";
 import { outcomeBadge, pathOf } from "./performance/requests.js";
 
 export const title = "Request";
@@ -77,7 +77,7 @@ function verdict({ why_slow: why, outcome, e2e_ms: whole }) {
       ": ",
       ms(cause.spent_ms),
       cause.expected_ms > 0 ? [", where ", ms(cause.expected_ms), " is usual"] : ", where none should be",
-      `. ${sentence(PHASES[cause.phase])}`,
+      `. ${meaning(cause.phase)}`,
     ),
   );
   const kind = why.causes.length ? "warn" : "good";
@@ -94,10 +94,6 @@ function judged(why) {
   const all = why.judged.length === 7;
   const than = `Compared with the medians of ${count(why.compared_with)} requests of this model that ended well.`;
   return all ? than : `Only ${why.judged.join(" and ")} could be judged: what else is usual is known from 20 such requests on, and there are ${count(why.compared_with)}.`;
-}
-
-function sentence(text) {
-  return text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "";
 }
 
 // ---- facts ----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 import { events, get } from "../../lib/api.js";
 
-const SAMPLERS = ["temperature", "top_p", "top_k", "min_p", "repeat_penalty", "max_tokens", "seed", "reasoning_budget"];
+/** The settings of a conversation that are numbers, as a request names them. */
+export const SAMPLERS = ["temperature", "top_p", "top_k", "min_p", "repeat_penalty", "max_tokens", "seed", "reasoning_budget"];
 const WAITING_PAUSE = 700;
 
 /** An answer to which nothing has come yet. */

@@ -1,10 +1,11 @@
 // Conversations as this browser keeps them: IndexedDB, or as long as the page where it has none.
 
+import { SAMPLERS } from "./asking.js";
+
 const NAME = "heylook";
 const FORMAT = "heylook.conversations";
 const ROLES = ["user", "assistant", "tool"];
 const IMAGE = /^data:image\/(png|jpeg|webp|gif|bmp);base64,[A-Za-z0-9+/=]+$/;
-const NUMBERS = ["temperature", "top_p", "top_k", "min_p", "repeat_penalty", "max_tokens", "seed", "reasoning_budget"];
 
 const news = "BroadcastChannel" in globalThis ? new BroadcastChannel(FORMAT) : null;
 
@@ -134,7 +135,7 @@ function cleanSettings(given) {
   const kept = { system: text(given.system), tools: text(given.tools), stop: text(given.stop) };
   if (["on", "off"].includes(given.thinking)) kept.thinking = given.thinking;
   if (["required", "none"].includes(given.tool_choice)) kept.tool_choice = given.tool_choice;
-  for (const name of NUMBERS) if (number(given[name]) !== null) kept[name] = number(given[name]);
+  for (const name of SAMPLERS) if (number(given[name]) !== null) kept[name] = number(given[name]);
   return Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== ""));
 }
 
