@@ -7,8 +7,8 @@ const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 15_000;
 
 /**
- * Follow a path of ours; returns a function that ends it. `onMessage(value)` for each message; one with an `id` (or
- * `seq`) is where the next connection goes on, by `?after=`. `onState("connecting" | "open" | "waiting" | "closed")`.
+ * Follow a path of ours; returns a function that ends it. `onMessage(value)` for each message; one with an `id` is
+ * where the next connection goes on, by `?after=`. `onState("connecting" | "open" | "waiting" | "closed")`.
  */
 export function live(path, onMessage, onState = () => {}) {
   let socket = null;
@@ -28,7 +28,7 @@ export function live(path, onMessage, onState = () => {}) {
     };
     socket.onmessage = (event) => {
       const message = JSON.parse(event.data);
-      last = message.id ?? message.seq ?? last;
+      last = message.id ?? last;
       onMessage(message);
     };
     socket.onclose = () => {
