@@ -199,8 +199,12 @@ EFFECTS: Final[dict[type[pydantic.BaseModel], dict[str, str]]] = {
     },
 }
 
-SHARED: Final = (config.SamplingDefaults, config.Speculating, config.KeepingPrefixes)
-"""Keys of several providers, which have tables of their own."""
+SHARED: Final[dict[type[pydantic.BaseModel], str]] = {
+    config.SamplingDefaults: "sampling",
+    config.Speculating: "guessing ahead",
+    config.KeepingPrefixes: "prefixes",
+}
+"""Keys of several providers, which have tables of their own, and what they are about."""
 _ELSEWHERE: Final = ": see below"
 _SAME: Final = "As for llama_cpp"
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from heylook_llm import config, registry
 from heylook_llm.catalog.import_plan import shown
 from heylook_llm.config import ModelSpec, Settings, canonical
-from heylook_llm.effects import effect
+from heylook_llm.effects import SHARED, effect
 from heylook_llm.errors import BadRequest, ConfigError, Conflict, Forbidden, ModelNotFound
 
 ENTRY_KEYS: Final = ("description", "aliases", "tags", "pinned", "idle_ttl", "system")
@@ -23,11 +23,6 @@ ENTRY_KEYS: Final = ("description", "aliases", "tags", "pinned", "idle_ttl", "sy
 PATH_KEYS: Final = frozenset({*config.PATH_KEYS, "lora", "log_file"})
 _LOCKED: Final = "It names a file of this machine, which only models.yaml may."
 _DURATION: Final = {"type": ["number", "string"], "examples": [300, "5m", "1h30m", "never"], "default": "never"}
-_GROUPS: Final[tuple[tuple[type[Any], str], ...]] = (
-    (config.SamplingDefaults, "sampling"),
-    (config.Speculating, "guessing ahead"),
-    (config.KeepingPrefixes, "prefixes"),
-)
 CONFIG: Final = "config."
 
 
@@ -234,4 +229,6 @@ def _described(schema: Mapping[str, Any], kind: type[Any], key: str, group: str)
 
 
 def _group(kind: type[Any], key: str) -> str:
-    return next((name for base, name in _GROUPS if issubclass(kind, base) and key in base.model_fields), "engine")
+    return next(
+        (name for base, name in SHARED.items() if issubclass(kind, base) and key in base.model_fields), "engine"
+    )
