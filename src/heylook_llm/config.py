@@ -150,7 +150,7 @@ class LlamaCppConfig(SamplingDefaults, Speculating, KeepingPrefixes):
     model_path: str
     chat_format_template: str | None = None
     chat_template: str | None = None
-    n_ctx: int = pydantic.Field(0, ge=0, le=2**31 - 1)
+    n_ctx: int = pydantic.Field(0, ge=0, le=core.MOST_CONTEXT_TOKENS)
     kv_tokens: int = pydantic.Field(0, ge=0)
     n_parallel: int = pydantic.Field(8, ge=1, le=256)
     n_batch: int = pydantic.Field(2048, ge=1, le=65536)
@@ -201,7 +201,7 @@ class MlxConfig(SamplingDefaults, Speculating, KeepingPrefixes):
     draft_model_path: str | None = None
     adapter_path: str | None = None
     vision: bool | Literal["auto"] = "auto"
-    n_ctx: int = pydantic.Field(0, ge=0, le=2**31 - 1)
+    n_ctx: int = pydantic.Field(0, ge=0, le=core.MOST_CONTEXT_TOKENS)
     kv_tokens: int = pydantic.Field(0, ge=0)
     n_parallel: int = pydantic.Field(8, ge=1, le=256)
     prefill_tokens: int = pydantic.Field(512, ge=1, le=65536)
@@ -219,7 +219,7 @@ class FakeConfig(SamplingDefaults, Speculating, KeepingPrefixes):
     """`config:` of a fake model: no weights, settable speeds, faults on command (worker/providers/fake.py)."""
 
     model_path: str = ""
-    n_ctx: int = pydantic.Field(4096, ge=4, le=2**31 - 1)
+    n_ctx: int = pydantic.Field(4096, ge=4, le=core.MOST_CONTEXT_TOKENS)
     kv_tokens: int = pydantic.Field(0, ge=0)
     n_parallel: int = pydantic.Field(8, ge=1, le=256)
     n_batch: int = pydantic.Field(2048, ge=1)

@@ -6,11 +6,14 @@ msgpack arrays (`array_like`), so a field is only ever appended, with a default.
 Times are nanoseconds of the monotonic clock, which all processes of one machine share; None is "did not happen".
 """
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from heylook_llm import errors
+
+MOST_CONTEXT_TOKENS: Final = 2**31 - 1
+"""A context of more can't be asked for: engines count its tokens in 32 bits."""
 
 # ---- what a client asks ----------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from heylook_llm import __version__, support
+from heylook_llm import __version__, core, support
 from heylook_llm.errors import BadRequest
 from heylook_llm.helper import pictures
 from heylook_llm.server.backend import ModelStatus
@@ -99,7 +99,7 @@ def _n_ctx(fields: dict[str, Any]) -> int | None:
     value = fields.get("n_ctx")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 4 <= value < 2**31:
+    if isinstance(value, bool) or not isinstance(value, int) or not 4 <= value <= core.MOST_CONTEXT_TOKENS:
         raise BadRequest("'n_ctx' must be a number of tokens, from 4.", code="invalid_value", param="n_ctx")
     return value
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
+from heylook_llm.core import MOST_CONTEXT_TOKENS
 from heylook_llm.server.wire.samplers import SamplerFields
 from heylook_llm.server.wire.table import Body, Flag, Honoured, Ignored, Inner, Integer, Number, Refused, Text
 
@@ -148,9 +149,9 @@ class MessageBody(PromptFields, SamplerFields):
         Integer, Honoured("-100 to 100; higher goes first among the waiting"), Field(ge=-100, le=100)
     ] = 0
     keep_alive: Annotated[Any, Honoured("as at Ollama")] = None
-    num_ctx: Annotated[Integer | None, Honoured("beyond the loaded context it reloads"), Field(ge=4, le=2**31 - 1)] = (
-        None
-    )
+    num_ctx: Annotated[
+        Integer | None, Honoured("beyond the loaded context it reloads"), Field(ge=4, le=MOST_CONTEXT_TOKENS)
+    ] = None
 
 
 class CountBody(PromptFields):

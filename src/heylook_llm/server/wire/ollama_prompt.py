@@ -20,8 +20,6 @@ FALLBACK: Final = core.Sampling(
     temperature=0.8, top_k=40, top_p=0.9, min_p=0.0, repeat_last_tokens=64, repeat_penalty=1.0
 )
 """Ollama's own defaults, which stand below what the model's configuration and file say."""
-MOST_CTX_TOKENS: Final = 2**31 - 1
-"""Of num_ctx, in every dialect."""
 _THINK_VALUES = '"high", "medium", "low", "max", true, or false'
 _FLOATS = frozenset(
     {"top_p", "min_p", "typical_p", "temperature", "repeat_penalty", "presence_penalty", "frequency_penalty"}
@@ -112,8 +110,8 @@ def options(given: dict[str, Any]) -> body.Options:
     except BadRequest as error:
         name = (error.param or "").partition("[")[0]
         raise BadRequest(f'option "{name}" must be of type {_type_name(name)}', param=f"options.{name}") from error
-    if chosen.num_ctx is not None and chosen.num_ctx > MOST_CTX_TOKENS:
-        raise BadRequest(f'option "num_ctx" must be at most {MOST_CTX_TOKENS}', param="options.num_ctx")
+    if chosen.num_ctx is not None and chosen.num_ctx > core.MOST_CONTEXT_TOKENS:
+        raise BadRequest(f'option "num_ctx" must be at most {core.MOST_CONTEXT_TOKENS}', param="options.num_ctx")
     return chosen
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 import pydantic
 from pydantic import Field
 
+from heylook_llm.core import MOST_CONTEXT_TOKENS
 from heylook_llm.server.wire.samplers import SamplerFields
 from heylook_llm.server.wire.table import Body, Flag, Honoured, Ignored, Inner, Integer, Number, Refused, Text
 
@@ -138,9 +139,9 @@ class SamplingFields(SamplerFields):
         Integer, Honoured("-100 to 100; higher goes first among the waiting"), Field(ge=-100, le=100)
     ] = 0
     keep_alive: Annotated[Any, Honoured("as at Ollama")] = None
-    num_ctx: Annotated[Integer | None, Honoured("beyond the loaded context it reloads"), Field(ge=4, le=2**31 - 1)] = (
-        None
-    )
+    num_ctx: Annotated[
+        Integer | None, Honoured("beyond the loaded context it reloads"), Field(ge=4, le=MOST_CONTEXT_TOKENS)
+    ] = None
     options: Annotated[
         dict[str, Any] | None, Ignored("Ollama's options: give them at the top level here", told=True)
     ] = None
