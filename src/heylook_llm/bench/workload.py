@@ -43,7 +43,7 @@ FEWEST: Final = 16
 """Words that a vocabulary must have, so that beginnings differ."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Vocabulary:
     """Words by their cost in tokens: those that may open a text, and those that follow a space."""
 
@@ -52,9 +52,14 @@ class Vocabulary:
     exact: bool
     """Whether a tokenizer said so; else each word is supposed to cost one token."""
 
+    @functools.cached_property
+    def _costs(self) -> frozenset[int]:
+        """Of its words; asked for with each word of each prompt."""
+        return frozenset(cost for _, cost in self.words)
+
     def fills(self, tokens: int) -> bool:
         """Whether some words cost exactly so much together."""
-        return tokens == 0 or (tokens > 0 and _fills(frozenset(cost for _, cost in self.words), tokens))
+        return tokens == 0 or (tokens > 0 and _fills(self._costs, tokens))
 
 
 @functools.cache
