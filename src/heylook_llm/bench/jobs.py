@@ -110,7 +110,7 @@ class Jobs:
         """Have the rest of a run executed. Raises NotFound, Conflict, ConfigError, Forbidden, ShuttingDown."""
         self._admit()
         made = await self.ask(lambda store: told.current(store, store.run(name)))
-        if made.state not in ENDED and made.state != "pending":
+        if made.goes_on:
             raise Conflict(f"The run {made.id[-8:]} goes on already.", code="run_goes_on")
         if made.state == "done":
             raise Conflict(f"The run {made.id[-8:]} is done: nothing is left to send.", code="run_is_done")
@@ -136,7 +136,7 @@ class Jobs:
     async def delete(self, name: str) -> Run:
         """Forget a run that has ended. Raises NotFound, Conflict."""
         made = await self.ask(lambda store: told.current(store, store.run(name)))
-        if made.state not in ENDED and made.state != "pending":
+        if made.goes_on:
             raise Conflict(f"The run {made.id[-8:]} goes on; cancel it first.", code="run_goes_on")
         await self.ask(lambda store: store.delete(made.id))
         return made

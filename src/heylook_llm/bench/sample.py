@@ -77,6 +77,11 @@ class Run(msgspec.Struct, frozen=True):
     """Why its numbers may not be trusted: a list of words such as "client-limited"."""
     manifest_json: str = "{}"
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether a process has taken it up, and it hasn't ended."""
+        return self.state not in ENDED and self.state != "pending"
+
 
 class Cell(msgspec.Struct, frozen=True):
     """One combination of a run's axes: requests that are alike and summed up together."""

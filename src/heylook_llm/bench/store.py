@@ -15,7 +15,6 @@ import msgspec
 import psutil
 
 from heylook_llm.bench.sample import (
-    ENDED,
     NOT_REACHED,
     SETTLED,
     Cell,
@@ -321,7 +320,7 @@ class Store:
 
     def interrupt_if_dead(self, run: Run, alive: bool, wall: float) -> Run:
         """A run that says it goes on, although its process is gone, was interrupted."""
-        if alive or run.state in ENDED or run.state == "pending":
+        if alive or not run.goes_on:
             return run
         self.set_run(run.id, wall, "interrupted", ended=run.heartbeat or wall)
         return self.run(run.id)

@@ -24,7 +24,7 @@ from heylook_llm.bench.probe import LOCAL
 from heylook_llm.bench.remarks import counted
 from heylook_llm.bench.report import files, terminal
 from heylook_llm.bench.run import Progress, Recorder
-from heylook_llm.bench.sample import ENDED, Run, RunState
+from heylook_llm.bench.sample import Run, RunState
 from heylook_llm.bench.spec import RunSpec, TargetSpec
 from heylook_llm.bench.store import Store
 from heylook_llm.commands import bench_reports, bench_runs, state
@@ -311,7 +311,7 @@ def resume(name: str, as_json: bool) -> int:
     """Send what a run hasn't committed; the exit status."""
     with Store(state.bench_file()) as store:
         made = told.current(store, store.run(name))
-        if made.state not in ENDED and made.state != "pending":
+        if made.goes_on:
             raise Conflict(f"The run {made.id[-8:]} goes on, in process {made.pid}.")
         spec = specs.checked(json.loads(made.spec_json))
         try:

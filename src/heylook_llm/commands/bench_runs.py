@@ -81,7 +81,7 @@ def delete(names: tuple[str, ...]) -> None:
     """Forget runs."""
     with Store(state.bench_file()) as store:
         for made in [told.current(store, store.run(name)) for name in names]:
-            if made.state not in ENDED and made.state != "pending":
+            if made.goes_on:
                 raise Conflict(f"The run {made.id[-8:]} goes on; first: heylookllm bench cancel {made.id[-8:]}")
             store.delete(made.id)
             click.echo(f"Deleted the run {made.id[-8:]}.")
