@@ -67,6 +67,14 @@ async def parties(spec: RunSpec, *, again: bool = False, keys: KeyOf = named_key
     return found
 
 
+async def parties_again(store: Store, run: Run, spec: RunSpec, keys: KeyOf) -> dict[str, Party]:
+    """The targets of a kept run as they answer now, by their id. Raises TargetFailed, ConfigError."""
+    found = {party.target.id: party for party in (await parties(spec, again=True, keys=keys)).values()}
+    if changed := [target.name for identity, target in store.targets(run.id).items() if identity not in found]:
+        raise TargetFailed(f"{', '.join(changed)} speaks another API than when the run began.")
+    return found
+
+
 async def identified(given: TargetSpec, *, again: bool = False, keys: KeyOf = named_key) -> Party:
     """Identify one target. Raises TargetFailed, ConfigError."""
     key = keys(given)

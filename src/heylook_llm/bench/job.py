@@ -15,11 +15,10 @@ import msgspec
 import psutil
 
 from heylook_llm.bench import begin, calibrate, run
-from heylook_llm.bench.begin import Party
 from heylook_llm.bench.jobs import Order
 from heylook_llm.bench.run import Progress, Recorder
 from heylook_llm.bench.sample import Run
-from heylook_llm.bench.spec import RunSpec, checked
+from heylook_llm.bench.spec import checked
 from heylook_llm.bench.store import Store
 from heylook_llm.errors import HeylookError, TargetFailed
 
@@ -59,7 +58,8 @@ async def execute(order: Order) -> None:
         store.set_run(made.id, time.time(), pid=me.pid, pid_started=me.create_time())
         try:
             spec = checked(json.loads(made.spec_json))
-            parties = await _parties(store, made, spec, order.keys)
+            keys_of = dict(zip(spec.targets, order.keys, strict=True))
+            parties = await begin.parties_again(store, made, spec, keys_of.__getitem__)
             if order.calibration is not None:
                 await _calibrated(store, made, order, notes)
         except HeylookError as error:
@@ -78,16 +78,6 @@ async def execute(order: Order) -> None:
         except HeylookError as error:
             notes.tell("warning", text=error.message)
         leaving.cancel()
-
-
-async def _parties(store: Store, made: Run, spec: RunSpec, keys: list[str | None]) -> dict[str, Party]:
-    """The targets, as they answer now. Raises TargetFailed."""
-    by_target = dict(zip(spec.targets, keys, strict=True))
-    found = await begin.parties(spec, again=True, keys=by_target.__getitem__)
-    parties = {party.target.id: party for party in found.values()}
-    if changed := [target.name for identity, target in store.targets(made.id).items() if identity not in parties]:
-        raise TargetFailed(f"{', '.join(changed)} speaks another API than when the run began.")
-    return parties
 
 
 async def _calibrated(store: Store, made: Run, order: Order, notes: Notes) -> None:

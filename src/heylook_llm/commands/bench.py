@@ -315,14 +315,9 @@ def resume(name: str, as_json: bool) -> int:
             raise Conflict(f"The run {made.id[-8:]} goes on, in process {made.pid}.")
         spec = specs.checked(json.loads(made.spec_json))
         try:
-            again = asyncio.run(begin.parties(spec, again=True, keys=_kept().key_of))
+            parties = asyncio.run(begin.parties_again(store, made, spec, _kept().key_of))
         except TargetFailed as error:
             click.echo(f"Error: {error.message}", err=True)
-            return TARGET
-        parties = {party.target.id: party for party in again.values()}
-        changed = [target.name for identity, target in store.targets(made.id).items() if identity not in parties]
-        if changed:
-            click.echo(f"Error: {', '.join(changed)} speaks another API than when the run began.", err=True)
             return TARGET
         store.set_run(made.id, time.time(), cancel_requested=False)
         return _execute(store, made, parties, as_json)
