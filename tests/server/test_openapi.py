@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,20 @@ async def document(app: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("api", ["openai", "ollama", "both"])
 async def test_the_document_holds_to_its_standard(api: Any) -> None:
     validate(await document(create_app(ScriptedBackend(), Options(api=api))))
+
+
+async def test_the_document_is_made_once_while_answers_go_on() -> None:
+    made_in: list[threading.Thread] = []
+
+    def noting() -> dict[str, Any]:
+        made_in.append(threading.current_thread())
+        return {}
+
+    app = create_app(ScriptedBackend(), Options(schemas=noting))
+    first, *others = await asyncio.gather(*(document(app) for _ in range(4)))
+    assert others == [first] * 3
+    assert len(made_in) == 1
+    assert made_in[0] is not threading.current_thread(), "it takes as long as many tokens"
 
 
 def test_every_route_that_is_read_says_what_it_replies() -> None:
