@@ -13,10 +13,10 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from heylook_llm.bench.report import page as report_page
 from heylook_llm.bench.report import tables
+from tests.bench.asking import Asking
 from tests.bench.test_report_forms import EVIL, evil, made
 from tests.serving import Running
 from tests.ui.dropping import dropped
-from tests.ui.measuring import executed, open_result
 from tests.ui.pages import WAIT_MS, Watch, audit
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -35,9 +35,20 @@ BOTH = {
 
 @pytest.fixture(scope="module")
 def run(ui_server: Running) -> str:
-    return executed(
-        ui_server.url, {**BOTH, "targets": [{"url": ui_server.url, "name": "here", "models": ["fake", "slow"]}]}
-    )
+    asking = Asking(ui_server.url)
+    spec = {**BOTH, "targets": [{"url": asking.url, "name": "here", "models": ["fake", "slow"]}]}
+    identity: str = asking.ask("POST", "/v1/bench/runs?calibrate=false", spec, 201)["id"]
+    asking.until(identity, "done")
+    return identity
+
+
+def open_result(page: Page, run: str) -> Locator:
+    """The page of a run that is done; its result."""
+    page.goto(f"/ui/bench/runs/{run}")
+    place = page.locator(".result")
+    expect(place.get_by_role("heading", name="Rows", exact=True)).to_be_visible(timeout=WAIT_MS)
+    expect(place.locator(".plot .main-svg").first).to_be_visible(timeout=WAIT_MS)
+    return place
 
 
 def card(place: Page | Locator, name: str) -> Locator:
