@@ -37,9 +37,10 @@ _CURVE: Final = ("ttft.p50", "ttft.p95")
 def data(report: Report) -> dict[str, Any]:
     """For figures.js. plotly reads tags in labels, so foreign text is escaped; `texts` are for readers and aren't."""
     rows = report.rows
+    names = words.varied(rows)
     return {
         "colors": COLORS,
-        "labels": [_escaped(label(row, rows)) for row in rows],
+        "labels": [_escaped(label(row, names)) for row in rows],
         "curves": curves([(None, row) for row in rows]),
         "phases": [
             {"name": phase, "meaning": MEANING[phase], "ms": [row.where.get(phase) for row in rows]}
@@ -53,9 +54,9 @@ def data(report: Report) -> dict[str, Any]:
     }
 
 
-def label(row: Row, rows: Sequence[Row]) -> str:
-    """What tells it from the others."""
-    return " · ".join(words.axis(row, name) for name in words.varied(rows))
+def label(row: Row, names: Sequence[str]) -> str:
+    """What tells it from the others, by the axes that do."""
+    return words.label(row, names, " · ")
 
 
 def curves(members: Sequence[tuple[str | None, Row]]) -> list[dict[str, Any]]:
@@ -112,11 +113,12 @@ def _spread(found: Distribution | None) -> dict[str, float | None] | None:
 
 
 def _waterfalls(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    names = words.varied(rows)
     slow = [(row, one) for row in rows for one in row.slow]
     slow.sort(key=lambda each: -each[1].e2e_ms)
     return [
         {
-            "name": _escaped(f"#{one.ordinal} {label(row, rows)}"),
+            "name": _escaped(f"#{one.ordinal} {label(row, names)}"),
             "phases": one.phases_ms,
             "verdict": _escaped(one.verdict),
         }
@@ -139,7 +141,8 @@ def texts(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _listed(rows: Sequence[Row], told: Any) -> str:
-    return " ".join(f"{label(row, rows)}: {told(row) or words.UNKNOWN}." for row in rows)
+    names = words.varied(rows)
+    return " ".join(f"{label(row, names)}: {told(row) or words.UNKNOWN}." for row in rows)
 
 
 def curve_text(row: Row) -> str:

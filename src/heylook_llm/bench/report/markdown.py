@@ -65,8 +65,6 @@ def _where(rows: Sequence[Row]) -> str:
 
 def _machine(rows: Sequence[Row]) -> str:
     told = [(row, text) for row in rows if (text := words.machine(row)) is not None]
-    lines = [
-        f"- {plain(' '.join(words.axis(row, name) for name in words.varied(rows)))}: {plain(text)}"
-        for row, text in told
-    ]
+    names = words.varied(rows)
+    lines = [f"- {plain(words.label(row, names))}: {plain(text)}" for row, text in told]
     return "## The bench's machine meanwhile\n\n" + "\n".join(lines) if lines else ""

@@ -83,14 +83,14 @@ def _body(report: Report) -> str:
     parts = [_section("Rows", _rows(report.rows))] if report.rows else []
     if found := words.remarks(report):
         parts.append(_section("To know", f"<ul>{''.join(f'<li>{_text(one)}</li>' for one in found)}</ul>"))
-    told = figures.texts(report.rows)
+    told, names = figures.texts(report.rows), words.varied(report.rows)
     drawn = {name: _figure(name, told[name]) for name, _ in figures.FIGURES}
     parts += [_section(title, drawn[name]) for name, title in figures.FIGURES if name != "slow"]
-    parts.append(_section("Percentiles", "".join(_percentiles(row, report.rows) for row in report.rows)))
+    parts.append(_section("Percentiles", "".join(_percentiles(row, names) for row in report.rows)))
     if any(row.slow for row in report.rows):
         parts.append(_section(dict(figures.FIGURES)["slow"], drawn["slow"] + _slow(report.rows)))
     if beside := [(row, text) for row in report.rows if (text := words.machine(row)) is not None]:
-        lines = "".join(f"<li>{_text(figures.label(row, report.rows))}: {_text(text)}</li>" for row, text in beside)
+        lines = "".join(f"<li>{_text(figures.label(row, names))}: {_text(text)}</li>" for row, text in beside)
         parts.append(_section("The bench's machine meanwhile", f"<ul>{lines}</ul>"))
     parts.append(_section("What the numbers mean", _meanings()))
     return "".join(parts)
@@ -132,7 +132,7 @@ def _formula(name: str) -> str:
     return html.escape(f"{measure.formula}{leaves_out}")
 
 
-def _percentiles(row: Row, rows: Sequence[Row]) -> str:
+def _percentiles(row: Row, names: Sequence[str]) -> str:
     heads = ["", "unit", "n", "mean", "least", "p50", "p90", "p95", "p99", "most"]
     lines = []
     for name in _TABLE:
@@ -146,13 +146,14 @@ def _percentiles(row: Row, rows: Sequence[Row]) -> str:
             numbers.append(f'<span title="{title}">{words.number(getattr(told, statistic))}</span>')
         title = f'<span title="{_formula(name)}">{MEASURES[name].title}</span>'
         lines.append([title, MEASURES[name].unit, str(told.n), *numbers])
-    return f"<h3>{_text(figures.label(row, rows))}</h3>{_table(heads, lines)}"
+    return f"<h3>{_text(figures.label(row, names))}</h3>{_table(heads, lines)}"
 
 
 def _slow(rows: Sequence[Row]) -> str:
+    names = words.varied(rows)
     lines = [
         [
-            _text(figures.label(row, rows)),
+            _text(figures.label(row, names)),
             str(slow.ordinal),
             words.number(slow.e2e_ms),
             _text(slow.verdict),

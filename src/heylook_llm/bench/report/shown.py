@@ -25,6 +25,7 @@ def shown(
 ) -> dict[str, Any]:
     """All that the page of a run's result shows; of the slowest requests what client and server stamped, too."""
     rows = report.rows
+    names = words.varied(rows)
     slow = {one.sample_id for row in rows for one in row.slow}
     kept = {sample.id: sample for sample in samples if sample.id in slow}
     return {
@@ -32,11 +33,11 @@ def shown(
         "verdict": words.verdict(report),
         "next": words.next_command(report),
         "axes": {
-            "varied": words.varied(rows) if rows else [],
+            "varied": names if rows else [],
             "constant": [words.shown(text) for text in words.constant(rows)] if rows else [],
         },
         "columns": [{"quantity": name, "title": title} for name, title in words.COLUMNS],
-        "rows": [_row(row, rows, kept, pairs or {}) for row in rows],
+        "rows": [_row(row, names, kept, pairs or {}) for row in rows],
         "remarks": words.remarks(report) if rows else [],
         "meanings": meanings(),
         "figures": figures.data(report),
@@ -44,10 +45,10 @@ def shown(
 
 
 def _row(
-    row: Row, rows: Sequence[Row], samples: Mapping[str, Sample], pairs: Mapping[str, Sequence[Pair]]
+    row: Row, names: Sequence[str], samples: Mapping[str, Sample], pairs: Mapping[str, Sequence[Pair]]
 ) -> dict[str, Any]:
     return {
-        "label": figures.label(row, rows),
+        "label": figures.label(row, names),
         "axes": {name: words.axis(row, name) for name in words.AXES if name != "load"},
         "requests": words.requests(row),
         "numbers": {str(wanted): number(row, wanted) for wanted in EVERY},

@@ -62,12 +62,8 @@ def bar(where: dict[str, float], width: int = BAR) -> str:
 
 
 def _where(rows: Sequence[Row]) -> str:
-    lines = []
-    for row in rows:
-        if not row.where:
-            continue
-        label = " ".join(words.axis(row, name) for name in words.varied(rows))
-        lines.append(f"{label}\n  [{bar(row.where)}] {words.phases(row.where)}")
+    names = words.varied(rows)
+    lines = [f"{words.label(row, names)}\n  [{bar(row.where)}] {words.phases(row.where)}" for row in rows if row.where]
     if not lines:
         return ""
     seen = [phase for phase in PHASES if any(phase in row.where for row in rows)]
@@ -91,18 +87,16 @@ def _slow(rows: Sequence[Row]) -> str:
 
 
 def _turns(rows: Sequence[Row]) -> str:
-    lines = [f"  {_axes(row, rows)}: {told}" for row in rows if (told := words.turns(row)) is not None]
+    names = words.varied(rows)
+    lines = [f"  {words.label(row, names)}: {told}" for row in rows if (told := words.turns(row)) is not None]
     return "\n".join(["First token by turn (medians)", *lines]) if lines else ""
 
 
 def _machine(rows: Sequence[Row]) -> str:
     told = ((row, text) for row in rows for text in (words.machine(row), words.told(row)) if text is not None)
-    lines = [f"  {_axes(row, rows)}: {text}" for row, text in told]
+    names = words.varied(rows)
+    lines = [f"  {words.label(row, names)}: {text}" for row, text in told]
     return "\n".join(["Meanwhile, on the bench's machine and by the target's counters", *lines]) if lines else ""
-
-
-def _axes(row: Row, rows: Sequence[Row]) -> str:
-    return " ".join(words.axis(row, name) for name in words.varied(rows))
 
 
 def comparison(found: Comparison) -> str:

@@ -76,9 +76,15 @@ def varied(rows: Sequence[Row]) -> list[str]:
     return [name for name in names if len({axis(row, name) for row in rows}) > 1] or ["level"]
 
 
+def label(row: Row, names: Sequence[str], between: str = " ") -> str:
+    """What tells it from the others, by the axes that do."""
+    return between.join(axis(row, name) for name in names)
+
+
 def constant(rows: Sequence[Row]) -> list[str]:
     """What all rows have in common."""
-    names = [name for name in AXES if name != "load" and name not in varied(rows)]
+    apart = varied(rows)
+    names = [name for name in AXES if name != "load" and name not in apart]
     return [f"{name} {axis(rows[0], name)}" if name in ("task", "cache") else axis(rows[0], name) for name in names]
 
 
@@ -215,9 +221,10 @@ def _of_several(report: Report) -> str:
 def remarks(report: Report) -> list[str]:
     """Each once, with the rows it is of."""
     found: dict[str, list[str]] = {}
+    names = varied(report.rows)
     for row in report.rows:
         for remark in row.remarks:
-            found.setdefault(shown(remark.text), []).append(" ".join(axis(row, name) for name in varied(report.rows)))
+            found.setdefault(shown(remark.text), []).append(label(row, names))
     if len(report.rows) == 1:
         return list(found)
     return [f"{text} ({', '.join(dict.fromkeys(rows))})" for text, rows in found.items()]
