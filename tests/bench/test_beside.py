@@ -191,3 +191,14 @@ def test_more_than_can_be_compared_in_a_while_is_refused() -> None:
     for report_ in (alike, msgspec.structs.replace(BASE, rows=each)):
         with pytest.raises(ConfigError, match="too many to compare"):
             compare.compare([report_])
+
+
+def test_a_report_of_more_than_can_be_compared_is_shown_and_chosen_from() -> None:
+    cells = [cell(f"cell-{place}", ordinal=place, model=f"m{place}") for place in range(compare.MOST_SIDES + 1)]
+    samples = [answer(place, id=one.id, cell_id=one.id) for place, one in enumerate(cells)]
+    many = report(run(), cells, samples, {TARGET.id: TARGET})
+    told = "101 rows were measured, too many to rank at once: compare some of them."
+    assert shown(many)["verdict"] == told
+    found = beside([many], models=["m1", "m2"])
+    assert [side["model"] for side in found["lines"][0]["sides"]] == ["m1", "m2"]
+    assert found["systems"][0]["verdict"] == told

@@ -10,6 +10,7 @@ from heylook_llm.bench.metrics import Distribution, Report, Row
 from heylook_llm.bench.quantity import Value, parse, value_of
 from heylook_llm.bench.remarks import counted
 from heylook_llm.bench.turns import Turn
+from heylook_llm.errors import ConfigError
 
 UNKNOWN: Final = "–"
 COLUMNS: Final[tuple[tuple[str, str], ...]] = (
@@ -211,7 +212,10 @@ def _of_several(report: Report) -> str:
     """The first combination that all have, by first token and by throughput."""
     parts = []
     for name, title in (("ttft.p50", "first token"), ("output", "tokens/s")):
-        lines = compare([report], [name]).lines
+        try:
+            lines = compare([report], [name]).lines
+        except ConfigError:  # a report of any size has its sentence
+            return f"{counted(len(report.rows), 'row')} were measured, too many to rank at once: compare some of them."
         if lines:
             at = f" at {lines[0].level:g}" if len(lines) > 1 else ""
             parts.append(f"{title}{at}: {shown(lines[0].words)}")
