@@ -36,6 +36,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "helper": ("helper", "errors"),
     "tiny": (),
     "drawing": ("errors",),
+    "slowness": (),
     "server.wire": ("server.wire", "core", "errors"),
     "server": (
         "server",
@@ -51,10 +52,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "engines",
         "support",
         "drawing",
+        "slowness",
         "__init__",
     ),
     "worker": ("worker", "catalog", "config", "pipe", "core", "errors", "hardware", "helper", "support"),
-    "bench": ("bench", "core", "drawing", "errors", "hardware"),
+    "bench": ("bench", "core", "drawing", "errors", "hardware", "slowness"),
     "agent": ("agent", "core", "errors", "hardware"),
     "cluster": ("cluster", "server.backend", "config", "core", "errors", "hardware"),
 }

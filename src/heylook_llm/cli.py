@@ -896,13 +896,19 @@ def bench_show(run: str, as_json: bool) -> None:
 
 @bench.command("resume")
 @click.argument("run", default="last")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="A folder for every form of the report, as that of `bench run`.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Tell the result as JSON.")
 @click.pass_context
-def bench_resume(context: click.Context, run: str, as_json: bool) -> None:
+def bench_resume(context: click.Context, run: str, output: Path | None, as_json: bool) -> None:
     """Go on with a run that was stopped or killed: what it kept isn't sent again."""
     from heylook_llm.commands import bench as benches  # noqa: PLC0415
 
-    context.exit(benches.resume(run, as_json))
+    context.exit(benches.resume(run, output, as_json))
 
 
 @bench.command("cancel")

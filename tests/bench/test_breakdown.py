@@ -209,3 +209,16 @@ def test_requests_that_waited_for_a_load_are_in_no_latency_of_a_warm_row() -> No
     assert (warm.counts.loading, warm.measures["e2e"].n) == (1, 4)
     assert "loading" in remarks_of(warm)
     assert mean_ms([cut(*told[1])])["load"] == 0
+
+
+def test_what_is_a_cause_is_the_servers_own_rule() -> None:
+    def judged(usual: list[dict[str, int]], **spent: int) -> tuple[int, str]:
+        told = [story(n, start=n * 1000 * MS, **each) for n, each in enumerate([*usual, spent])]
+        found = slowest([(sample, cut(sample, pair)) for sample, pair in told], 1)[0]
+        return found.ordinal, found.verdict
+
+    plain = [{"decode": 100 * MS}] * 30
+    assert judged(plain, decode=100 * MS, queue=9 * MS) == (30, "normal"), "8 % of a request are no cause"
+    assert judged(plain, decode=100 * MS, queue=14 * MS) == (30, "queue-bound")
+    wide = [{"prefill": (20 + 5 * (n % 5)) * MS} for n in range(30)]
+    assert judged(wide, prefill=45 * MS) == (30, "normal"), "others are as far off, too"

@@ -190,9 +190,11 @@ def test_a_killed_run_is_resumed_with_what_it_lacks(home: Home, null: Null) -> N
     assert not alive, "a sender ends with its recorder"
     kept = {sample.id: sample for sample in samples_of(home)}
     assert bench(home, "show")["state"] == "interrupted"
-    told = bench(home, "resume")
+    told = bench(home, "resume", "--output", "resumed")
     assert told["state"] == "done"
     assert told["cells"][0]["outcomes"] == {"ok": 100}
+    report = json.loads((home.folder / "resumed" / "report.json").read_text())
+    assert report["rows"][0]["counts"]["ok"] == 100
     assert "resumed" in told["cells"][0]["flags"]
     samples = samples_of(home)
     assert {sample.id: sample for sample in samples if sample.id in kept} == kept

@@ -11,6 +11,7 @@ import msgspec
 
 from heylook_llm.bench.measures import connect_ns, input_tokens, origin, output_tokens
 from heylook_llm.bench.sample import Pair, Sample
+from heylook_llm.slowness import LEAST_OTHERS, is_cause
 
 Phase = Literal[
     "wait",
@@ -53,13 +54,6 @@ TOLERANCE_NS: Final = 1_000_000
 LONGEST_MS: Final = 1e12
 """Of a phase; what is told beyond is nonsense."""
 
-LEAST_NS: Final = 5_000_000
-LEAST_SHARE: Final = 0.05
-LEAST_EXCESS: Final = 0.2
-"""A phase is a cause if it took longer than usual by at least so much, such a share of E2E, and such a share of usual.
-The server's own verdicts ask for more (docs/performance.md)."""
-LEAST_OTHERS: Final = 20
-"""Requests until what is usual is known."""
 _NEVER_USUAL: Final[tuple[Phase, ...]] = ("wait", "connect", "queue", "load")
 
 
@@ -240,7 +234,7 @@ def _slow(sample: Sample, cut: Breakdown, usual: "_Usual", others: Sequence[tupl
     causes = []
     for phase, spent in cut.phases.items():
         expected = usual.of(sample, phase)
-        if expected is not None and spent - expected >= max(LEAST_NS, LEAST_SHARE * total, LEAST_EXCESS * expected):
+        if expected is not None and is_cause(spent, expected, total, usual.spread(phase)):
             causes.append(Cause(phase, spent / 1e6, expected / 1e6))
     causes.sort(key=lambda cause: cause.usual_ms - cause.spent_ms)
     return Slow(
@@ -273,7 +267,8 @@ class _Usual:
             for phase, spent in cut.phases.items():
                 if (units := _units(sample, phase)) > 0:
                     shares.setdefault(phase, []).append(spent / units)
-        self._medians = {phase: sorted(each)[len(each) // 2] for phase, each in shares.items()}
+        self._medians = {phase: _median(each) for phase, each in shares.items()}
+        self._spreads = {phase: _spread(each, self._medians[phase]) for phase, each in shares.items()}
 
     def of(self, sample: Sample, phase: Phase) -> float | None:
         """Nanoseconds; None: unknown."""
@@ -282,6 +277,18 @@ class _Usual:
         if not self._known or phase not in self._medians:
             return None
         return self._medians[phase] * _units(sample, phase)
+
+    def spread(self, phase: Phase) -> float:
+        """How far requests are usually off that, as a share of it."""
+        return 0.0 if phase in _NEVER_USUAL else self._spreads.get(phase, 0.0)
+
+
+def _median(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def _spread(values: Sequence[float], usual: float) -> float:
+    return _median([abs(value - usual) / usual for value in values]) if usual else 0.0
 
 
 def _units(sample: Sample, phase: Phase) -> int:

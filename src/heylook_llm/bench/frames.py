@@ -77,6 +77,8 @@ class Pulse(msgspec.Struct, frozen=True, array_like=True, tag="pulse"):
     """Of one core."""
     lag_ns: int
     """The latest that its loop was at its own alarm."""
+    mean_lag_ns: int = 0
+    """How late it was in the mean."""
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):

@@ -4,10 +4,14 @@ Only where the target runs on this machine it is the target's doing.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import msgspec
 
 from heylook_llm.bench.sample import Point
+
+SENDER: Final = "sender"
+"""Source of what the bench's own sender did."""
 
 
 class Meanwhile(msgspec.Struct, frozen=True):
@@ -27,6 +31,9 @@ class Meanwhile(msgspec.Struct, frozen=True):
     watts: float | None = None
     seconds: float | None = None
     """Between those readings."""
+    sender_late_ms: float | None = None
+    """By how much the sender's loop was late at its alarms, in the mean: so late are its stamps, or nearly."""
+    sender_worst_ms: float | None = None
 
 
 def meanwhile(points: Iterable[Point], windows: Sequence[tuple[int, int]], target: str) -> Meanwhile | None:
@@ -47,7 +54,13 @@ def meanwhile(points: Iterable[Point], windows: Sequence[tuple[int, int]], targe
         joules=joules,
         watts=joules / seconds if joules is not None and seconds else None,
         seconds=seconds,
+        sender_late_ms=_mean(one.value * 1000 for one in held if _is_of_sender(one, "loop_late_seconds")),
+        sender_worst_ms=max((one.value * 1000 for one in held if _is_of_sender(one, "loop_lag_seconds")), default=None),
     )
+
+
+def _is_of_sender(point: Point, name: str) -> bool:
+    return point.source == SENDER and point.name == name
 
 
 def _energy(found: Sequence[Sequence[Point]]) -> tuple[float | None, float | None]:

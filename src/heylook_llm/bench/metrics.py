@@ -384,10 +384,10 @@ class _Rows:
             flags=list(dict.fromkeys(flag for cell in self._cells for flag in cell.flags)),
             turns=turns_of((sample, numbers) for sample, numbers, _ in self._latencies),
         )
+        row = self._with_machine(row, series)
         mismatched = sum(cut.mismatched for _, cut in cuts)
         said = remarks(row, self._measured, mismatched, self._clocks(), spec)
-        row = msgspec.structs.replace(row, remarks=said, absent=absent.reasons(row))
-        return self._with_machine(row, series)
+        return msgspec.structs.replace(row, remarks=said, absent=absent.reasons(row))
 
     def _with_machine(self, row: Row, series: Sequence[Point]) -> Row:
         windows = [

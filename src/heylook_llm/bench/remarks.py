@@ -7,7 +7,7 @@ import msgspec
 
 from heylook_llm.bench.absent import SKIPPED
 from heylook_llm.bench.measures import input_tokens
-from heylook_llm.bench.sample import Sample
+from heylook_llm.bench.sample import CLIENT_LIMITED, Sample
 from heylook_llm.bench.statistics import percentile
 
 if TYPE_CHECKING:
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 LATE_MS: Final = 2.0
 """Schedule lag, p99: beyond it the sender, not the server, decided when requests came."""
+HELD_UP_MS: Final = 1.0
+"""The sender's loop, in the mean at its alarms: beyond it readers are told."""
+IDLE_SHARE: Final = 0.05
+"""Of a closed loop's time, that its clients waited for the bench to have their next request."""
 SLOW_START: Final = 5.0
 """The first measured answer took so many times the median: the warm-up was too short."""
 UNLIKE_REPEATS: Final = 0.2
@@ -43,6 +47,7 @@ def remarks(
         *_of_load(row),
         *_of_cache(row, measured),
         *_of_time(row, measured),
+        *_of_client(row),
     ]
     if mismatched:
         text = f"The server's times of {counted(mismatched, 'request')} belong to other requests; they were left out."
@@ -211,6 +216,26 @@ def _of_time(row: "Row", measured: Sequence[Sample]) -> Iterator[Remark]:
         )
     yield from _of_start(measured)
     yield from _of_repeats(row)
+
+
+def _of_client(row: "Row") -> Iterator[Remark]:
+    """Whether the bench itself was in the way."""
+    found = row.meanwhile
+    late = 0.0 if found is None else found.sender_late_ms or 0.0
+    worst = "" if found is None or found.sender_worst_ms is None else f", {found.sender_worst_ms:.0f} ms at most"
+    held = f"the sender's loop was late by {late:.1f} ms in the mean{worst}"
+    if CLIENT_LIMITED in row.flags:
+        text = f"These are the bench's own limits, not the target's: {held}. Ask for less, or leave it more of a core."
+        yield Remark(CLIENT_LIMITED, text)
+    elif late > HELD_UP_MS:
+        yield Remark("client-late", f"{held[0].upper()}{held[1:]}; times here hold that, too.")
+    lag, whole = row.measures.get("lag"), row.measures.get("e2e")
+    if row.load != "closed" or row.cache == "cold" or lag is None or whole is None or not lag.mean or not whole.mean:
+        return
+    share = lag.mean / (lag.mean + whole.mean)
+    if share > IDLE_SHARE:
+        text = f"Clients waited {share * 100:.0f} % of the time for the bench to make their next request: the load was "
+        yield Remark("client-idle", f"{text}less than asked.")
 
 
 def _of_start(measured: Sequence[Sample]) -> Iterator[Remark]:

@@ -20,10 +20,11 @@ import psutil
 from heylook_llm.bench import pairing
 from heylook_llm.bench.counters import SOURCE
 from heylook_llm.bench.frames import Ended, Items, More, News, Pulse, Report, Stop, Window
+from heylook_llm.bench.meanwhile import SENDER
 from heylook_llm.bench.planning import Planner
 from heylook_llm.bench.probe import Found, Probe, probing
 from heylook_llm.bench.requests import CellRequests
-from heylook_llm.bench.sample import NOT_REACHED, Cell, CellState, Point, Run, RunState, Sample, Target
+from heylook_llm.bench.sample import CLIENT_LIMITED, NOT_REACHED, Cell, CellState, Point, Run, RunState, Sample, Target
 from heylook_llm.bench.sending import SenderProcess
 from heylook_llm.bench.spec import RunSpec, checked
 from heylook_llm.bench.store import Store
@@ -37,6 +38,8 @@ SHOW_SECONDS: Final = 0.25
 SATURATED: Final = 0.9
 """Of a core: a sender that computes so much and is late can't be trusted with its stamps."""
 LATE_NS: Final = 2_000_000
+STARVED_NS: Final = 5_000_000
+"""In the mean at its alarms: whatever held a sender up so, other processes for one, stands in its stamps."""
 SATURATED_SHARE: Final = 0.1
 """Of a cell's pulses, from which on it counts."""
 LOST_AFTER: Final = 20
@@ -207,7 +210,7 @@ class Recorder:
             if active.problem is not None:
                 self._warn(f"cell {cell.ordinal}: {active.problem}")
             state = self._judged(active, plan)
-            self._flags |= {flag for flag in active.flags if flag == "client-limited"}
+            self._flags |= {flag for flag in active.flags if flag == CLIENT_LIMITED}
             kept = tuple(dict.fromkeys((*cell.flags, *flags, *plan.flags, *active.flags)))
             window = {"window_start": active.start, "window_end": active.end}
             self._store.set_cell(cell, time.time(), state, flags=kept, **window)
@@ -336,7 +339,8 @@ class _CellRun:
         finally:
             committing.cancel()
             self.commit()
-        self.flags = ("client-limited",) if saturated(self._pulses) else ()
+        pulses = [pulse for pulse in self._pulses if self.start is not None and pulse.at >= self.start]
+        self.flags = (CLIENT_LIMITED,) if saturated(pulses) else ()
 
     async def _cool(self) -> None:
         """Have the model unloaded for the next of a cold cell's requests."""
@@ -355,11 +359,12 @@ class _CellRun:
                 self._take(self.plan.sample(exchange))
             case Window(start):
                 self.start = start
-            case Pulse(at, share, lag):
+            case Pulse(at, share, lag, mean):
                 self._pulses.append(news)
                 self._points += [
-                    Point(at, "sender", "cpu_share", share),
-                    Point(at, "sender", "loop_lag_seconds", lag / 1e9),
+                    Point(at, SENDER, "cpu_share", share),
+                    Point(at, SENDER, "loop_lag_seconds", lag / 1e9),
+                    Point(at, SENDER, "loop_late_seconds", mean / 1e9),
                 ]
             case Ended(_, end):
                 self.end, self.ended = end, True
@@ -419,8 +424,14 @@ class _CellRun:
 
 
 def saturated(pulses: Sequence[Pulse]) -> bool:
-    """Whether a sender couldn't keep up. One that waits for requests due every millisecond computes, but isn't late."""
-    full = sum(pulse.cpu_share >= SATURATED and pulse.lag_ns >= LATE_NS for pulse in pulses)
+    """Whether a sender couldn't keep up: it computed all the time and was late, or it was let compute too late.
+
+    One that waits for requests due every millisecond computes, but isn't late.
+    """
+    full = sum(
+        (pulse.cpu_share >= SATURATED and pulse.lag_ns >= LATE_NS) or pulse.mean_lag_ns >= STARVED_NS
+        for pulse in pulses
+    )
     return full > max(1, SATURATED_SHARE * len(pulses))
 
 

@@ -22,6 +22,8 @@ PairSource = Literal["heylook", "ollama", "llama-server", "vllm"]
 ENDED: Final[frozenset[RunState]] = frozenset({"done", "failed", "cancelled", "interrupted"})
 SETTLED: Final[frozenset[Outcome]] = frozenset({"ok", "error", "timeout"})
 """What needn't be sent again; `cancelled` and `cut` are ours, and a resumed run sends those requests anew."""
+CLIENT_LIMITED: Final = "client-limited"
+"""The flag of cells whose sender couldn't keep up, and of their runs: their numbers can't be trusted."""
 NOT_REACHED: Final = frozenset({"connect", "dns", "tls"})
 """Classes of errors of requests that never came to their target; a resumed run sends those anew, too."""
 

@@ -243,16 +243,16 @@ class Teller:
 
 async def _pulse(tell: Teller) -> None:
     """How late this loop is at its own alarms, and what the process computes."""
-    cpu, at, worst, begun = time.process_time_ns(), time.monotonic_ns(), 0, time.monotonic_ns()
+    cpu, at, lags = time.process_time_ns(), time.monotonic_ns(), list[int]()
     while True:
         planned = time.monotonic_ns() + int(ALARM_SECONDS * 1e9)
         await asyncio.sleep(ALARM_SECONDS)
         now = time.monotonic_ns()
-        worst = max(worst, now - planned)
-        if now - begun >= PULSE_SECONDS * 1e9:
+        lags.append(max(0, now - planned))
+        if now - at >= PULSE_SECONDS * 1e9:
             used = time.process_time_ns()
-            tell(Pulse(now, (used - cpu) / (now - at), worst))
-            cpu, at, worst, begun = used, now, 0, now
+            tell(Pulse(now, (used - cpu) / (now - at), max(lags), sum(lags) // len(lags)))
+            cpu, at, lags = used, now, []
 
 
 async def _pipes() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -24,7 +24,7 @@ from heylook_llm.bench.probe import LOCAL
 from heylook_llm.bench.remarks import counted
 from heylook_llm.bench.report import files, terminal
 from heylook_llm.bench.run import Progress, Recorder
-from heylook_llm.bench.sample import Run, RunState
+from heylook_llm.bench.sample import CLIENT_LIMITED, Run, RunState
 from heylook_llm.bench.spec import RunSpec, TargetSpec
 from heylook_llm.bench.store import Store
 from heylook_llm.commands import bench_reports, bench_runs, state
@@ -34,7 +34,6 @@ GOOD, USAGE, UNTRUSTWORTHY, TARGET, CANCELLED = 0, 2, 3, 4, 130
 """Exit statuses of a run."""
 BARE_SECONDS: Final = 60.0
 BARE_LEVELS: Final = (1.0, 4.0, 16.0)
-UNTRUSTED: Final = frozenset({"client-limited"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +92,7 @@ def begin_run(order: Order) -> int:
     with Store(state.bench_file()) as store:
         made = begin.created(store, spec, found, version=__version__, calibration=known)
         parties = {party.target.id: party for party in found.values()}
-        status = _execute(store, made, parties, order.as_json)
-        if order.output is not None:
-            bench_reports.everything(store, store.run(made.id), order.output)
-            click.echo(f"wrote {order.output}", err=True)
-        return status
+        return _execute(store, made, parties, order.output, order.as_json)
 
 
 async def _resolved(order: Order) -> tuple[RunSpec, dict[TargetSpec, Party]]:
@@ -256,7 +251,7 @@ def _ours() -> tuple[Path, str, str]:
 # ---- executing -------------------------------------------------------------------------------------------------------
 
 
-def _execute(store: Store, made: Run, parties: dict[str, Party], as_json: bool) -> int:
+def _execute(store: Store, made: Run, parties: dict[str, Party], output: Path | None, as_json: bool) -> int:
     found = {identity: party.found for identity, party in parties.items()}
     keys = {identity: party.key for identity, party in parties.items()}
     line = _Line()
@@ -269,6 +264,9 @@ def _execute(store: Store, made: Run, parties: dict[str, Party], as_json: bool) 
     else:
         click.echo(terminal.text(files.made(store, made)))
         bench_runs.warn(store, made)
+    if output is not None:
+        bench_reports.everything(store, made, output)
+        click.echo(f"wrote {output}", err=True)
     return _status(made, ended)
 
 
@@ -278,7 +276,7 @@ def _status(made: Run, ended: RunState) -> int:
         return CANCELLED
     if ended == "failed":
         return TARGET
-    return UNTRUSTWORTHY if UNTRUSTED & set(json.loads(made.flags_json)) else GOOD
+    return UNTRUSTWORTHY if CLIENT_LIMITED in json.loads(made.flags_json) else GOOD
 
 
 class _Line:
@@ -307,7 +305,7 @@ class _Line:
             click.echo(f"\r{' ' * self._wide}\r", nl=False, err=True)
 
 
-def resume(name: str, as_json: bool) -> int:
+def resume(name: str, output: Path | None, as_json: bool) -> int:
     """Send what a run hasn't committed; the exit status."""
     with Store(state.bench_file()) as store:
         made = told.current(store, store.run(name))
@@ -320,7 +318,7 @@ def resume(name: str, as_json: bool) -> int:
             click.echo(f"Error: {error.message}", err=True)
             return TARGET
         store.set_run(made.id, time.time(), cancel_requested=False)
-        return _execute(store, made, parties, as_json)
+        return _execute(store, made, parties, output, as_json)
 
 
 def schema() -> None:

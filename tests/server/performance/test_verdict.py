@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from heylook_llm import core
 from heylook_llm.server.performance.phases import PHASES, Phase
 from heylook_llm.server.performance.record import Finished
-from heylook_llm.server.performance.usual import LEAST_SAMPLES, REACH, Usual, line, usual
+from heylook_llm.server.performance.usual import REACH, Usual, line, usual
 from heylook_llm.server.performance.verdict import verdict
+from heylook_llm.slowness import LEAST_OTHERS
 from tests.server.recording import MS, finished
 
 pytestmark = pytest.mark.unit
@@ -174,9 +175,9 @@ def test_points_of_a_line_give_that_line(fixed: float, token: float, counts: lis
 
 
 def test_before_enough_is_known_only_waiting_is_judged() -> None:
-    few = usual([request() for _ in range(LEAST_SAMPLES - 1)])
+    few = usual([request() for _ in range(LEAST_OTHERS - 1)])
     slow = verdict(request({"decode": 1000, "load": 1000}), few)
-    assert (slow.word, slow.judged, slow.samples) == ("load-bound", ("load", "queue"), LEAST_SAMPLES - 1)
+    assert (slow.word, slow.judged, slow.samples) == ("load-bound", ("load", "queue"), LEAST_OTHERS - 1)
     assert verdict(request({"decode": 1000}), few).word == "normal"
 
 

@@ -8,9 +8,8 @@ import msgspec
 
 from heylook_llm.server.performance.phases import Phase, phases
 from heylook_llm.server.performance.record import Finished
+from heylook_llm.slowness import LEAST_OTHERS
 
-LEAST_SAMPLES: Final = 20
-"""Other requests of a model until what is usual for it is known."""
 REACH: Final = 2.0
 """A line says nothing of more tokens than so many times the most that it was drawn through."""
 WIDE: Final = 2.0
@@ -59,7 +58,7 @@ def usual(others: Sequence[Finished]) -> Usual:
     """What is usual among requests that ended well."""
     spans = [(other, phases(other.timeline)) for other in others if other.outcome == "done"]
     ended = [(other, spent) for other, spent in spans if spent]
-    if len(ended) < LEAST_SAMPLES:
+    if len(ended) < LEAST_OTHERS:
         return Usual(len(ended))
     lines: dict[Phase, Line] = {phase: _level([(0, spent[phase]) for _, spent in ended]) for phase in _FIXED}
     decoded = [(followers(other), spent["decode"]) for other, spent in ended if followers(other) > 0]

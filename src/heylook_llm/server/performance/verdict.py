@@ -7,6 +7,7 @@ import msgspec
 from heylook_llm.server.performance.phases import PHASES, Phase, phases
 from heylook_llm.server.performance.record import Finished
 from heylook_llm.server.performance.usual import Line, Usual, computed, followers
+from heylook_llm.slowness import is_cause
 
 Word = Literal[
     "parse-bound",
@@ -19,12 +20,6 @@ Word = Literal[
     "normal",
 ]
 
-LEAST_NS: Final = 5_000_000
-LEAST_SHARE: Final = 0.1
-LEAST_EXCESS: Final = 0.2
-LEAST_SPREADS: Final = 4.0
-"""A phase is a cause if it took longer than expected by at least so much, such a share of the request's E2E, such a
-share of what was expected, and so many times the share by which other requests are off it."""
 _NOTHING: Final = Line(0.0)
 """What is expected of waiting: it is a cause however usual it is."""
 
@@ -61,14 +56,12 @@ def verdict(request: Finished, typical: Usual) -> Verdict:
     causes = [
         Cause(phase, spent[phase], round(ns), spread) for phase, (ns, spread) in expected.items() if phase in spent
     ]
-    found = sorted((cause for cause in causes if _matters(cause, total)), key=lambda cause: -cause.excess_ns)
+    found = sorted(
+        (cause for cause in causes if is_cause(cause.spent_ns, cause.expected_ns, total, cause.spread)),
+        key=lambda cause: -cause.excess_ns,
+    )
     word: Word = f"{found[0].phase}-bound" if found else "normal"  # type: ignore[assignment]  # one word for each phase
     return Verdict(word, tuple(found), tuple(expected), typical.samples)
-
-
-def _matters(cause: Cause, total_ns: int) -> bool:
-    excess = max(LEAST_EXCESS, LEAST_SPREADS * cause.spread)
-    return cause.excess_ns >= max(LEAST_NS, LEAST_SHARE * total_ns, excess * cause.expected_ns)
 
 
 def _expected(request: Finished, typical: Usual) -> dict[Phase, tuple[float, float]]:
