@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Reque
 ROOT = Path(__file__).parent.parent.parent
 TINY = ROOT / "src" / "heylook_llm" / "tiny"
 AXE = ROOT / "build" / "ui" / "node_modules" / "axe-core" / "axe.min.js"
+long = pytest.mark.skipif(os.environ.get("HEYLOOK_TEST_TIER") != "long", reason="long tier: make test_ui")
 WAIT_MS = 30_000
 """Bounds a hang, on a machine that does much else beside; nothing is judged by it."""
 MODELS = f"""

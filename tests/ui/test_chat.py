@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, WebSocket, expect
 
 from tests.picture_files import plain
 from tests.serving import Running
@@ -237,19 +237,29 @@ def test_settings_reach_the_request(page: Page) -> None:
         page.get_by_label(label, exact=True).fill(value)
     page.get_by_label("Thinking").select_option("off")
     page.get_by_label("Calls").select_option("none")
-    with page.expect_request("**/v1/chat/completions") as sent:
-        ask(page, "hello")
-    body: dict[str, Any] = json.loads(sent.value.post_data or "")
+    body = sent_with(page, "hello")
     assert body["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
     numbers = {"temperature": 0.5, "top_p": 0.9, "top_k": 40, "min_p": 0.05, "repeat_penalty": 1.1, "max_tokens": 12}
     assert body | numbers | {"seed": 7, "reasoning_budget": 0, "stop": ["STOP", "END"]} == body
     assert (body["think"], body["tool_choice"]) == (False, "none")
     assert body["tools"][0]["function"]["name"] == "weather"
     page.get_by_role("button", name="Back to the defaults").click()
-    with page.expect_request("**/v1/chat/completions") as sent:
-        ask(page, "again")
-    left = json.loads(sent.value.post_data or "")
+    left = sent_with(page, "again")
     assert set(left) == {"model", "messages", "stream", "stream_options", "include_performance"}
+
+
+def sent_with(page: Page, text: str) -> dict[str, Any]:
+    """The body of the request that a message makes."""
+    pieces: list[bytes] = []
+
+    def note(socket: WebSocket) -> None:
+        assert socket.url.endswith("/v1/chat/completions")
+        socket.on("framesent", lambda piece: pieces.append(piece.encode() if isinstance(piece, str) else piece))
+
+    page.once("websocket", note)
+    ask(page, text)
+    body: dict[str, Any] = json.loads(b"".join(pieces))
+    return body
 
 
 @long

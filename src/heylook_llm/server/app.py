@@ -20,6 +20,7 @@ from heylook_llm.server import (
     admin,
     anthropic_routes,
     batch_routes,
+    carried,
     create_routes,
     examples,
     group_routes,
@@ -551,7 +552,7 @@ PERFORMANCE: Final = (
     ),
     Endpoint("GET", "/metrics", performance_routes.scrape_metrics, "admin", "For Prometheus", media_type="text/plain"),
 )
-SOCKETS: Final = (Socket("/v1/performance/ws", live_routes.follow_performance, "admin"),)
+FOLLOWED: Final = Socket("/v1/performance/ws", live_routes.follow_performance, "admin")
 HARDWARE: Final = (
     Endpoint(
         "GET", "/hardware", hardware_routes.describe_hardware, "admin", "The machine", response="Hardware.Inventory"
@@ -573,6 +574,12 @@ def endpoints(api: str) -> tuple[Endpoint, ...]:
     ours = (*OPENAI, *ANTHROPIC)
     chosen = {"openai": ours, "ollama": OLLAMA, "both": (*ours, *OLLAMA)}[api]
     return (*PAGES, *ADMIN, *PERFORMANCE, *HARDWARE, *chosen)
+
+
+def sockets(table: Sequence[Endpoint]) -> tuple[Socket, ...]:
+    """The routes that are WebSockets; those that carry a request need what it needs."""
+    carriers = (Socket(row.path, carried.carry, row.access) for row in table if row.path in carried.PATHS)
+    return (FOLLOWED, *carriers)
 
 
 def create_app(
@@ -612,7 +619,7 @@ def create_app(
     inward.app = app
     for endpoint in table:
         app.router.routes += _routes(server, endpoint)
-    for socket in SOCKETS:
+    for socket in sockets(table):
         _mount_socket(app, server, socket)
     app.router.routes.insert(0, Literal(app.router.routes))
     for router in extra:
@@ -730,7 +737,7 @@ def _document_route(
 def _access(table: tuple[Endpoint, ...]) -> Callable[[str, str], Access]:
     """What a method and a path need: what its row says; a route without a row is admin's."""
     rows = [(set(row.methods.split()), compile_path(path)[0], row.access) for row in table for path in row.paths]
-    rows += [({"WEBSOCKET"}, compile_path(row.path)[0], row.access) for row in SOCKETS]
+    rows += [({"WEBSOCKET"}, compile_path(row.path)[0], row.access) for row in sockets(table)]
     rows.append(({"GET"}, compile_path(_DOCUMENT)[0], "open"))
 
     def first(method: str, path: str) -> Access:

@@ -197,7 +197,7 @@ class Guard:
             return
         key = self._options.api_key
         if key is not None:
-            given = presented_key(headers) or _key_of_socket(scope.get("subprotocols", ()))
+            given = presented_key(headers) or key_of_socket(scope.get("subprotocols", ()))
             if given is None or not hmac.compare_digest(given.encode(), key.encode()):
                 what = "No API key was given" if given is None else "The API key is wrong"
                 raise Unauthorized(f"{what}: send it as `Authorization: Bearer KEY` or as `x-api-key: KEY`.")
@@ -306,7 +306,7 @@ def presented_key(headers: Headers) -> str | None:
     return headers.one(b"x-api-key")
 
 
-def _key_of_socket(protocols: Iterable[str]) -> str | None:
+def key_of_socket(protocols: Iterable[str]) -> str | None:
     """The key among a WebSocket's subprotocols: behind `heylook.key.`, as base64url of its UTF-8 without padding."""
     given = next((one.removeprefix(SOCKET_KEY) for one in protocols if one.startswith(SOCKET_KEY)), None)
     if given is None:

@@ -1,5 +1,6 @@
 // The server's routes. What fails throws ApiError with the server's own words; a missing key is asked for once.
 
+import { carried } from "./carried.js";
 import { askKey, key, keyHeaders } from "./key.js";
 
 /** A request that failed: `status` is 0 where no answer came. */
@@ -19,8 +20,8 @@ export const remove = (path, signal) => whole("DELETE", path, undefined, signal)
 
 /** A request whose answer is NDJSON: `onLine(value)` for each line. */
 export async function lines(path, body, onLine, signal) {
-  const response = await asked("POST", path, body, signal);
-  for await (const line of textLines(response)) if (line.trim()) onLine(JSON.parse(line));
+  const { text } = await streamed(path, body, signal);
+  for await (const line of textLines(text)) if (line.trim()) onLine(JSON.parse(line));
 }
 
 /**
@@ -28,10 +29,10 @@ export async function lines(path, body, onLine, signal) {
  * JSON. `onOpen(headers)` is called before the first event.
  */
 export async function events(path, body, onEvent, signal, onOpen = () => {}) {
-  const response = await asked("POST", path, body, signal);
-  onOpen(response.headers);
+  const { headers, text } = await streamed(path, body, signal);
+  onOpen(headers);
   let data = [];
-  for await (const line of textLines(response)) {
+  for await (const line of textLines(text)) {
     if (line === "") {
       if (data.length) onEvent(parsed(data.join("\n")));
       data = [];
@@ -53,14 +54,27 @@ async function whole(method, path, body, signal) {
   return text === "" ? null : parsed(text);
 }
 
+/** An answer that comes piece by piece: `{headers, text}`. Where no WebSocket opens, a request says why, or does it. */
+async function streamed(path, body, signal) {
+  const answer = await carried(path, body, signal).catch(unanswered);
+  if (answer === null) {
+    const response = await asked("POST", path, body, signal);
+    return { headers: response.headers, text: response.body.pipeThrough(new TextDecoderStream()) };
+  }
+  if (answer.status < 400) return answer;
+  let told = "";
+  for await (const line of textLines(answer.text)) told += `${line}\n`;
+  throw failure(answer.status, told);
+}
+
 async function asked(method, path, body, signal) {
   for (;;) {
     const used = key();
     const response = await sent(method, path, body, signal);
     if (response.ok) return response;
-    const failure = await failed(response);
-    if (failure.status !== 401) throw failure;
-    if (key() === used && !(await askKey(failure.message))) throw failure;
+    const failed = failure(response.status, await response.text().catch(() => ""));
+    if (failed.status !== 401) throw failed;
+    if (key() === used && !(await askKey(failed.message))) throw failed;
   }
 }
 
@@ -70,17 +84,21 @@ async function sent(method, path, body, signal) {
   try {
     return await fetch(path, { method, headers, body: JSON.stringify(body), signal, cache: "no-store" });
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new ApiError(0, "The server doesn't answer. Is it still running?");
+    return unanswered(error);
   }
 }
 
-async function failed(response) {
-  const text = await response.text().catch(() => "");
+function unanswered(error) {
+  if (error.name === "AbortError") throw error;
+  throw new ApiError(0, "The server doesn't answer. Is it still running?");
+}
+
+/** What an answer that is no success says. */
+function failure(status, text) {
   const body = parsed(text);
   const told = body?.error ?? body;
-  const message = typeof told === "string" ? told : (told?.message ?? `The server answered ${response.status}.`);
-  return new ApiError(response.status, message.slice(0, 4000));
+  const message = typeof told === "string" ? told : (told?.message ?? `The server answered ${status}.`);
+  return new ApiError(status, message.slice(0, 4000));
 }
 
 function parsed(text) {
@@ -91,8 +109,8 @@ function parsed(text) {
   }
 }
 
-async function* textLines(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+async function* textLines(text) {
+  const reader = text.getReader();
   let rest = "";
   try {
     for (;;) {

@@ -73,7 +73,8 @@ async function allowed() {
   }
 }
 
-function address(path, after) {
+/** The address of a path's WebSocket. */
+export function address(path, after = null) {
   const url = new URL(path, location.href);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   if (after !== null) url.searchParams.set("after", after);
