@@ -13,12 +13,15 @@ Two parts, each in turns with its baseline:
                microseconds for computing a mask, for applying it to a row of logits in numpy and finding the
                likeliest, and for telling the guide of a token.
 
-The server's HTTP is used, so what a client sees is measured. Nothing else should run on the machine.
+The server's HTTP is used, so what a client sees is measured. The stream is read by a process of its own, since whoever
+writes a megabyte of JSON can't stamp lines meanwhile. Nothing else should run on the machine.
 """
 
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -67,27 +70,39 @@ def hostile(salt: int) -> Iterator[tuple[str, dict[str, Any]]]:
         yield name, {"guided_regex": f"{text}{salt}"}
 
 
+def read_stream(url: str) -> None:
+    """Read one endless answer after another, and print when each line came."""
+    body = {"model": "beside", "messages": QUESTION, "stream": True, "ignore_eos": True, "max_tokens": 3000}
+    with httpx.Client(timeout=60) as client:
+        while True:
+            with client.stream("POST", url, json={**body, "temperature": 0}) as reply:
+                for line in reply.iter_lines():
+                    if line.startswith("data: {"):
+                        print(time.perf_counter(), flush=True)
+
+
 class Stream(threading.Thread):
-    """An answer that is read as it comes, until it is told to stop."""
+    """An answer that is read as it comes, by a process of its own, until it is told to stop."""
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
         self.stamps: list[float] = []
-        self.begun, self.stopped = threading.Event(), threading.Event()
-        self._url = url
+        self.begun = threading.Event()
+        command = [sys.executable, "-m", "benchmarks.constraints", "--read", url]
+        self._reader = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def run(self) -> None:
-        """Read one endless answer after another."""
-        body = {"model": "beside", "messages": QUESTION, "stream": True, "ignore_eos": True, "max_tokens": 3000}
-        with httpx.Client(timeout=60) as client:
-            while not self.stopped.is_set():
-                with client.stream("POST", self._url, json={**body, "temperature": 0}) as reply:
-                    for line in reply.iter_lines():
-                        if line.startswith("data: {"):
-                            self.stamps.append(time.perf_counter())
-                            self.begun.set()
-                        if self.stopped.is_set():
-                            break
+        """Take what it prints."""
+        assert self._reader.stdout is not None
+        for line in self._reader.stdout:
+            self.stamps.append(float(line))
+            self.begun.set()
+
+    def stop(self) -> None:
+        """End it, and have all that it printed."""
+        self._reader.kill()
+        self._reader.wait()
+        self.join(60)
 
 
 def gaps_of(url: str, work: Any) -> list[float]:
@@ -98,8 +113,7 @@ def gaps_of(url: str, work: Any) -> list[float]:
     start = time.perf_counter()
     work()
     end = time.perf_counter()
-    stream.stopped.set()
-    stream.join(60)
+    stream.stop()
     within = [stamp for stamp in stream.stamps if start <= stamp <= end]
     return [1000 * gap for gap in np.diff(within)]
 
@@ -108,8 +122,9 @@ def ask_all(url: str, salt: int, took: dict[str, float]) -> None:
     """Send the hostile ones, one after the other, noting how long each took at most."""
     with httpx.Client(timeout=90) as client:
         for name, fields in hostile(salt):
+            body = json.dumps({"model": "asked", "messages": QUESTION, "max_tokens": 8, **fields})
             start = time.perf_counter()
-            reply = client.post(url, json={"model": "asked", "messages": QUESTION, "max_tokens": 8, **fields})
+            reply = client.post(url, content=body, headers={"content-type": "application/json"})
             seconds = time.perf_counter() - start
             assert reply.status_code in (200, 400), (name, reply.text)
             took[name] = max(seconds, took.get(name, 0.0))
@@ -197,7 +212,10 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=150_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=("hostile", "masks"))
+    parser.add_argument("--read", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.read:
+        read_stream(arguments.read)
     if arguments.only != "hostile":
         measure_masks(arguments.vocabulary, arguments.rounds)
     if arguments.only == "masks":

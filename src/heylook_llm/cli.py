@@ -46,6 +46,9 @@ DEFAULT_PORT: Final = 8080
 OLLAMA_PORT: Final = 11434
 LOOPBACK: Final = ("127.", "localhost", "::1")
 AUTO: Final = "auto"
+SWITCH_SECONDS: Final = 0.0005
+"""How long work off the event loop may keep the interpreter from it. Python's default, 5 ms, holds up a stream's token
+at each of its few calls to the system."""
 
 
 def main() -> None:
@@ -252,6 +255,7 @@ def _serve(options: ServeOptions, settings: "Settings", path: Path) -> None:
 
     sockets, where, log_name = _bound(options)
     listen.raise_open_files()
+    sys.setswitchinterval(SWITCH_SECONDS)
     log = logs.start_logging(options.log_level.upper(), log_name)
     if names := environment.unheeded(os.environ):
         logging.getLogger(__name__).warning("These variables have no effect here: %s", ", ".join(names))

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from heylook_llm.helper import decode, pictures, process
+from heylook_llm.helper import decode, pictures, process, starting
 from heylook_llm.helper.pictures import Job, Pixels, Shape
 from tests.picture_files import (
     FAITHFUL,
@@ -45,8 +45,8 @@ async def results(*files: bytes, shape: Shape = AS_IT_IS) -> list[Pixels | int]:
         output = await process.run(
             "heylook_llm.helper.decode", pictures.packed(jobs), output_bytes=pictures.most_bytes(jobs)
         )
-    except process.Ended as ended:
-        why = pictures.TOO_SLOW if isinstance(ended, process.Exhausted) else pictures.TOO_MUCH_MEMORY
+    except starting.Ended as ended:
+        why = pictures.TOO_SLOW if isinstance(ended, starting.Exhausted) else pictures.TOO_MUCH_MEMORY
         return [*pictures.answers(ended.output), why]
     found = pictures.answers(output)
     assert len(found) == len(jobs)
@@ -376,7 +376,7 @@ def test_jobs_come_over_as_they_were(jobs: list[Job]) -> None:
 
 @integration
 async def test_a_process_that_writes_too_much_is_ended() -> None:
-    with pytest.raises(process.Broken):
+    with pytest.raises(starting.Broken):
         await process.run("heylook_llm.helper.decode", pictures.packed([Job(plain(), AS_IT_IS)]), output_bytes=100)
 
 

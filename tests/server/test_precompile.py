@@ -8,8 +8,7 @@ import pytest
 
 from heylook_llm import core
 from heylook_llm.errors import InvalidConstraint
-from heylook_llm.helper import process
-from heylook_llm.server import precompile
+from heylook_llm.helper import process, starting, trying
 from heylook_llm.server.precompile import Precompile
 
 pytestmark = pytest.mark.integration
@@ -77,8 +76,8 @@ async def test_a_process_that_crashes_takes_nothing_along() -> None:
     # A million units of recursion without a bound of ours before it.
     chain = "start: r0\n" + "".join(f"r{at}: r{at + 1}\n" for at in range(60_000)) + 'r60000: "a"\n'
     whole = json.dumps({"grammars": [{"lark_grammar": chain}]})
-    with pytest.raises((process.Broken, process.Exhausted)):
-        await process.run(precompile.MODULE, whole.encode())
+    with pytest.raises((starting.Broken, starting.Exhausted)):
+        await process.run(trying.MODULE, whole.encode())
 
 
 async def test_each_thing_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:

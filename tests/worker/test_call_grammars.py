@@ -5,7 +5,7 @@ A walk draws tokens at random from the masks of a guide; what it wrote is read b
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from heylook_llm import core
 from heylook_llm.errors import InvalidConstraint
-from heylook_llm.helper import bounds
+from heylook_llm.helper import bounds, grammar, trying
 from heylook_llm.worker.constrain import Constraints
 from heylook_llm.worker.formats.formats import Format, HarmonyFormat
 from heylook_llm.worker.formats.parser import ReasoningMode
@@ -55,7 +55,11 @@ class Vocabulary:
         self.pieces = [*(bytes((byte,)) for byte in range(256)), *self.marks, *WORDS, b"", b""]
         self.end = len(self.pieces) - 1
         self.info = core.ModelInfo("v", "v", 4096, n_vocab=len(self.pieces))
-        self.constraints = Constraints(self, self.pieces.__getitem__)  # type: ignore[arg-type]  # these two are used
+        self.constraints = self.untried(lambda _: None)
+
+    def untried(self, failure: Callable[[str], str | None]) -> Constraints:
+        """What makes guides, where nothing is known yet."""
+        return Constraints(self, self.pieces.__getitem__, failure)  # type: ignore[arg-type]  # these two are used
 
     def is_end(self, token: int) -> bool:
         """Whether the token ends generation."""
@@ -380,3 +384,36 @@ def test_a_hostile_schema_is_followed_or_refused(family: str, name: str) -> None
 
 def test_there_are_hostile_schemas_that_pass() -> None:
     assert len(HOSTILE) > 12
+
+
+LONG_TEXT: dict[str, Any] = {"type": "string", "minLength": 9_000, "maxLength": 10_000}
+"""Compiled at once as JSON, and hardly between tags."""
+
+
+@pytest.mark.integration
+def test_calls_in_a_familys_own_syntax_are_tried_as_they_will_be_compiled() -> None:
+    tried: list[str] = []
+
+    def failure(source: str) -> str | None:
+        tried.append(source)
+        return trying.failure(source)
+
+    form = FORMATS["qwen-coder"]
+    constraints = VOCABULARIES["qwen-coder"].untried(failure)
+
+    def ask(part: dict[str, Any], mode: ReasoningMode = "none") -> None:
+        tool = core.Tool("f", None, {"type": "object", "properties": {"a": part}, "required": ["a"]})
+        prompt = core.ChatPrompt((), (tool,), tool_choice=core.ToolChoice("required"))
+        constraints.guides(None, prompt, form, mode, reasons=False)
+
+    ask({"type": "string", "maxLength": 20})
+    assert not tried
+    ask({"type": "string", "pattern": "[a-f]+"})
+    assert len(tried) == 1
+    assert "<function=" in tried[0]
+    schema = json.dumps({"properties": {"a": LONG_TEXT}})
+    assert trying.failure(grammar.text(grammar.answer("json_schema", schema))) is None
+    for _ in range(2):
+        with pytest.raises(InvalidConstraint, match="fuel"):
+            ask(LONG_TEXT)
+    assert len(tried) == 2

@@ -1,19 +1,16 @@
 """What a helper process may use: set by itself, before it reads a byte of what a stranger sent."""
 
 import contextlib
-import os
 import resource
 import signal
 from typing import Final
 
 EXHAUSTED: Final = signal.SIGPROF
 """The signal that ends a process whose time is used up."""
-NICENESS: Final = 5
 
 
 def confine(*, memory_bytes: int, file_bytes: int = 0) -> None:
-    """Bound memory and what may be written, give way to the streams, and leave no core file."""
-    os.nice(NICENESS)
+    """Bound memory and what may be written, and leave no core file."""
     limits = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, file_bytes), (resource.RLIMIT_AS, memory_bytes)]
     for kind, most in limits:
         with contextlib.suppress(ValueError, OSError):  # not every system has each of them

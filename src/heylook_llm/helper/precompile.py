@@ -4,12 +4,14 @@ A verdict comes on its stdout: {"error": text or null, "ignored": [keywords that
 it follows the grammar a little way, because some are small and become costly only then.
 """
 
+import importlib.machinery
+import importlib.util
 import json
-import random
 import re
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 from heylook_llm.helper import limits
@@ -29,8 +31,7 @@ def main() -> None:
     """Print the verdict on the grammar of stdin."""
     limits.confine(memory_bytes=MEMORY_BYTES)
     source = sys.stdin.buffer.read().decode("utf-8", "replace")
-    import llguidance  # noqa: PLC0415  # within the limits
-
+    llguidance = _library()  # within the limits
     limits.allow_seconds(COMPILE_SECONDS)
     verdict: dict[str, Any] = {}
     threading.stack_size(STACK_BYTES)
@@ -38,6 +39,18 @@ def main() -> None:
     thread.start()
     thread.join()
     sys.stdout.write(json.dumps(verdict))
+
+
+def _library() -> Any:
+    """llguidance's own module, without the package around it, whose imports take longer than most grammars."""
+    package = importlib.util.find_spec("llguidance")
+    assert package is not None, "it is one of our requirements"
+    spec = importlib.machinery.PathFinder.find_spec("_lib", package.submodule_search_locations)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _verdict(llguidance: Any, source: str) -> dict[str, Any]:
@@ -51,8 +64,7 @@ def _verdict(llguidance: Any, source: str) -> dict[str, Any]:
 
 def _follow(matcher: Any) -> str | None:
     """What goes wrong on a random way into the grammar; None: nothing."""
-    chance = random.Random(0)  # noqa: S311  # repeatable
-    for _ in range(STEPS):
+    for chance in _chances(STEPS):
         start = time.thread_time()
         bits = int.from_bytes(matcher.compute_bitmask(), "little")
         if matcher.get_error():
@@ -60,9 +72,17 @@ def _follow(matcher: Any) -> str | None:
         if time.thread_time() - start > MASK_SECONDS:
             return "it is too ambiguous: finding out what may come next takes too long"
         allowed = [byte for byte in range(256) if bits >> byte & 1]
-        if not allowed or not matcher.consume_token(chance.choice(allowed)) or matcher.is_stopped():
+        if not allowed or not matcher.consume_token(allowed[chance % len(allowed)]) or matcher.is_stopped():
             return None
     return None
+
+
+def _chances(count: int) -> Iterator[int]:
+    """Numbers that look random, the same ones each time. `random` is slow to import."""
+    number = 1
+    for _ in range(count):
+        number = number * 6364136223846793005 + 1442695040888963407 & (1 << 64) - 1
+        yield number >> 33
 
 
 def _ignored(messages: list[str]) -> list[str]:

@@ -1,67 +1,40 @@
-"""The parent's half of a helper process: start it, give it its input, take its output, end it."""
+"""The parent's half of a helper process on an event loop: start it, give it its input, take its output, end it."""
 
 import asyncio
 import contextlib
-import os
-import sys
 from typing import Final
 
 from heylook_llm.errors import Overloaded
-from heylook_llm.helper.limits import EXHAUSTED
+from heylook_llm.helper import starting
+from heylook_llm.helper.starting import OUTPUT_BYTES, WALL_SECONDS
 
-WALL_SECONDS: Final = 60.0
-"""A process that got no more of the processor than it may use in so long a time says nothing about its input."""
-OUTPUT_BYTES: Final = 1 << 20
 PIECE_BYTES: Final = 256 << 10
-ENVIRONMENT: Final = ("PATH", "LANG", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "TMPDIR")
-
-
-class Ended(Exception):
-    """A process ended before its work was done. `output` is what it wrote until then."""
-
-    def __init__(self, message: str, output: bytes) -> None:
-        super().__init__(message)
-        self.output = output
-
-
-class Exhausted(Ended):
-    """The input took more time than a process gets for it."""
-
-
-class Broken(Ended):
-    """The process crashed over its input, had no memory left, or wrote more than it may."""
 
 
 async def run(
     module: str, data: bytes, *, wall_seconds: float = WALL_SECONDS, output_bytes: int = OUTPUT_BYTES
 ) -> bytes:
-    """What `python -m module` writes when it reads `data`. Raises Exhausted, Broken, Overloaded."""
-    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    """What `python -m module` writes when it reads `data`. Raises starting.Exhausted, starting.Broken, Overloaded."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        module,
+        *starting.command(module),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env=environment,
+        env=starting.environment(),
         cwd="/",
         limit=OUTPUT_BYTES,
     )
+    starting.give_way(process.pid)
     try:
         output = await asyncio.wait_for(_exchange(process, data, output_bytes), wall_seconds)
     except TimeoutError as error:
-        raise Overloaded("This machine is too busy to check the request; try again later.") from error
+        raise Overloaded(starting.BUSY) from error
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-    if process.returncode == -EXHAUSTED:
-        raise Exhausted("It takes too long.", output)
-    if process.returncode or len(output) > output_bytes:
-        raise Broken("It can't be processed.", output)
-    return output
+    return starting.output_of(process.returncode or 0, output, output_bytes)
 
 
 async def _exchange(process: asyncio.subprocess.Process, data: bytes, output_bytes: int) -> bytes:

@@ -11,7 +11,7 @@ from typing import Final
 
 from heylook_llm import core
 from heylook_llm.errors import BadRequest, HeylookError, Overloaded
-from heylook_llm.helper import pictures, process
+from heylook_llm.helper import pictures, process, starting
 from heylook_llm.helper.pictures import Job, Pixels
 from heylook_llm.server.offloop import off_loop
 
@@ -98,9 +98,9 @@ class Decoder:
             output = await process.run(
                 MODULE, await off_loop(BATCH_BYTES, pictures.packed, jobs), output_bytes=pictures.most_bytes(jobs)
             )
-        except process.Ended as ended:
+        except starting.Ended as ended:
             output = ended.output
-            reason = pictures.TOO_SLOW if isinstance(ended, process.Exhausted) else pictures.TOO_MUCH_MEMORY
+            reason = pictures.TOO_SLOW if isinstance(ended, starting.Exhausted) else pictures.TOO_MUCH_MEMORY
         except (HeylookError, OSError) as error:
             for key in batch:
                 self._fail(key, error)

@@ -7,6 +7,7 @@ what is small and plain enough to be sure.
 import asyncio
 import hashlib
 import json
+import os
 from collections import OrderedDict
 from typing import Final
 
@@ -14,16 +15,15 @@ import msgspec
 
 from heylook_llm import core
 from heylook_llm.errors import InvalidConstraint
-from heylook_llm.helper import grammar, process
+from heylook_llm.helper import grammar, process, starting, trying
 
-MODULE: Final = "heylook_llm.helper.precompile"
 KEPT: Final = 1024
-PROCESSES: Final = 2
-"""At a time: a flood of grammars waits for itself, not for the streams."""
+CORES_OF_A_PROCESS: Final = 2
+MOST_PROCESSES: Final = 4
+"""At a time, and of how many cores one: a flood of grammars waits for itself, not for the streams."""
 MAX_TOOLS_BYTES: Final = 256 << 10
-ON_LOOP_BYTES: Final = 8 << 10
+ON_LOOP_BYTES: Final = 2 << 10
 """Of text that is read on the event loop, at some 0.5 microseconds each."""
-MAX_REASON: Final = 600
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -53,7 +53,7 @@ class Precompile:
 
     def __init__(self) -> None:
         self._verdicts: OrderedDict[bytes, asyncio.Task[Verdict]] = OrderedDict()
-        self._places = asyncio.Semaphore(PROCESSES)
+        self._places = asyncio.Semaphore(_processes(os.cpu_count() or 1))
 
     async def check(self, request: core.Request) -> tuple[str, ...]:
         """The keywords that the answers won't follow. Raises InvalidConstraint, Overloaded."""
@@ -85,13 +85,13 @@ class Precompile:
     async def _try(self, source: str) -> Verdict:
         async with self._places:
             try:
-                output = await process.run(MODULE, source.encode("utf-8", "replace"))
-            except process.Exhausted:
-                return Verdict("it takes too long to compile; make it smaller.")
-            except process.Broken:
-                return Verdict("it can't be compiled: it is nested too deeply, or needs too much memory.")
+                output = await process.run(trying.MODULE, source.encode("utf-8", "replace"))
+            except starting.Exhausted:
+                return Verdict(trying.TOO_LONG)
+            except starting.Broken:
+                return Verdict(trying.UNABLE)
         found = msgspec.json.decode(output, type=Verdict)
-        return msgspec.structs.replace(found, error=found.error and _shortened(found.error))
+        return msgspec.structs.replace(found, error=found.error and trying.shortened(found.error))
 
     def _settle(self, key: bytes, task: "asyncio.Task[Verdict]") -> None:
         """Keep verdicts, but not what says nothing about the grammar."""
@@ -137,7 +137,6 @@ def _trials(constraint: core.Constraint | None, tools: tuple[core.Tool, ...]) ->
     return trials
 
 
-def _shortened(reason: str) -> str:
-    """A compiler's message on one line."""
-    line = " ".join(reason.replace("<non-verbose/>", "").split())
-    return line if len(line) <= MAX_REASON else line[:MAX_REASON] + "..."
+def _processes(cores: int) -> int:
+    """How many may run at a time."""
+    return max(1, min(cores // CORES_OF_A_PROCESS, MOST_PROCESSES))

@@ -4,7 +4,9 @@ Threads, and what each owns:
 
     reader    decodes frames from fd 0, answers Ping, hands Submit and Call to the preparers; ends the process at EOF
     preparer  (two) renders and tokenizes beside the step loop, answers Tokenize, Detokenize, Render, Stats
+    guider    (two) does the same for requests whose answers are held to something, so that nobody else waits for that
     viewer    does the same for requests with images, and encodes these; it yields to all others
+    compiler  (constrain.py) indexes the vocabulary and compiles what answers are held to; it yields too
     main      loads the model, then the step loop: Scheduler, Embedder, Provider, Decoders; their only writer
 
 Frames go out from whichever thread made them, whole, under one lock. A write may block: the parent's reader never waits
@@ -47,6 +49,7 @@ from heylook_llm.worker.scheduler import Outcome, Scheduler
 from heylook_llm.worker.sequence import Sequence
 from heylook_llm.worker.speculate import Speculator
 from heylook_llm.worker.watermark import Watermark, resident_bytes
+from heylook_llm.worker.yielding import yield_to_others
 
 PROVIDERS: Final = {
     "fake": "heylook_llm.worker.providers.fake",
@@ -67,7 +70,6 @@ READ_BYTES: Final = 1 << 16
 PREPARERS: Final = 2
 SWITCH_SECONDS: Final = 0.0002
 """How long a preparer may keep the interpreter from a step loop that wants it back; Python's default is 5 ms."""
-VIEWER_NICENESS: Final = 10
 PROGRESS_SECONDS: Final = 0.1
 PARENT_SECONDS: Final = 1.0
 DRAFT_TOKENS: Final = 16
@@ -425,7 +427,8 @@ class Worker:
         self._marks: dict[int, Mark] = {}
         """Inserted by the reader, removed where its work ends; each is one atomic operation of a dict."""
         self._preparers = ThreadPoolExecutor(PREPARERS, thread_name_prefix="preparer")
-        self._viewers = ThreadPoolExecutor(1, thread_name_prefix="viewer", initializer=_yield_to_others)
+        self._guiders = ThreadPoolExecutor(PREPARERS, thread_name_prefix="guider")
+        self._viewers = ThreadPoolExecutor(1, thread_name_prefix="viewer", initializer=yield_to_others)
         self._engine: Engine | None = None
         self._words: Model | None = None
         """What answers where only the vocabulary is loaded."""
@@ -536,8 +539,7 @@ class Worker:
             case core.Ping():
                 self._outlet.send(core.Pong(message.nonce, self._stats()))
             case core.Submit():
-                preparers = self._viewers if _has_images(message.body) else self._preparers
-                preparers.submit(self._prepare, self._mark(message.request), message.body)
+                self._preparers_of(message.body).submit(self._prepare, self._mark(message.request), message.body)
             case core.Cancel():
                 mark = self._marks.get(message.request)
                 if mark is not None:
@@ -558,6 +560,11 @@ class Worker:
                 self._preparers.submit(self._prepare_texts, self._mark(call.call), operation)
             case operation:
                 self._preparers.submit(self._reply, call.call, operation)
+
+    def _preparers_of(self, body: core.Request) -> ThreadPoolExecutor:
+        if _has_images(body):
+            return self._viewers
+        return self._guiders if _may_be_guided(body) else self._preparers
 
     def _mark(self, number: int) -> Mark:
         mark = self._marks[number] = Mark(number)
@@ -751,10 +758,12 @@ def _has_images(body: core.Request) -> bool:
     )
 
 
-def _yield_to_others() -> None:
-    """Let this thread, and those that an engine makes for it, go last: the streams' next tokens are waited for."""
-    if sys.platform == "linux":  # elsewhere a priority is the whole process's
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), VIEWER_NICENESS)
+def _may_be_guided(body: core.Request) -> bool:
+    chats = (prompt for prompt in body.prompts if isinstance(prompt, core.ChatPrompt))
+    return body.constraint is not None or any(
+        chat.tools and (chat.tool_choice.mode == "required" or any(tool.strict for tool in chat.tools))
+        for chat in chats
+    )
 
 
 def _settle() -> None:

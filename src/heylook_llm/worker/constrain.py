@@ -1,18 +1,22 @@
 """What a request demands of its output, as guides for its sequences: a constraint, calls of tools, or either of them.
 
 Runs in the preparers, beside the step loop. The vocabulary is indexed at the first constrained request, once for the
-model; compiled grammars are kept for repeated ones.
+model; compiled grammars are kept for repeated ones. Both are done by a thread that yields to the streams.
+
+The server tried a request's schemas before it came here, as JSON. A model that writes its calls in another way is held
+to a grammar that only its worker knows: one that isn't surely cheap is tried by a helper process first, here too.
 """
 
 import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
 from heylook_llm import core
 from heylook_llm.errors import InvalidConstraint
-from heylook_llm.helper import grammar
+from heylook_llm.helper import grammar, trying
 from heylook_llm.worker.formats.call_grammar import CallGrammar, call_grammar
 from heylook_llm.worker.formats.formats import Format
 from heylook_llm.worker.formats.parser import ReasoningMode
@@ -21,6 +25,7 @@ from heylook_llm.worker.guide import AfterReasoning, Beginning, Between, Grammar
 from heylook_llm.worker.prompt import offered
 from heylook_llm.worker.providers.base import Provider
 from heylook_llm.worker.vocabulary import Words
+from heylook_llm.worker.yielding import yield_to_others
 
 KEPT: Final = 64
 """Compiled grammars that are kept for repeated requests."""
@@ -38,14 +43,25 @@ class _Vocabulary(NamedTuple):
 class Constraints:
     """Makes guides for one model. Any thread may ask."""
 
-    def __init__(self, provider: Provider, piece: Callable[[int], bytes]) -> None:
-        """`piece` gives the bytes of a token as the answer shows them; empty for control tokens."""
+    def __init__(
+        self,
+        provider: Provider,
+        piece: Callable[[int], bytes],
+        failure: Callable[[str], str | None] = trying.failure,
+    ) -> None:
+        """`piece` gives the bytes of a token as the answer shows them; empty for control tokens.
+
+        `failure` tries a grammar, and says why it can't be used.
+        """
+        self._failure = failure
         self._provider = provider
         self._piece = piece
         self._lock = threading.Lock()
         self._building = threading.Lock()
         self._vocabulary: _Vocabulary | None = None
-        self._compiled: OrderedDict[str, Matcher] = OrderedDict()
+        self._compiled: OrderedDict[str, Matcher | str] = OrderedDict()
+        """Or why it can't be used."""
+        self._compiler = ThreadPoolExecutor(1, thread_name_prefix="compiler", initializer=yield_to_others)
 
     def guides(
         self,
@@ -68,11 +84,11 @@ class Constraints:
             return None, ()
         calls = call_grammar(form.tools, tools, parallel=choice.parallel) if tools else None
         left_out = calls.left_out if calls is not None else ()
-        if forced:
-            return self._from_start(None, calls, form, mode, reasons=reasons), left_out
-        if constraint is not None:
-            return self._from_start(constraint, calls, form, mode, reasons=reasons), left_out
-        return None if calls is None else self._between(calls, form, mode), left_out
+        unsure = not all(map(_is_cheap, tools))
+        if forced or constraint is not None:
+            answer = None if forced else constraint
+            return self._from_start(answer, calls, form, mode, reasons=reasons, unsure=unsure), left_out
+        return None if calls is None else self._between(calls, form, mode, unsure=unsure), left_out
 
     # ---- kinds of guides ---------------------------------------------------------------------------------------------
 
@@ -84,8 +100,12 @@ class Constraints:
         mode: ReasoningMode,
         *,
         reasons: bool,
+        unsure: bool,
     ) -> NewGuide:
-        """Guides of an answer, of calls, or of either, from the first token or from where the reasoning ends."""
+        """Guides of an answer, of calls, or of either, from the first token or from where the reasoning ends.
+
+        `unsure`: what the calls' grammar costs isn't known.
+        """
         named: list[dict[str, Any]] = []
         rules = ""
         if constraint is not None:
@@ -100,22 +120,22 @@ class Constraints:
             targets = [f"{more} @answer"] if named else []
             targets += ["calls"] if calls is not None else []
             start = f"start: {lead or gap} target\ntarget: {' | '.join(targets)}\n"
-            return self._new({"lark_grammar": start + rules}, *named, code=code)
+            return self._new({"lark_grammar": start + rules}, *named, code=code, unsure=unsure)
 
         if mode == "none" or (mode == "auto" and not reasons):
             return compiled(mode)
         return self._after_reasoning(compiled("open", GAP), form, compiled(mode) if mode == "auto" else None)
 
-    def _between(self, calls: CallGrammar, form: Format, mode: ReasoningMode) -> NewGuide:
+    def _between(self, calls: CallGrammar, form: Format, mode: ReasoningMode, *, unsure: bool) -> NewGuide:
         """Guides of free text in which calls keep to their tools' schemas."""
         begin = {
-            opening.rule: self._new({"lark_grammar": f"start: {opening.rule}\n{calls.rules}"})
+            opening.rule: self._new({"lark_grammar": f"start: {opening.rule}\n{calls.rules}"}, unsure=unsure)
             for opening in calls.openings
         }
         beginning: Beginning | None = None
         if calls.beginning:
             leads = "".join(lead[0] for lead in form.tools.leads) if form.tools is not None else ""
-            new = self._new({"lark_grammar": f"start: {calls.beginning}\n{calls.rules}"})
+            new = self._new({"lark_grammar": f"start: {calls.beginning}\n{calls.rules}"}, unsure=unsure)
             beginning = Beginning(new, leads.encode())
         words, watch = self._known().words, form.watch(calls.openings)
         return lambda: Between(lambda rule: begin[rule](), words, watch, mode, beginning)
@@ -128,41 +148,53 @@ class Constraints:
 
     # ---- compiling ---------------------------------------------------------------------------------------------------
 
-    def _new(self, *grammars: dict[str, Any], code: str | None = None) -> Callable[[], GrammarGuide]:
+    def _new(
+        self, *grammars: dict[str, Any], code: str | None = None, unsure: bool = False
+    ) -> Callable[[], GrammarGuide]:
         """What makes guides of a grammar. Raises InvalidConstraint with that code."""
-        ends = self._known().words.ends
         source = grammar.text(*grammars)
         with self._lock:
-            matcher = self._compiled.get(source)
-        if matcher is None:
-            matcher = self._compile(source, code)
+            known = self._compiled.get(source)
+        compiled = self._compile(source, unsure=unsure) if known is None else known
         with self._lock:
-            self._compiled[source] = matcher
+            self._compiled[source] = compiled
             self._compiled.move_to_end(source)
             if len(self._compiled) > KEPT:
                 self._compiled.popitem(last=False)
+        if isinstance(compiled, str):
+            raise InvalidConstraint(compiled, code=code)
+        ends = self._known().words.ends
 
         def new() -> GrammarGuide:
             with self._lock:  # the step loop begins guides too, and a matcher is copied by one at a time
-                return GrammarGuide(matcher.copy(), ends)
+                return GrammarGuide(compiled.copy(), ends)
 
         return new
 
-    def _compile(self, source: str, code: str | None) -> Matcher:
-        """The matcher at a grammar's start. Takes a while, and holds nothing up."""
-        matcher = self._known().trie.matcher("llguidance", source)
-        if (error := matcher.error) is not None:
-            raise InvalidConstraint(error, code=code)
-        return matcher
+    def _compile(self, source: str, *, unsure: bool) -> Matcher | str:
+        """The matcher at a grammar's start, or why there is none. Takes a while, and holds nothing up."""
+        if unsure and (reason := self._failure(source)) is not None:
+            return reason
+        trie = self._known().trie
+        matcher = self._compiler.submit(trie.matcher, "llguidance", source).result()
+        return matcher.error or matcher
 
     def _known(self) -> _Vocabulary:
         with self._building:
             if self._vocabulary is None:
-                size = self._provider.info.n_vocab or 0
-                ends = frozenset(filter(self._provider.is_end, range(size)))
-                pieces = [b"" if token in ends else self._piece(token) for token in range(size)]
-                self._vocabulary = _Vocabulary(Trie(pieces, sorted(ends)), Words(pieces, ends))
+                self._vocabulary = self._compiler.submit(self._indexed).result()
             return self._vocabulary
+
+    def _indexed(self) -> _Vocabulary:
+        size = self._provider.info.n_vocab or 0
+        ends = frozenset(filter(self._provider.is_end, range(size)))
+        pieces = [b"" if token in ends else self._piece(token) for token in range(size)]
+        return _Vocabulary(Trie(pieces, sorted(ends)), Words(pieces, ends))
+
+
+def _is_cheap(tool: core.Tool) -> bool:
+    """Whether following its schema is sure to cost little, in whatever syntax."""
+    return grammar.is_cheap("json_schema", json.dumps(tool.parameters or {}))
 
 
 def _quoted(text: str) -> str:
