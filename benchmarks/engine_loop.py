@@ -93,8 +93,9 @@ class Raw:
 class Ours:
     """The worker's Engine, without its process."""
 
-    def __init__(self, path: Path, streams: int, threads: int, n_ctx: int) -> None:
-        options = {"n_ctx": n_ctx, "kv_tokens": n_ctx, "n_parallel": streams, "n_threads": threads, "n_gpu_layers": 0}
+    def __init__(self, path: Path, streams: int, threads: int, n_ctx: int, **further: Any) -> None:
+        sizes = {"n_ctx": n_ctx, "kv_tokens": n_ctx, "n_parallel": streams, "n_threads": threads, "n_gpu_layers": 0}
+        options = {**sizes, **further}
         provider = open_model(core.Load("bench", "llama_cpp", str(path), options), lambda fraction: None)
         model = Model("bench", provider, SystemRandom(), time.monotonic_ns)
         self._marks: dict[int, Mark] = {}
@@ -120,14 +121,31 @@ class Ours:
         return Round(time.perf_counter() - began, time.process_time() - cpu, scheduler.output_tokens - before)
 
 
+def cells_for(streams: int, tokens: int) -> int:
+    """Cells of the pool, as llama.cpp rounds them."""
+    return -(-(PROMPT_TOKENS + tokens + 8) * streams // 256) * 256
+
+
+def prompts_of(random: Random, streams: int) -> list[list[int]]:
+    """A prompt for each stream."""
+    return [[random.randrange(3, 200) for _ in range(PROMPT_TOKENS)] for _ in range(streams)]
+
+
+def silence(native: Any) -> object:
+    """Nothing of llama.cpp's log is printed, as long as the result is kept."""
+    silent = native.llama_log_callback(lambda *_: None)
+    native.llama_log_set(silent, ctypes.c_void_p(0))
+    return silent
+
+
 def measure(path: Path, streams: int, tokens: int, rounds: int, threads: int) -> None:
     """Interleave rounds of both and print their medians."""
-    n_ctx = -(-(PROMPT_TOKENS + tokens + 8) * streams // 256) * 256
+    n_ctx = cells_for(streams, tokens)
     raw, ours = Raw(path, streams, threads, n_ctx), Ours(path, streams, threads, n_ctx)
     random = Random(7)  # noqa: S311  # the same prompts every time
     results: dict[str, list[Round]] = {"raw": [], "ours": []}
     for at in range(rounds + 1):
-        prompts = [[random.randrange(3, 200) for _ in range(PROMPT_TOKENS)] for _ in range(streams)]
+        prompts = prompts_of(random, streams)
         runs: list[tuple[str, Callable[[list[list[int]], int], Round]]] = [("raw", raw.run), ("ours", ours.run)]
         for name, run in runs if at % 2 else reversed(runs):
             results[name].append(run(prompts, tokens))
@@ -143,7 +161,7 @@ def measure(path: Path, streams: int, tokens: int, rounds: int, threads: int) ->
 
 def profile(path: Path, streams: int, tokens: int, threads: int) -> None:
     """Where our loop spends its time."""
-    ours = Ours(path, streams, threads, -(-(PROMPT_TOKENS + tokens + 8) * streams // 256) * 256)
+    ours = Ours(path, streams, threads, cells_for(streams, tokens))
     profiler = cProfile.Profile()
     profiler.enable()
     ours.run([list(range(10 + slot, 10 + slot + PROMPT_TOKENS)) for slot in range(streams)], tokens)
@@ -161,9 +179,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=physical_cores())
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
-    native: Any = importlib.import_module("llama_cpp.llama_cpp")
-    silent = native.llama_log_callback(lambda *_: None)
-    native.llama_log_set(silent, ctypes.c_void_p(0))
+    silent = silence(importlib.import_module("llama_cpp.llama_cpp"))  # noqa: F841  # is kept
     for streams in arguments.streams:
         if arguments.profile:
             profile(arguments.model, streams, arguments.tokens, arguments.threads)

@@ -166,7 +166,7 @@ class LlamaCppConfig(SamplingDefaults, Speculating, KeepingPrefixes):
     n_cpu_moe: int = pydantic.Field(0, ge=-1, le=4096)
     override_tensor: dict[str, str] = {}
     flash_attn: bool | Literal["auto"] = "auto"
-    use_mmap: bool = True
+    use_mmap: bool | Literal["auto"] = "auto"
     use_mlock: bool = False
     use_direct_io: bool = False
     check_tensors: bool = False

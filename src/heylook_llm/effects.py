@@ -92,7 +92,8 @@ EFFECTS: Final[dict[type[pydantic.BaseModel], dict[str, str]]] = {
         "n_cpu_moe": "Of a mixture of experts: so many first layers keep their experts on the processor. -1: all.",
         "override_tensor": "Where tensors go: a pattern of their names -> a kind of buffer (`CPU`, `CUDA0`).",
         "flash_attn": "Flash attention. A quantized `type_v` needs it.",
-        "use_mmap": "Map the file instead of reading it.",
+        "use_mmap": "Map the file instead of reading it. `auto`: read it where the processor computes, Linux has large "
+        "pages and the file fits into half of the free memory; else map it.",
         "use_mlock": "Keep the weights from being swapped out.",
         "use_direct_io": "Read the file past the system's cache; stands above the two before.",
         "check_tensors": "Refuse a file with numbers that aren't any.",

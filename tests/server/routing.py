@@ -62,7 +62,7 @@ async def ask(router: ModelRouter, model: str, text: str = "hello", **acquiring:
         return (await answer(lease, chat(model, text))).choices[0].text
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait until it holds; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -76,8 +76,10 @@ def test_environment_keeps_engines_switches_and_no_secret() -> None:
         },
         **{"GGML_AUTH": "x", "CUDA_API_TOKEN": "x", "SSH_AUTH_SOCK": "x", "http_proxy": "http://user:pw@proxy"},
     }
-    assert worker_environment({**kept, **dropped}) == {"GGML_NO_BACKTRACE": "1", **kept}
-    assert worker_environment({"GGML_NO_BACKTRACE": "0"}) == {"GGML_NO_BACKTRACE": "0"}
+    ours = {"GGML_NO_BACKTRACE": "1", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    assert worker_environment({**kept, **dropped}) == {**ours, **kept}
+    given = {"GGML_NO_BACKTRACE": "0", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
+    assert worker_environment(given) == given
 
 
 @unit

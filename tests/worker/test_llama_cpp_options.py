@@ -9,14 +9,17 @@ from typing import Any
 
 import gguf
 import numpy as np
+import psutil
 import pytest
 
 from benchmarks import random_model
 from heylook_llm import config, core
 from heylook_llm.errors import LoadFailed
+from heylook_llm.worker.providers import llama_cpp_pages
 from heylook_llm.worker.providers.base import Feed
 from heylook_llm.worker.providers.llama_cpp import open_model
 from heylook_llm.worker.providers.llama_cpp_load import SPARE_SLOTS, tensor_overrides
+from heylook_llm.worker.providers.llama_cpp_pages import has_large_pages
 from tests.worker import lora_file
 from tests.worker.client import Client
 
@@ -95,7 +98,8 @@ def loaded(file: Path, caplog: pytest.LogCaptureFixture, kept: dict[str, Loaded]
         ({"flash_attn": False}, r"flash_attn +=  *disabled"),
         ({}, r"flash_attn +=  *auto"),
         ({"use_mmap": False}, r"load_mode = none"),
-        ({}, r"load_mode = mmap\)"),
+        ({"use_mmap": True}, r"load_mode = mmap\)"),
+        ({}, r"load_mode = none" if has_large_pages() else r"load_mode = mmap\)"),
         ({"use_direct_io": True}, r"load_mode = (dio|direct)"),
         ({"type_k": "q8_0"}, r"K \(q8_0\)"),
         ({"type_k": "iq4_nl"}, r"K \(iq4_nl\)"),
@@ -172,6 +176,26 @@ def test_locked_weights_stay_in_memory(loaded: Callable[..., Loaded]) -> None:
     before = loaded().locked_kib
     assert loaded(use_mlock=True).locked_kib > before
     assert loaded(use_mlock=True, use_mmap=False).locked_kib > before
+
+
+def test_a_file_is_read_where_that_pays_and_fits(tmp_path: Path) -> None:
+    """Sparse files, sized by this machine's memory."""
+
+    def maps(*gibibytes: int, wanted: object = "auto", on_gpu: bool = False) -> bool:
+        paths = [tmp_path / f"m-{number:05}-of-{len(gibibytes):05}.gguf" for number in range(1, len(gibibytes) + 1)]
+        for path, size in zip(paths, gibibytes, strict=True):
+            with path.open("wb") as part:
+                part.truncate(size << 30)
+        return llama_cpp_pages.maps(wanted, paths[0], on_gpu=on_gpu)
+
+    whole = psutil.virtual_memory().total >> 30
+    assert maps(0) is not has_large_pages()
+    assert maps(whole + 1)
+    assert maps(0, 0, whole + 1), "all parts of a split file count"
+    assert maps(0, on_gpu=True)
+    assert maps(0, wanted=True)
+    assert not maps(whole + 1, wanted=False)
+    assert not maps(whole + 1, wanted=False, on_gpu=True)
 
 
 def test_weights_are_laid_out_for_the_processor_where_asked(

@@ -66,6 +66,7 @@ ENVIRONMENT_NAMES: Final = frozenset(
         "VIRTUAL_ENV",
         "COVERAGE_PROCESS_START",
         "COVERAGE_PROCESS_CONFIG",
+        "GLIBC_TUNABLES",
     ]
 )
 ENVIRONMENT_PREFIXES: Final = (
@@ -94,9 +95,10 @@ Fault = Literal["crashed", "stalled"]
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What of our environment a worker gets: search paths, locale, engines' switches. No keys, no tokens, no HOME.
 
-    A failed assertion of ggml would start a debugger on the worker, whose output buries the assertion.
+    A failed assertion of ggml would start a debugger on the worker, whose output buries the assertion. malloc asks
+    Linux for large pages: weights are read from end to end for each token (worker/providers/llama_cpp_pages.py).
     """
-    return {"GGML_NO_BACKTRACE": "1"} | {
+    return {"GGML_NO_BACKTRACE": "1", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} | {
         name: value
         for name, value in environment.items()
         if (name in ENVIRONMENT_NAMES or name.startswith(ENVIRONMENT_PREFIXES))

@@ -4,13 +4,14 @@ import ctypes
 import math
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import psutil
 
 from heylook_llm import core
 from heylook_llm.errors import LoadFailed
-from heylook_llm.worker.providers import llama_cpp_lora
+from heylook_llm.worker.providers import llama_cpp_lora, llama_cpp_pages
 from heylook_llm.worker.providers.llama_cpp_devices import Devices
 from heylook_llm.worker.providers.llama_cpp_native import Log, metadata_of
 from heylook_llm.worker.providers.llama_cpp_threads import threads_for
@@ -94,7 +95,7 @@ class Opening:
         params.n_gpu_layers = self._gpu_layers()
         params.split_mode = _SPLIT_MODES[options.get("split_mode") or "layer"]
         params.main_gpu = int(options.get("main_gpu") or 0)
-        params.load_mode = _load_mode(options)
+        params.load_mode = self._load_mode(on_gpu=params.n_gpu_layers != 0)
         params.check_tensors = bool(options.get("check_tensors", False))
         params.use_extra_bufts = bool(options.get("repack", True))
         params.no_host = bool(options.get("no_host", False))
@@ -108,6 +109,13 @@ class Opening:
         if values := options.get("override_kv"):
             params.kv_overrides = self._metadata_overrides(values)
         return params
+
+    def _load_mode(self, *, on_gpu: bool) -> int:
+        options = self.options
+        if options.get("use_direct_io"):
+            return _DIRECT_IO
+        mapped = llama_cpp_pages.maps(options.get("use_mmap"), Path(self._load.path), on_gpu=on_gpu)
+        return int(mapped) + 2 * int(options.get("use_mlock", False))
 
     def _address(self, array: Any) -> int:
         self._kept.append(array)
@@ -295,12 +303,6 @@ def start_backend(native: Any, options: dict[str, Any]) -> None:
     native.llama_backend_init()
     if numa := options.get("numa"):
         native.llama_numa_init(_NUMA["distribute" if numa is True else numa])
-
-
-def _load_mode(options: dict[str, Any]) -> int:
-    if options.get("use_direct_io"):
-        return _DIRECT_IO
-    return int(options.get("use_mmap", True)) + 2 * int(options.get("use_mlock", False))
 
 
 def tensor_overrides(options: dict[str, Any]) -> dict[str, str]:
