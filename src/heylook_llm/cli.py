@@ -771,7 +771,13 @@ def bench(context: click.Context) -> None:
     "--dataset",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Prompts of your own: JSON lines, JSON, CSV or plain lines.",
+    help="Prompts of your own, or a trace: JSON lines, JSON, CSV or plain lines.",
+)
+@click.option(
+    "--block-tokens",
+    type=click.IntRange(1, 1 << 20),
+    metavar="N",
+    help="Of a trace: tokens that each of its hash_ids stands for.  [default: 512]",
 )
 @click.option(
     "--count",
@@ -803,6 +809,11 @@ def bench(context: click.Context) -> None:
     type=click.IntRange(3, 20),
     metavar="N",
     help="N loads from one client to what the target can do at most, as rates between.",
+)
+@click.option(
+    "--replay",
+    metavar="SPEED,SPEED...",
+    help="The rows of --dataset when their timestamps say, so many times as fast: 1, 2.5.",
 )
 @click.option("--requests", type=click.IntRange(min=1), metavar="N", help="Measured requests of each cell.")
 @click.option(

@@ -124,6 +124,12 @@ def test_each_client_warms_up_unless_told() -> None:
         ({"task": "chat", "scenarios": ["E(5)"]}, "no traffic of task chat"),
         ({"scenarios": ["D(5,5)", "E(5)"]}, "no traffic of task chat"),
         ({"scenarios": ["dataset"]}, "needs a dataset"),
+        ({"loads": [{"kind": "replay"}]}, "sends the rows of a dataset's file"),
+        ({"loads": [{"kind": "replay"}], "dataset": {"prompts": ["a"]}, "scenarios": ["dataset"]}, "a dataset's file"),
+        (
+            {"loads": [{"kind": "replay"}], "dataset": {"path": "a"}, "scenarios": ["dataset"], "cooldown_requests": 1},
+            "a replay has no cool-down",
+        ),
         ({"task": "rerank", "scenarios": ["D(5,5)"]}, "no traffic of task rerank"),
         ({"task": "sing"}, "task"),
         ({"task": ["chat"]}, "task"),

@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +15,7 @@ from heylook_llm.bench import spec as specs
 from heylook_llm.bench.calibrate import Calibration
 from heylook_llm.bench.keys import key_of
 from heylook_llm.bench.probe import Found, Probe, probing
+from heylook_llm.bench.remarks import SHARED
 from heylook_llm.bench.sample import Cell, Machine, Origin, Run, Target, new_id
 from heylook_llm.bench.scenario import longest, parse
 from heylook_llm.bench.spec import RunSpec, TargetSpec
@@ -111,6 +112,7 @@ def created(
     """
     if spec.dataset is not None and spec.dataset.path is not None and origin != "cli":
         raise ConfigError("A dataset is a file of this machine: such runs begin on its command line.")
+    spec = settled(spec)
     wall = time.time()
     machine = this_machine()
     run = Run(
@@ -129,33 +131,71 @@ def created(
     return run
 
 
+def settled(spec: RunSpec) -> RunSpec:
+    """A spec with what its dataset decides: a replay ends with its rows. Raises ConfigError."""
+    if spec.dataset is None:
+        return spec
+    rows = dataset.of_spec(spec.dataset).rows
+    if spec.count == "engine" and not all(row.input_tokens for row in rows):
+        raise ConfigError("count: engine has no meaning for a dataset's texts, whose tokens aren't known beforehand.")
+    if not any(load.kind == "replay" for load in spec.loads):
+        return spec
+    dataset.in_time(rows)
+    most = sum(row.requests for row in rows)
+    return spec.model_copy(update={"requests": min(spec.requests or most, most)})
+
+
 def _cells(spec: RunSpec, run_id: str, wall: float, found: dict[TargetSpec, Party]) -> list[Cell]:
     return specs.cells_of(spec, run_id, wall, {given: (party.target, party.models) for given, party in found.items()})
 
 
 def estimated(spec: RunSpec, found: dict[TargetSpec, Party]) -> Estimate:
     """What a run will send. Lengths that are drawn count with the longest. Raises ConfigError for endless ones."""
+    spec = settled(spec)
     cells = _cells(spec, "", 0.0, found)
-    seconds = None if spec.duration_seconds is None else spec.duration_seconds * len(cells)
+    seconds = _at_most_seconds(spec, cells)
     if spec.requests is None:
         return Estimate(len(cells), None, None, None, seconds, None)
-    prompts = {text: longest(parse(text)) for text in spec.scenarios}
+    prompts = {text: _tokens(spec, text, spec.requests) for text in spec.scenarios}
     prices = {party.target.id: party.target for party in found.values()}
     inputs = outputs = 0
     cost: float | None = 0.0
     for cell in cells:
         tokens, made = prompts[cell.scenario]
-        inputs, outputs = inputs + tokens * spec.requests, outputs + made * spec.requests
+        inputs, outputs = inputs + tokens, outputs + made
         target = prices[cell.target_id]
         if cost is None or target.price_in is None or target.price_out is None:
             cost = None
         else:
-            cost += spec.requests * (tokens * target.price_in + made * target.price_out) / 1e6
+            cost += (tokens * target.price_in + made * target.price_out) / 1e6
     if inputs + outputs > MOST_TOKENS:
         raise ConfigError(
             f"{spec.requests} requests of {', '.join(spec.scenarios)[:200]} come to more tokens than count."
         )
     return Estimate(len(cells), spec.requests * len(cells), inputs, outputs, seconds, cost)
+
+
+def _tokens(spec: RunSpec, scenario: str, requests: int) -> tuple[int, int]:
+    """Of a cell's prompts and answers."""
+    if scenario == "dataset" and spec.dataset is not None:
+        return dataset.lengths(dataset.of_spec(spec.dataset).rows, requests, spec.dataset.output_tokens)
+    tokens, made = longest(parse(scenario))
+    return requests * tokens, requests * made
+
+
+def _at_most_seconds(spec: RunSpec, cells: Sequence[Cell]) -> float | None:
+    """How long all cells send; None: until they have sent all."""
+    replays = any(cell.load == "replay" for cell in cells)
+    times = () if spec.dataset is None or not replays else dataset.in_time(dataset.of_spec(spec.dataset).rows)
+    total = 0.0
+    for cell in cells:
+        known = [spec.duration_seconds] if spec.duration_seconds is not None else []
+        if cell.load == "replay":
+            known.append(((times[-1].at_ms or 0) - (times[0].at_ms or 0)) / 1000 / cell.level)
+        if not known:
+            return None
+        total += min(known)
+    return total
 
 
 def this_machine() -> Machine:
@@ -174,13 +214,25 @@ def this_machine() -> Machine:
     return Machine(identity, label, hardware.clock_id(), json.dumps(told))
 
 
+def _of_dataset(found: dataset.Dataset, spec: RunSpec) -> dict[str, Any]:
+    rows = found.rows
+    if any(load.kind == "replay" for load in spec.loads):
+        rows = dataset.in_time(rows)[: spec.requests]
+    shared = None if spec.dataset is None else dataset.alike(rows, spec.dataset.block_tokens)
+    return {
+        "dataset_sha256": found.sha256,
+        "dataset_rows": len(found.rows),
+        **({} if shared is None else {SHARED: shared}),
+    }
+
+
 def _manifest(
     spec: RunSpec, found: dict[TargetSpec, Party], version: str, calibration: Calibration | None
 ) -> dict[str, Any]:
     """What must be known to do it again."""
     rows = None if spec.dataset is None else dataset.of_spec(spec.dataset)
     return {
-        **({} if rows is None else {"dataset_sha256": rows.sha256, "dataset_rows": len(rows.rows)}),
+        **({} if rows is None else _of_dataset(rows, spec)),
         "heylookllm": version,
         "python": platform.python_version(),
         "clock_id": hardware.clock_id(),

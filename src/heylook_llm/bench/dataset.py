@@ -1,13 +1,16 @@
 """A user's own prompts from a file: JSON lines or JSON (prompts, messages, ShareGPT's conversations), CSV, plain lines.
 
 Of a conversation only the user's turns are taken: what a target answers now stands between them, not what another said.
+A trace, as Mooncake's and our server's, holds no texts but their lengths, and which prompts begin alike.
 """
 
 import csv
 import hashlib
 import io
+import itertools
 import json
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,17 +25,32 @@ MOST_CHARACTERS: Final = 10_000_000
 TEXTS: Final = ("prompt", "text", "question", "instruction", "input", "content", "document")
 """Names that a column with prompts goes by."""
 _TALKS: Final = ("messages", "conversations", "conversation")
-_LENGTHS: Final = ("output_tokens", "max_tokens")
+_LENGTHS: Final = ("output_tokens", "max_tokens", "output_length")
+_INPUT, _BLOCKS, _WHEN = "input_length", "hash_ids", "timestamp"
+"""Of a trace: tokens of a prompt, its blocks, when it came in milliseconds."""
+MOST_TOKENS: Final = 10_000_000
+"""Of a prompt."""
 _USERS: Final = frozenset({"user", "human"})
 _SYSTEM: Final = frozenset({"system"})
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One prompt, or the user's turns of a conversation."""
+    """One prompt, the user's turns of a conversation, or of a trace what a prompt is to be like."""
 
-    turns: tuple[str, ...]
+    turns: tuple[str, ...] = ()
     system: str | None = None
     output_tokens: int | None = None
+    input_tokens: int | None = None
+    """Of a trace, whose prompt is still to be made; it has no turns."""
+    blocks: tuple[int, ...] = ()
+    """Of a trace: rows with the same number at the same place have the same text up to the end of that block."""
+    at_ms: float | None = None
+    """When it came."""
+
+    @property
+    def requests(self) -> int:
+        """How many it makes."""
+        return max(1, len(self.turns))
 
 
 class Dataset(msgspec.Struct, frozen=True):
@@ -76,6 +94,49 @@ def of_run(given: DatasetSpec, manifest: str) -> tuple[Row, ...]:
     return found.rows
 
 
+def lengths(rows: Sequence[Row], count: int, otherwise: int | None = None) -> tuple[int, int]:
+    """Tokens of the prompts and answers of so many requests, as far as they are known.
+
+    `otherwise`: of answers whose row doesn't say.
+    """
+    inputs = outputs = 0
+    for row in itertools.cycle(rows):
+        if count <= 0:
+            return inputs, outputs
+        inputs += row.input_tokens or 0
+        outputs += (row.output_tokens or otherwise or 0) * min(count, row.requests)
+        count -= row.requests
+    return inputs, outputs
+
+
+def alike(rows: Iterable[Row], block_tokens: int) -> float | None:
+    """The share of a trace's prompt tokens that stood in a prompt before, in the order in which they came.
+
+    What a target could know from its cache at most; None: no row says.
+    """
+    seen: set[tuple[int, int]] = set()
+    known = total = 0
+    for row in rows:
+        left = row.input_tokens or 0
+        total += left
+        begins_alike = True
+        for block in enumerate(row.blocks):
+            size = min(left, block_tokens)
+            begins_alike = begins_alike and block in seen
+            known += size if begins_alike else 0
+            left -= size
+            seen.add(block)
+    return known / total if total and seen else None
+
+
+def in_time(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Rows in the order in which they came. Raises ConfigError where one doesn't say when."""
+    for place, row in enumerate(rows, 1):
+        if row.at_ms is None:
+            raise ConfigError(f"Row {place} of the dataset has no timestamp in milliseconds, so it can't be replayed.")
+    return tuple(sorted(rows, key=lambda row: row.at_ms or 0.0))
+
+
 def _rows(suffix: str, text: str, column: str | None) -> Iterator[Row]:
     match suffix:
         case ".jsonl" | ".ndjson":
@@ -116,17 +177,44 @@ def _row(each: Any, column: str | None) -> Row:
     output = next((int(each[name]) for name in _LENGTHS if each.get(name) not in (None, "")), None)
     if output is not None and output < 1:
         raise ValueError("a length must be 1 or more")
+    when = _when(each.get(_WHEN))
     for name in (column,) if column is not None else (*_TALKS, *TEXTS):
         value = each.get(name)
         if isinstance(value, list):
-            return _talk(value, output)
+            return _talk(value, output, when)
         if value not in (None, ""):
-            return Row((_text(value),), output_tokens=output)
-    names = column or ", ".join((*_TALKS, *TEXTS))
+            return Row((_text(value),), output_tokens=output, at_ms=when)
+    if column is None and each.get(_INPUT) not in (None, ""):
+        return Row((), None, output, _tokens(each[_INPUT]), _blocks(each.get(_BLOCKS)), when)
+    names = column or ", ".join((*_TALKS, *TEXTS, _INPUT))
     raise ValueError(f"it has none of: {names}")
 
 
-def _talk(messages: list[Any], output: int | None) -> Row:
+def _when(value: Any) -> float | None:
+    """Milliseconds; other forms of time are nobody's plan, so they don't count."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return None
+    return found if math.isfinite(found) and not isinstance(value, bool) else None
+
+
+def _tokens(value: Any) -> int:
+    found = int(value)
+    if not 1 <= found <= MOST_TOKENS:
+        raise ValueError(f"{_INPUT} must lie between 1 and {MOST_TOKENS}")
+    return found
+
+
+def _blocks(value: Any) -> tuple[int, ...]:
+    if value in (None, ""):
+        return ()
+    if not isinstance(value, list) or not all(type(one) is int for one in value):
+        raise ValueError(f"{_BLOCKS} must be a list of whole numbers")
+    return tuple(value)
+
+
+def _talk(messages: list[Any], output: int | None, when: float | None) -> Row:
     """OpenAI's messages (role, content) or ShareGPT's (from, value)."""
     turns, system = [], None
     for message in messages:
@@ -138,7 +226,7 @@ def _talk(messages: list[Any], output: int | None) -> Row:
             turns.append(_text(said))
     if not turns:
         raise ValueError("nobody asks anything in it")
-    return Row(tuple(turns), system, output)
+    return Row(tuple(turns), system, output, at_ms=when)
 
 
 def _text(value: Any) -> str:

@@ -61,7 +61,7 @@ def seconds_of(spec: RunSpec, cells: Sequence[Cell], paces: Mapping[tuple[str, s
 def _seconds(spec: RunSpec, cell: Cell, paces: Sequence[Pace]) -> float | None:
     load, requests = load_of(spec, cell), spec.requests
     limit = spec.duration_seconds
-    if SWEPT in cell.flags:  # its rate isn't known before the ends of its sweep are measured
+    if SWEPT in cell.flags or load.kind == "replay":  # its rate isn't known here
         return limit
     if load.clients is None and requests is not None and load.kind != "max":
         planned = requests / load.level

@@ -6,15 +6,16 @@ The others plan every request beforehand, whatever becomes of those before it, a
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, assert_never
 
 from heylook_llm.errors import ConfigError
 
-Kind = Literal["closed", "constant", "poisson", "gamma", "ramp", "max"]
-OPEN: Final[frozenset[Kind]] = frozenset({"constant", "poisson", "gamma", "ramp", "max"})
+Kind = Literal["closed", "constant", "poisson", "gamma", "ramp", "max", "replay"]
+OPEN: Final[frozenset[Kind]] = frozenset({"constant", "poisson", "gamma", "ramp", "max", "replay"})
 SECOND: Final = 1_000_000_000
+MILLISECOND: Final = 1_000_000
 SWEEP_CLIENTS: Final = 32
 MOST_CLIENTS: Final = 10_000
 """Each is a connection and a task of the sender; so many requests are made beforehand, twice."""
@@ -23,7 +24,10 @@ LEAST_GAIN: Final = 1.2
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How requests are sent: `level` is clients of a closed loop, else requests per second (max: ignored)."""
+    """How requests are sent: `level` is clients of a closed loop, else requests per second.
+
+    Of max it is ignored; of replay it is how many times as fast as the file's times say.
+    """
 
     kind: Kind
     level: float
@@ -70,8 +74,11 @@ def swept(share: float, slowest: float, fastest: float) -> float:
     return float(f"{low + share * (fastest - low):.4g}")
 
 
-def schedule(load: Load, random: random.Random) -> Iterator[int]:
-    """When each request is due, without an end. Raises ConfigError for a closed loop, which plans nothing."""
+def schedule(load: Load, random: random.Random, times_ms: Sequence[float] = ()) -> Iterator[int]:
+    """When each request is due, without an end; of replay as often as there are times.
+
+    Raises ConfigError for a closed loop, which plans nothing.
+    """
     match load.kind:
         case "constant":
             return _constant(load.level)
@@ -84,6 +91,8 @@ def schedule(load: Load, random: random.Random) -> Iterator[int]:
             return _ramp(load)
         case "max":
             return _at_once()
+        case "replay":
+            return (round((at - times_ms[0]) * MILLISECOND / load.level) for at in times_ms)
         case "closed":
             raise ConfigError("A closed loop has no schedule.")
         case _:

@@ -26,7 +26,7 @@ from heylook_llm.bench.measures import (
     token_gaps_ms,
     values,
 )
-from heylook_llm.bench.remarks import Remark, remarks
+from heylook_llm.bench.remarks import SHARED, Remark, remarks
 from heylook_llm.bench.sample import Cell, Pair, Point, Run, Sample, Target, stamps_of
 from heylook_llm.bench.statistics import Interval
 from heylook_llm.bench.turns import Turn, turns_of
@@ -225,7 +225,7 @@ def report(  # noqa: PLR0917 (a run and all that was kept of it)
     by_cell: dict[str, list[Sample]] = {}
     for sample in samples:
         by_cell.setdefault(sample.cell_id, []).append(sample)
-    spec = _object(run.spec_json)
+    spec = _object(run.spec_json) | {SHARED: _object(run.manifest_json).get(SHARED)}
     kept = _limits(spec if limits is None else {"slo": dict(limits)})
     groups = [list(group) for _, group in groupby(sorted(cells, key=_key), key=_key)]
     groups.sort(key=lambda group: min(cell.ordinal for cell in group))

@@ -15,11 +15,11 @@ from heylook_llm.bench.probe import Found, Probe
 from heylook_llm.bench.requests import CellRequests
 from heylook_llm.bench.sample import Cell, Run, Sample, Target
 from heylook_llm.bench.scenario import parse, window
-from heylook_llm.bench.spec import FASTEST, SLOWEST, SWEPT, RunSpec, seed_of
+from heylook_llm.bench.spec import FASTEST, SLOWEST, SWEPT, DatasetSpec, RunSpec, load_of, seed_of, warmup_of
 from heylook_llm.bench.store import Store
 from heylook_llm.bench.targets import dialect_of
 from heylook_llm.bench.targets.dialect import Wanted
-from heylook_llm.bench.workload import Rows, Source, Vocabulary, Workload, compose, vocabulary
+from heylook_llm.bench.workload import Rows, Source, Trace, Vocabulary, Workload, compose, vocabulary
 from heylook_llm.errors import TargetFailed
 
 TRIED_TOKENS: Final = 16
@@ -83,17 +83,38 @@ class Planner:
 
     async def _source(self, probe: Probe, cell: Cell, target: Target) -> Source:
         seed, given = seed_of(self._spec, cell), self._spec.dataset
-        if cell.scenario == "dataset":
-            return Rows(self._rows, seed, cell.task == "embeddings", given.output_tokens if given else None)
-        words = self._words.get((target.id, cell.model))
-        if words is None:
-            words = await _vocabulary(probe, self._found[target.id], cell.model)
-            self._words[target.id, cell.model] = words
+        if given is not None and cell.scenario == "dataset":
+            return await self._of_dataset(probe, cell, target, given)
+        words = await self._words_of(probe, cell, target)
         share = int(cell.cache.removeprefix("prefix")) / 100 if cell.cache.startswith("prefix") else 0.0
         workload = Workload(parse(cell.scenario), words, seed, share)
         if self._spec.count == "user":
             return workload
         return replace(workload, beside=await self._beside(probe, cell, target, words))
+
+    async def _of_dataset(self, probe: Probe, cell: Cell, target: Target, given: DatasetSpec) -> Source:
+        seed, documents = seed_of(self._spec, cell), cell.task == "embeddings"
+        is_trace = any(row.input_tokens for row in self._rows)
+        if not is_trace and cell.load != "replay":
+            return Rows(self._rows, seed, documents, given.output_tokens)
+        words = await self._words_of(probe, cell, target)
+        return Trace(
+            rows=dataset.in_time(self._rows) if cell.load == "replay" else self._rows,
+            words=words,
+            seed=seed,
+            block_tokens=given.block_tokens,
+            warmup=0 if cell.cache == "cold" else warmup_of(self._spec, load_of(self._spec, cell)),
+            documents=documents,
+            output_tokens=given.output_tokens,
+            beside=0 if self._spec.count == "user" else await self._beside(probe, cell, target, words),
+        )
+
+    async def _words_of(self, probe: Probe, cell: Cell, target: Target) -> Vocabulary:
+        words = self._words.get((target.id, cell.model))
+        if words is None:
+            words = await _vocabulary(probe, self._found[target.id], cell.model)
+            self._words[target.id, cell.model] = words
+        return words
 
     async def _beside(self, probe: Probe, cell: Cell, target: Target, words: Vocabulary) -> int:
         """Tokens that the target computes beside a text: it is asked with a short one."""

@@ -13,6 +13,8 @@ from heylook_llm.bench.statistics import percentile
 if TYPE_CHECKING:
     from heylook_llm.bench.metrics import Row
 
+SHARED: Final = "dataset_shared"
+"""Of a manifest: the share of a trace's prompt tokens that stood in an earlier prompt."""
 LATE_MS: Final = 2.0
 """Schedule lag, p99: beyond it the sender, not the server, decided when requests came."""
 HELD_UP_MS: Final = 1.0
@@ -45,7 +47,7 @@ def remarks(
         *_of_tokens(row),
         *_of_lengths(row, spec.get("count") == "engine"),
         *_of_load(row),
-        *_of_cache(row, measured),
+        *_of_cache(row, measured, spec.get(SHARED)),
         *_of_time(row, measured),
         *_of_client(row),
     ]
@@ -170,7 +172,7 @@ def _of_load(row: "Row") -> Iterator[Remark]:
         yield Remark("cold-unproved", text)
 
 
-def _of_cache(row: "Row", measured: Sequence[Sample]) -> Iterator[Remark]:
+def _of_cache(row: "Row", measured: Sequence[Sample], shared: Any) -> Iterator[Remark]:
     cached = [
         (sample.cached, tokens)
         for sample in measured
@@ -182,6 +184,10 @@ def _of_cache(row: "Row", measured: Sequence[Sample]) -> Iterator[Remark]:
     if row.turns:
         text = f"{share * 100:.0f} % of the prompts' tokens were cached: of conversations, what was said before."
         yield Remark("said-before", text)
+        return
+    if row.scenario == "dataset" and isinstance(shared, float):
+        before = f"{shared * 100:.0f} % of the trace's stood in it before."
+        yield Remark("trace", f"{share * 100:.0f} % of the prompts' tokens were cached; {before}")
         return
     planned = int(row.cache.removeprefix("prefix")) / 100 if row.cache.startswith("prefix") else 0.0
     beyond = [found for found, tokens in cached if found - planned * tokens > max(LEAST_CACHED, CACHED_SHARE * tokens)]

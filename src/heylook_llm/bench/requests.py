@@ -170,7 +170,7 @@ class CellRequests:
         """
         for ordinal in range(self.warmup):
             yield Talk(self._source.conversation(ordinal)[:1], ordinal), None
-        dues = None if self.load.clients is not None else schedule(self.load, random.Random(self._arrivals))  # noqa: S311
+        dues = None if self.load.clients is not None else self._dues()
         first: int | None = None
         ordinal = number = self.warmup
         end = None if self.cell.planned is None else ordinal + self.cell.planned
@@ -185,6 +185,10 @@ class CellRequests:
         for later in range(self._spec.cooldown_requests):
             due = None if dues is None else next(dues) - (first or 0)
             yield Talk(self._source.conversation(number + later)[:1], ordinal + later), due
+
+    def _dues(self) -> Iterator[int]:
+        drawing = random.Random(self._arrivals)  # noqa: S311
+        return schedule(self.load, drawing, self._source.times_ms)
 
     def _goes_on(self, talk: Talk) -> bool:
         """Whether a turn of it is still to be sent; those that were are said again. One that failed ended it."""

@@ -96,9 +96,9 @@ class Cell(msgspec.Struct, frozen=True):
     task: str
     scenario: str
     load: str
-    """closed, constant, poisson, gamma, ramp or max."""
+    """closed, constant, poisson, gamma, ramp, max or replay."""
     level: float
-    """Clients of a closed loop, else requests per second; infinite for max."""
+    """Clients of a closed loop, else requests per second; infinite for max; of replay how many times as fast."""
     repeat: int
     cache: str
     """cold, warm, or prefix and the per cent shared, as prefix50."""

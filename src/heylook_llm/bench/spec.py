@@ -92,10 +92,12 @@ class LoadSpec(_Part):
     kind: Kind | Literal["sweep"] = Field(
         "closed",
         description="closed: so many clients; the others plan each request beforehand. sweep: one client, as many as "
-        "the target has use for, then rates between.",
+        "the target has use for, then rates between. replay: when the dataset's timestamps say.",
     )
     levels: tuple[float, ...] = Field(
-        (1.0,), min_length=1, description="Clients, or requests per second; of sweep: how many loads in all."
+        (1.0,),
+        min_length=1,
+        description="Clients, or requests per second; of sweep: how many loads; of replay: so many times as fast.",
     )
     burstiness: float = Field(1.0, gt=0, description="Of gamma: 1 is Poisson, below 1 bursts.")
     ramp_from: float = Field(0.0, ge=0, description="Of ramp: the rate it begins with.")
@@ -121,7 +123,10 @@ class LoadSpec(_Part):
 
 
 class DatasetSpec(_Part):
-    """Prompts of the user's own, which the scenario `dataset` sends as they stand: of a file, or written here."""
+    """Prompts of the user's own, which the scenario `dataset` sends as they stand: of a file, or written here.
+
+    Or a trace: a file that says how long prompts are, which begin alike, and when they came.
+    """
 
     path: str | None = Field(
         None, description="JSON lines, JSON, CSV or plain lines, by the name's end; relative to this folder."
@@ -130,6 +135,9 @@ class DatasetSpec(_Part):
     column: str | None = Field(None, description="Which field holds the prompt; none: prompt, text, messages...")
     output_tokens: int | None = Field(
         None, ge=1, description="How long an answer may be, where a row doesn't say; none: as the target likes."
+    )
+    block_tokens: int = Field(
+        512, ge=1, le=1 << 20, description="Of a trace: tokens that each of a row's hash_ids stands for."
     )
 
     @field_validator("path")
@@ -232,8 +240,11 @@ class RunSpec(_Part):
 
     @model_validator(mode="after")
     def _is_possible(self) -> "RunSpec":
-        if self.requests is None and self.duration_seconds is None:
+        replays = {load.kind == "replay" for load in self.loads}
+        if self.requests is None and self.duration_seconds is None and replays != {True}:
             raise ValueError("requests or duration_seconds must say when a cell ends")
+        if True in replays:
+            self._is_replayable()
         for text in self.scenarios:
             parsed = scenarios.parse(text)
             if not scenarios.fits(parsed, self.task):
@@ -246,8 +257,14 @@ class RunSpec(_Part):
             raise ValueError("cache: cold unloads the model before each request, which needs loads of kind closed")
         return self
 
+    def _is_replayable(self) -> None:
+        if self.dataset is None or self.dataset.path is None or set(self.scenarios) != {"dataset"}:
+            raise ValueError("a load of kind replay sends the rows of a dataset's file, which say when: --dataset FILE")
+        if self.cooldown_requests:
+            raise ValueError("a replay has no cool-down: its rows end")
 
-_UNCOUNTED: Final = (scenarios.Image, scenarios.Conversation, scenarios.Dataset, scenarios.Rerank)
+
+_UNCOUNTED: Final = (scenarios.Image, scenarios.Conversation, scenarios.Rerank)
 
 
 def parse(text: str, source: str = "the spec") -> RunSpec:

@@ -7,6 +7,7 @@ beginning of another, of its cell or any other, unless a prefix is shared on pur
 
 import functools
 import hashlib
+import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -94,6 +95,10 @@ class Source(Protocol):
     def exact(self) -> bool:
         """Whether lengths are surely what was planned."""
 
+    @property
+    def times_ms(self) -> Sequence[float]:
+        """When each conversation that is measured is due, by the user's file; nothing: it doesn't say."""
+
     def conversation(self, number: int) -> tuple[Prompt, ...]:
         """The turns of the conversation of that number; most have one."""
 
@@ -167,6 +172,8 @@ class Workload:
     """Of each prompt, the part that all share."""
     beside: int = 0
     """Tokens that the target's template adds, where the planned lengths are with them."""
+    times_ms: tuple[float, ...] = ()
+    """See Source."""
 
     @property
     def exact(self) -> bool:
@@ -247,6 +254,8 @@ class Rows:
     output_tokens: int | None = None
     """Of rows that don't say how long an answer may be; None: as long as the target likes."""
     exact: bool = True
+    times_ms: tuple[float, ...] = ()
+    """See Source."""
 
     def conversation(self, number: int) -> tuple[Prompt, ...]:
         """See Source."""
@@ -256,6 +265,85 @@ class Rows:
             return (Prompt("", None, None, row.turns),)
         output = row.output_tokens if row.output_tokens is not None else self.output_tokens
         return tuple(Prompt(turn, None, output, system=row.system) for turn in row.turns)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The rows of a user's file in its order, where a trace says how long prompts are and which begin alike.
+
+    What warms up is in no row, so that no cache knows a row before its time.
+    """
+
+    rows: tuple[Row, ...]
+    words: Vocabulary
+    seed: str
+    block_tokens: int
+    warmup: int = 0
+    """Conversations before the measured ones."""
+    documents: bool = False
+    output_tokens: int | None = None
+    """See Rows."""
+    beside: int = 0
+    """See Workload; a prompt's first block is shorter by so much."""
+
+    @property
+    def exact(self) -> bool:
+        """See Source."""
+        return self.words.exact or not any(row.input_tokens for row in self.rows)
+
+    @property
+    def times_ms(self) -> tuple[float, ...]:
+        """See Source."""
+        return tuple(row.at_ms for row in self.rows if row.at_ms is not None)
+
+    def conversation(self, number: int) -> tuple[Prompt, ...]:
+        """See Source."""
+        if number < self.warmup:
+            text = compose(self.words, WARMUP_TOKENS, _random_of(f"{self.seed}/warmup/{number}"))
+            return (self._prompt(text, WARMUP_TOKENS, self.rows[number % len(self.rows)]),)
+        lap, place = divmod(number - self.warmup, len(self.rows))
+        row = self.rows[place]
+        if row.input_tokens is not None:
+            text, tokens = self._made(row, f"{self.seed}/{lap}", place)
+            return (self._prompt(text, tokens, row),)
+        if self.documents:
+            return (Prompt("", None, None, row.turns),)
+        return tuple(Prompt(turn, None, self._output(row), system=row.system) for turn in row.turns)
+
+    def _prompt(self, text: str, tokens: int, row: Row) -> Prompt:
+        if self.documents:
+            return Prompt("", tokens, None, (text,))
+        return Prompt(text, tokens + self.beside, self._output(row))
+
+    def _output(self, row: Row) -> int | None:
+        return row.output_tokens if row.output_tokens is not None else self.output_tokens
+
+    def _made(self, row: Row, seed: str, place: int) -> tuple[str, int]:
+        """A row's text and its tokens: the next number of tokens that words have, where they lack the row's own."""
+        left = max(1, (row.input_tokens or 0) - self.beside)
+        size = max(1, self.block_tokens - self.beside)
+        parts: list[str] = []
+        total = 0
+        for name in (*(f"block/{block}" for block in row.blocks), f"row/{place}"):
+            if left <= 0:
+                break
+            planned = left if name.startswith("row/") else min(size, left)
+            text, tokens = _part(self.words, planned, not parts, f"{seed}/{name}")
+            parts.append(text)
+            total, left, size = total + tokens, left - tokens, self.block_tokens
+        return " ".join(parts), total
+
+
+WARMUP_TOKENS: Final = 16
+
+
+@functools.lru_cache(maxsize=4096)
+def _part(words: Vocabulary, planned: int, opens: bool, seed: str) -> tuple[str, int]:
+    """A part of a text, and its tokens: as many as planned or, where no words make so many, a few more."""
+    drawing = _random_of(seed)
+    costs = {cost for _, cost in words.openers} if opens else {0}
+    tokens = next(some for some in itertools.count(planned) if any(words.fills(some - cost) for cost in costs))
+    return compose(words, tokens, drawing) if opens else " ".join(_following(words, tokens, drawing)), tokens
 
 
 @functools.lru_cache(maxsize=8)

@@ -55,6 +55,8 @@ class Order:
     burstiness: float | None
     ramp: str | None
     sweep: int | None
+    replay: str | None
+    block_tokens: int | None
     requests: int | None
     duration: float | None
     warmup: int | None
@@ -145,7 +147,12 @@ def spec_of(order: Order, default_target: str | None) -> RunSpec:
         "slo": limits_of(order.slo, "--slo") or None,
     }
     given |= {name: value for name, value in plain.items() if value is not None}
-    if given.get("requests") is None and given.get("duration_seconds") is None:
+    if order.block_tokens is not None:
+        if not given.get("dataset"):
+            raise ConfigError("--block-tokens goes with --dataset FILE, of a trace.")
+        given["dataset"]["block_tokens"] = order.block_tokens
+    replays = {load.get("kind") == "replay" for load in given.get("loads", ())}
+    if given.get("requests") is None and given.get("duration_seconds") is None and replays != {True}:
         given.setdefault("loads", [{"kind": "closed", "levels": BARE_LEVELS}])
         levels = sum(_levels(load) for load in given["loads"])
         given["duration_seconds"] = round(BARE_SECONDS / levels, 3)
@@ -162,6 +169,8 @@ def _loads(order: Order) -> list[dict[str, Any]]:
         raise ConfigError("--ramp and --burstiness say how the requests of --rate arrive.")
     if order.sweep is not None:
         loads.append({"kind": "sweep", "levels": [order.sweep]})
+    if order.replay is not None:
+        loads.append({"kind": "replay", "levels": _numbers("--replay", order.replay)})
     return loads
 
 
@@ -216,6 +225,8 @@ def _show_estimate(spec: RunSpec, found: dict[TargetSpec, Party], as_json: bool)
 
 def _named(load: Load) -> str:
     """A load for a reader."""
+    if load.kind == "replay":
+        return f"replay {load.level:g}x"
     return f"{load.kind} {load.level:g}" if load.share is None else f"{load.kind} at {100 * load.share:.0f} % between"
 
 

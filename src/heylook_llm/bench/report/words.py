@@ -63,6 +63,8 @@ def level(row: Row) -> str:
     """How it was loaded."""
     if row.load == "closed":
         return counted(int(row.level), "client")
+    if row.load == "replay":
+        return f"replay {row.level:g}x"
     return row.load if row.load == "max" else f"{row.load} {row.level:g}/s"
 
 
