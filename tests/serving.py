@@ -98,6 +98,7 @@ async def serve(path: Path, options: dict[str, Any]) -> None:
         await asyncio.to_thread(recorder.close)
 
     more = {"http": options["http"]} if "http" in options else {}
+    more |= options.get("sockets", {})
     app = create_app(router, made, [bench.router], lifespan)
     if "delays" in options:
         app.add_middleware(Delaying, log=Log(options["delays"]))

@@ -62,6 +62,8 @@ class Listener:
 
     def offer(self, message: Message) -> None:
         """Take a message, if it is wanted and new; too many unread ones end it."""
+        if self._over:
+            return
         if self._held is not None:
             self._held.append(message)
         elif message.seq > self._after and self._run_id in (None, message.run_id):

@@ -176,6 +176,25 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.transport.write(frames)
         return True
 
+    def handle_ping(self) -> None:
+        """Who reads nothing gets no pongs: they would pile up in our memory."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
+
+    def keepalive_timeout(self) -> None:
+        """Who answers no ping is dropped; to close politely would wait until it has read what is due."""
+        super().keepalive_timeout()
+        if not self.writable.is_set():
+            self.transport.abort()
+
+    def shutdown(self) -> None:
+        """The server ends; who reads nothing doesn't keep it."""
+        super().shutdown()
+        if not self.writable.is_set():
+            self.transport.abort()
+
     async def send(self, message: Any) -> None:
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):

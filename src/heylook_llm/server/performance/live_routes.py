@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from starlette.requests import HTTPConnection, Request
@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from heylook_llm.errors import Cancelled, Overloaded
 from heylook_llm.server.endpoint import Server
 from heylook_llm.server.generate import ABORT, FRAMES, while_connected
-from heylook_llm.server.performance.live import PACE_SECONDS, Feed, Listener
+from heylook_llm.server.performance.live import PACE_SECONDS, Feed, Listener, Reader
 
 QUIET_SECONDS: Final = 15.0
 """After so long without a message a comment is sent, so that proxies keep the connection."""
@@ -85,9 +85,14 @@ async def follow_performance(server: Server, socket: WebSocket) -> None:
             await _until_either_ends(socket, _send(socket, listener, stall_seconds))
         return
     with feed.read(direct["write"], stall_seconds, _after(socket)) as reader:
-        await _until_either_ends(socket, reader.ended.wait())
-        if reader.stalled:
-            direct["abort"]()
+        await _until_either_ends(socket, _ended(reader, direct["abort"]))
+
+
+async def _ended(reader: Reader, abort: Callable[[], None]) -> None:
+    """Until there is no more to tell. One that stalled is dropped at once: to close it would wait for its reading."""
+    await reader.ended.wait()
+    if reader.stalled:
+        abort()
 
 
 async def _until_either_ends(socket: WebSocket, telling: Coroutine[Any, Any, Any]) -> None:
