@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -331,6 +332,18 @@ def test_a_key_is_kept_masked_and_bound_to_its_address(asking: Asking, home: Hom
         {},
     ):
         asking.refused("PUT", at, 400, wrong)
+
+
+def test_a_target_may_have_any_name_that_its_address_can_tell(asking: Asking) -> None:
+    names = ("a/b", "quotes \" and '", "<b>&amp;</b>", "ünï 🐙 名", "100 %", "?x=1#y", "+ +", "a//b", "k" * 100)
+    for name in names:
+        at = f"/v1/bench/targets/{urllib.parse.quote(name, safe='')}"
+        assert asking.ask("PUT", at, {"url": asking.url, "key": FOREIGN_KEY})["name"] == name
+        assert asking.ask("DELETE", f"{at}/key")["key"] is None
+        assert name in [one["name"] for one in asking.ask("GET", "/v1/bench/targets")["data"]]
+        assert asking.ask("DELETE", at)["id"] == name
+    for name in ("x/key", "k" * 101):
+        asking.refused("PUT", f"/v1/bench/targets/{urllib.parse.quote(name, safe='')}", 400, {"url": asking.url})
 
 
 def test_a_client_names_no_files_and_no_variables(asking: Asking, home: Home) -> None:

@@ -45,6 +45,14 @@ def test_an_answer_streams_and_is_stopped(page: Page, ui_server: Running) -> Non
     assert len(text_of(answer).inner_text()) > len(early)
     page.get_by_role("button", name="Stop").click()
     expect(answer.get_by_text("Stopped")).to_be_visible()
+    line = answer.get_by_role("button", name="Timeline of this answer")
+    told = line.get_by_role("img").get_attribute("aria-label") or ""
+    assert re.search(r"Before the prompt [\d.]+ m?s, Prefill [\d.]+ m?s, Decode [\d.]+ m?s", told), (
+        "until it was stopped"
+    )
+    tokens = re.search(r"(\d+) tokens", line.inner_text())
+    assert tokens is not None
+    assert int(tokens[1]) >= len("1 2 3 4 5 6 7 8 9")
     page.wait_for_function("() => fetch('/v1/requests').then((r) => r.json()).then((told) => told.data.length === 0)")
     assert in_flight(ui_server) == 0
     text = text_of(answer).inner_text()
@@ -72,6 +80,25 @@ def test_under_an_answer_is_its_timeline(page: Page) -> None:
     expect(dialog).to_have_count(0)
     page.go_back()
     expect(text_of(answers(page).first)).to_have_text("measured", timeout=WAIT_MS)
+
+
+@long
+def test_an_answer_stopped_early_tells_how_far_it_was_measured(page: Page) -> None:
+    open_chat(page, "slow")
+    say(page, "[[count:2000]]")
+    answer = answers(page).first
+    expect(text_of(answer)).to_contain_text("1 2 3", timeout=WAIT_MS)
+    page.get_by_role("button", name="Stop").click()
+    answer.get_by_role("button", name="Timeline of this answer").click()
+    dialog = page.get_by_role("dialog", name="Where the time went")
+    expect(dialog.locator(".waterfall-legend")).to_contain_text("before")
+    expect(dialog.locator(".waterfall-legend")).to_contain_text("decode")
+    expect(dialog).to_contain_text("This is what had been measured until then")
+    audit(page)
+    page.keyboard.press("Escape")
+    page.reload()
+    kept = answers(page).first.get_by_role("button", name="Timeline of this answer")
+    expect(kept).to_contain_text("tokens", timeout=WAIT_MS)
 
 
 # ---- calls and images ------------------------------------------------------------------------------------------------
@@ -245,7 +272,7 @@ def test_settings_reach_the_request(page: Page) -> None:
     assert body["tools"][0]["function"]["name"] == "weather"
     page.get_by_role("button", name="Back to the defaults").click()
     left = sent_with(page, "again")
-    assert set(left) == {"model", "messages", "stream", "stream_options", "include_performance"}
+    assert set(left) == {"model", "messages", "stream", "stream_options", "include_performance", "timings_per_token"}
 
 
 def sent_with(page: Page, text: str) -> dict[str, Any]:
@@ -278,6 +305,10 @@ def test_conversations_are_renamed_exported_imported_and_deleted(page: Page, tmp
         page.get_by_role("menuitem", name="Export all").click()
     path = tmp_path / "all.json"
     got.value.save_as(path)
+    page.get_by_role("button", name="More of <i>mine</i>").click()
+    with page.expect_download() as written:
+        page.get_by_role("menuitem", name="Export as Markdown").click()
+    assert written.value.path().read_text() == "# <i>mine</i>\n\n## You\n\nremember me\n\n## fake\n\nremember me\n"
     page.get_by_role("button", name="More of <i>mine</i>").click()
     page.get_by_role("menuitem", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()

@@ -489,6 +489,8 @@ def _kept_target(name: str, given: dict[str, Any]) -> KeptTarget:
     """Raises BadRequest."""
     if not 0 < len(name) <= 100 or not name.isprintable():
         raise BadRequest("A target's name has 1 to 100 printable characters.", param="name")
+    if name in (".", "..") or name.endswith("/key"):
+        raise BadRequest("A target can't have this name: its address would mean another.", param="name")
     key = given.pop("key", None)
     if key is not None and not isinstance(key, str):
         raise BadRequest("'key' must be a string.", code="invalid_type", param="key")

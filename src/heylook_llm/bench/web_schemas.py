@@ -56,7 +56,7 @@ class Route(NamedTuple):
     def extra(self) -> dict[str, Any]:
         """What else the operation says."""
         told: dict[str, Any] = {"parameters": [_parameter(one) for one in self.parameters]}
-        if "{name}" in self.path:
+        if "{name" in self.path:
             what = "A target's name." if "/targets/" in self.path else _RUN
             told["parameters"].insert(
                 0, {"name": "name", "in": "path", "required": True, "description": what, "schema": {"type": "string"}}
@@ -94,15 +94,15 @@ ROUTES: Final = (
     Route("GET", "/v1/bench/targets", "list_bench_targets", "The targets that are kept", "Targets"),
     Route(
         "PUT",
-        "/v1/bench/targets/{name}",
+        "/v1/bench/targets/{name:path}",
         "keep_bench_target",
         "Keep a target, with its key",
         "Target",
         "TargetBody",
         {"url": "http://127.0.0.1:11434", "kind": "ollama"},
     ),
-    Route("DELETE", "/v1/bench/targets/{name}", "forget_bench_target", "Keep it no longer", "Deleted"),
-    Route("DELETE", "/v1/bench/targets/{name}/key", "drop_bench_key", "Forget its key", "Target"),
+    Route("DELETE", "/v1/bench/targets/{name:path}/key", "drop_bench_key", "Forget its key", "Target"),
+    Route("DELETE", "/v1/bench/targets/{name:path}", "forget_bench_target", "Keep it no longer", "Deleted"),
     Route(
         "POST",
         "/v1/bench/estimate",

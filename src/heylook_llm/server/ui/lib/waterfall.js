@@ -13,6 +13,7 @@ const STRIP = { axis: 18, label: 16, row: 26, gap: 8, batch: 30 };
 /** What happens in each phase, in the order in which they may come. */
 const PHASES = {
   wait: "due, but its client hadn't taken it up",
+  before: "the way to the model, its load, the queue: all that comes before its prompt is computed",
   connect: "its connection was opened",
   upload: "it was handed to the kernel",
   parse: "its body was read and understood",
@@ -204,7 +205,7 @@ function bar(stretch, name, top, place, whole, show) {
       on: showing(stretch, show),
     },
     s("rect", { width: "100%", height: "100%" }),
-    share >= LABEL_SHARE * 100 && s("text", { x: 6, y: 17 }, stretch.phase),
+    share >= LABEL_SHARE * 100 && s("text", { x: 12, y: 17 }, stretch.phase),
   );
 }
 

@@ -8,7 +8,7 @@ import { icon } from "../lib/icons.js";
 import { badge, button, confirm, empty, iconButton, menu, notice, prompt, toast } from "../lib/parts.js";
 import { setQuery } from "../lib/route.js";
 import { Composer } from "./chat/composer.js";
-import { Conversations, exported, fresh, imported, onChange, titleOf } from "./chat/conversations.js";
+import { Conversations, asMarkdown, exported, fresh, imported, onChange, titleOf } from "./chat/conversations.js";
 import { Panel } from "./chat/panel.js";
 import { runOf } from "./chat/running.js";
 import { Thread } from "./chat/thread.js";
@@ -255,7 +255,8 @@ class Chat {
     );
     const more = menu(`More of ${head.title}`, [
       { label: "Rename…", icon: "edit", action: () => this.#rename(head) },
-      { label: "Export", icon: "download", action: () => this.#export([head.id], head.title) },
+      { label: "Export as JSON", icon: "download", action: () => this.#export([head.id], head.title) },
+      { label: "Export as Markdown", icon: "download", action: () => this.#exportMarkdown(head) },
       { label: "Delete…", icon: "trash", kind: "danger", action: () => this.#remove(head) },
     ]);
     return h("li", { class: "head" }, open, more);
@@ -285,8 +286,12 @@ class Chat {
 
   async #export(ids, name) {
     const found = await Promise.all(ids.map((id) => this.#kept.read(id)));
-    const file = name.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 60);
-    download(`heylook-${file || "conversation"}.json`, exported(found.filter(Boolean)));
+    download(`${fileName(name)}.json`, exported(found.filter(Boolean)));
+  }
+
+  async #exportMarkdown(head) {
+    const conversation = await this.#kept.read(head.id);
+    if (conversation) download(`${fileName(head.title)}.md`, asMarkdown(conversation), "text/markdown");
   }
 
   async #import() {
@@ -305,6 +310,11 @@ class Chat {
     if (taken) toast(`${taken} ${taken === 1 ? "conversation" : "conversations"} imported`, "good");
     await this.#list();
   }
+}
+
+function fileName(title) {
+  const words = title.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 60);
+  return `heylook-${words || "conversation"}`;
 }
 
 function remember(model) {

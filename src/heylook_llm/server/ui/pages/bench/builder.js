@@ -4,28 +4,28 @@ import { get, lines, post } from "../../lib/api.js";
 import { h, replace } from "../../lib/dom.js";
 import { copyText } from "../../lib/files.js";
 import { bytes, count, hint, seconds, unknown } from "../../lib/format.js";
-import { button, chips, dotted, field, menu, notice, toast } from "../../lib/parts.js";
+import { button, dotted, field, menu, notice, toast } from "../../lib/parts.js";
 import { go } from "../../lib/route.js";
 import { fresh, lacking, specOf, withSpec } from "./draft.js";
 import { loadColumn } from "./load.js";
+import { presetRow } from "./presets.js";
 import { pageOf } from "./run_actions.js";
 import { targetsColumn } from "./targets.js";
 import { ownTraffic, workloadColumn } from "./workload.js";
 
 const STORED = "heylook.bench.draft";
-const OWN = { name: "own-traffic", title: "My traffic", what: "Lengths like those of the requests that this server answered lately." };
 const PAUSE = 250;
 
 /** The builder; `from` is a spec that it begins with, null: what it held last. Returns `{element, close}`. */
 export function builder(from = null) {
   const draft = from ? withSpec(fresh(), from) : stored();
   const place = h("div", { class: "bench-columns" });
-  const presetsPlace = h("div", {});
+  const presets = presetRow({ choose: (spec) => choose(spec), traffic, current: () => footer.spec() });
+  const problem = h("div", { class: "problem" });
   const footer = foot(draft, () => targets.missing());
   let contexts = new Map();
   let targets = null;
   let workload = null;
-  let preset = null;
 
   function changed() {
     keep(draft);
@@ -46,18 +46,9 @@ export function builder(from = null) {
     replace(place, targets.element, workload.element, loadColumn(draft, changed));
   }
 
-  function drawPresets(presets) {
-    const items = [...presets, OWN].map((one) => ({ value: one.name, label: one.title, note: one.what, selected: one.name === preset }));
-    replace(presetsPlace, chips("Presets", items, ([name]) => choose(presets, name), { single: true }));
-  }
-
-  async function choose(presets, name) {
-    preset = name ?? null;
-    if (name === undefined) return;
-    const spec = name === OWN.name ? await traffic() : presets.find((one) => one.name === name).spec;
-    if (!spec) return;
-    const begin = fresh();
-    Object.assign(draft, withSpec({ ...begin, targets: draft.targets, name: draft.name, pull: draft.pull, calibrate: draft.calibrate }, spec));
+  async function choose(spec) {
+    const { targets: servers, name, pull, calibrate } = draft;
+    Object.assign(draft, withSpec({ ...fresh(), targets: servers, name, pull, calibrate }, spec));
     draw();
     await opened();
   }
@@ -82,25 +73,26 @@ export function builder(from = null) {
   }
 
   async function begin() {
-    const [presets, able] = await Promise.all([get("/v1/bench/presets"), get("/v1/models")]);
+    const [shipped, able] = await Promise.all([get("/v1/bench/presets"), get("/v1/models")]);
     contexts = new Map(able.data.map((model) => [model.id, model.max_model_len]));
-    drawPresets(presets.data);
+    presets.show(shipped.data);
     await opened();
   }
 
   function again() {
     Object.assign(draft, fresh());
-    preset = null;
+    presets.clear();
     draw();
     begin().catch((error) => toast(error.message, "bad"));
   }
 
   draw();
-  begin().catch((error) => replace(presetsPlace, notice("bad", error.message)));
+  begin().catch((error) => replace(problem, notice("bad", error.message)));
   const element = h(
     "section",
     { class: "card bench-builder", "aria-label": "New benchmark" },
-    h("div", { class: "row apart bench-top" }, presetsPlace, button("Start over", again, { kind: "quiet", icon: "again" })),
+    h("div", { class: "row apart bench-top" }, presets.element, button("Start over", again, { kind: "quiet", icon: "again" })),
+    problem,
     place,
     footer.element,
   );
@@ -113,7 +105,7 @@ function foot(draft, missing) {
   const problems = h("div", { class: "stack tight bench-quiet" });
   const run = button("Run", start, { kind: "primary", icon: "play" });
   const pull = h("input", { type: "checkbox", checked: draft.pull, on: { change: () => ((draft.pull = pull.checked), keep(draft), tell()) } });
-  const pulling = h("div", { class: "bench-pulling" }, field("Pull what is missing", pull));
+  const pulling = h("div", { class: "bench-pulling" }, field("Pull what is missing", pull, "To this server; others have to have theirs."));
   const copies = menu("Copy as…", [
     { label: "As a command", icon: "copy", action: () => copied("command", "The command is copied") },
     { label: "As YAML", icon: "copy", action: () => copied("yaml", "The YAML is copied") },
@@ -158,7 +150,8 @@ function foot(draft, missing) {
     replace(
       problems,
       Object.values(estimate.problems).map((text) => notice("warn", text)),
-      left.length ? notice("warn", `${left.map((one) => one.model).join(", ")}: not there yet. The run's requests for ${left.length > 1 ? "them" : "it"} will fail.`) : null,
+      absence(left.filter((one) => one.own), "not there yet", "“Pull what is missing” fetches it to this server before the run; else its requests fail."),
+      absence(left.filter((one) => !one.own), "not listed by its server", "This page pulls to this server alone: fetch it there, else its requests fail."),
     );
     run.disabled = false;
   }
@@ -189,12 +182,24 @@ function foot(draft, missing) {
   return {
     element,
     changed,
+    /** Workload and load as a preset says them; null while something is wrong with them. */
+    spec: () => {
+      const { targets: _, name: __, ...preset } = specOf(draft);
+      return estimate && preset;
+    },
     close: () => {
       isEnded = true;
       clearTimeout(timer);
       asking?.abort();
     },
   };
+}
+
+/** Models that aren't there, and what can be done about it; null where there are none. */
+function absence(missing, what, words) {
+  if (!missing.length) return null;
+  const names = missing.map((one) => (one.own ? one.model : `${one.model} (${one.server})`));
+  return notice("warn", `${names.join(", ")}: ${what}. ${words}`);
 }
 
 /** "12 cells · 340 requests · ~6 min · 48,000 tokens". */
@@ -219,7 +224,7 @@ function time(estimate) {
     return hint(h("span", {}, "~ ", seconds(estimate.seconds)), { note: by });
   }
   if (estimate.at_most_seconds !== null) return hint(h("span", {}, "at most ", seconds(estimate.at_most_seconds)), { note: "The seconds of each cell, one after the other." });
-  return unknown("How long it takes isn't known: no earlier run asked these models.");
+  return h("span", {}, unknown("How long it takes isn't known: no earlier run asked these models."), " min");
 }
 
 /** Pull models one after the other, and say how far it is. */

@@ -1,12 +1,11 @@
 // The builder's left column: servers that were found or are kept, and which of their models are asked.
 
-import { get, put, remove } from "../../lib/api.js";
+import { get, remove } from "../../lib/api.js";
 import { h, replace } from "../../lib/dom.js";
 import { hint } from "../../lib/format.js";
-import { badge, button, confirm, dialog, field, iconButton, menu, notice, select, toast } from "../../lib/parts.js";
+import { badge, button, confirm, iconButton, menu, notice, toast } from "../../lib/parts.js";
+import { KEPT, askServer, keptPath } from "../kept_server.js";
 import { targetDraft } from "./draft.js";
-
-const KINDS = [["", "found out"], ["openai", "OpenAI"], ["ollama", "Ollama"], ["anthropic", "Anthropic"]];
 
 /** The column: `{element, load, missing}`. `changed()` is called at each change of the draft. */
 export function targetsColumn(draft, changed) {
@@ -15,7 +14,7 @@ export function targetsColumn(draft, changed) {
 
   async function load() {
     replace(list, h("p", { class: "faint small", role: "status" }, "Looking for servers on this machine…"));
-    const [found, kept] = await Promise.all([get("/v1/bench/found"), get("/v1/bench/targets")]);
+    const [found, kept] = await Promise.all([get("/v1/bench/found"), get(KEPT)]);
     known = merged(found.data, kept.data, draft);
     if (!known.some((one) => chosen(one).on)) choose(known.find((one) => one.own && one.models.length) ?? known[0]);
     draw();
@@ -64,7 +63,7 @@ export function targetsColumn(draft, changed) {
   }
 
   function keptMenu(one) {
-    const keyless = { label: "Forget its key", icon: "key", disabled: !one.masked, action: () => act(() => remove(`${pathOf(one)}/key`), "The key is forgotten") };
+    const keyless = { label: "Forget its key", icon: "key", disabled: !one.masked, action: () => act(() => remove(keptPath(one, "/key")), "The key is forgotten") };
     return menu(`More about ${named(one)}`, [
       { label: "Change…", icon: "edit", action: () => edit(one) },
       keyless,
@@ -75,7 +74,7 @@ export function targetsColumn(draft, changed) {
   async function drop(one) {
     if (!(await confirm(`Remove ${one.name}?`, "Its address and its key are forgotten; runs stay.", "Remove"))) return;
     delete draft.targets[one.url];
-    await act(() => remove(pathOf(one)), "Removed");
+    await act(() => remove(keptPath(one)), "Removed");
   }
 
   async function act(what, said) {
@@ -89,7 +88,7 @@ export function targetsColumn(draft, changed) {
   }
 
   async function edit(one = null) {
-    const kept = await askTarget(one);
+    const kept = await askServer(one && { ...one, key: one.masked });
     if (kept === null) return;
     if (one && one.url !== kept.url) delete draft.targets[one.url];
     draft.targets[kept.url] = targetDraft({ ...kept, key: kept.key ? `kept:${kept.name}` : null, models: draft.targets[kept.url]?.models ?? [] });
@@ -102,10 +101,10 @@ export function targetsColumn(draft, changed) {
     h("header", { class: "row apart" }, h("h2", {}, "Targets"), h("span", { class: "row" }, iconButton("again", "Look for servers again", load), button("Add a server", () => edit(), { icon: "plus" }))),
     list,
   );
-  /** Chosen models that their server doesn't have: `[{url, own, model}]`. */
+  /** Chosen models that their server doesn't have: `[{server, own, model}]`. */
   function missing() {
     return known.flatMap((one) =>
-      chosen(one).on ? chosen(one).models.filter((model) => !one.models.some((there) => there.id === model)).map((model) => ({ url: one.url, own: one.own, model })) : [],
+      chosen(one).on ? chosen(one).models.filter((model) => !one.models.some((there) => there.id === model)).map((model) => ({ server: named(one), own: one.own, model })) : [],
     );
   }
   return { element, load, missing };
@@ -174,38 +173,4 @@ function adding(one, target, added) {
     added();
   });
   return target.on ? form : null;
-}
-
-const pathOf = (one) => `/v1/bench/targets/${encodeURIComponent(one.name)}`;
-
-/** Ask for a target, and keep it; resolves to it, or null. */
-function askTarget(one) {
-  const name = h("input", { value: one?.name ?? "", required: true, maxlength: 100, disabled: Boolean(one?.kept) });
-  const url = h("input", { value: one?.url ?? "http://127.0.0.1:", required: true, inputmode: "url", spellcheck: "false" });
-  const kind = select(KINDS, one?.kind ?? "");
-  const key = h("input", { type: "password", autocomplete: "off", spellcheck: "false", placeholder: one?.masked ?? "" });
-  const [into, out] = ["price_in", "price_out"].map((price) => h("input", { type: "number", min: 0, step: "any", value: one?.[price] ?? "" }));
-  return dialog(one ? `Change ${one.name}` : "Add a server", (close) => {
-    const problem = h("div", {});
-    async function submit(event) {
-      event.preventDefault();
-      const body = { url: url.value.trim(), kind: kind.value || null, key: key.value || null, price_in: into.value ? Number(into.value) : null, price_out: out.value ? Number(out.value) : null };
-      try {
-        close(await put(`/v1/bench/targets/${encodeURIComponent(name.value.trim())}`, body));
-      } catch (error) {
-        replace(problem, notice("bad", error.message));
-      }
-    }
-    return h(
-      "form",
-      { class: "stack", on: { submit } },
-      problem,
-      field("Name", name),
-      field("Address", url, "http:// or https://, host and port; a path before /v1 may follow."),
-      field("API", kind),
-      field("Key", key, "Kept on the server's machine, sent to this scheme, host and port alone, and never shown again. Another address drops it."),
-      h("div", { class: "grid", style: "--least: 140px" }, field("Price in", into, "Per million tokens."), field("Price out", out, "Per million tokens.")),
-      h("div", { class: "row end" }, button("Cancel", () => close()), button("Keep", null, { kind: "primary", type: "submit" })),
-    );
-  });
 }

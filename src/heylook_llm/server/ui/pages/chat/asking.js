@@ -17,13 +17,14 @@ export function begun(model) {
  */
 export async function ask(conversation, turns, answer, { change, wait, signal }) {
   const waiting = watch(conversation.model, wait, signal);
+  const begin = performance.now();
   try {
     await events(
       "/v1/chat/completions",
       bodyOf(conversation, turns),
       (chunk) => {
         waiting.end();
-        fold(answer, chunk);
+        fold(answer, chunk, performance.now() - begin);
         change();
       },
       signal,
@@ -33,8 +34,8 @@ export async function ask(conversation, turns, answer, { change, wait, signal })
     );
     if (!answer.finish) answer.error = "The answer broke off: the server ended it without a reason.";
   } catch (error) {
-    if (signal.aborted) answer.finish = "stopped";
-    else answer.error = error.message;
+    if (!signal.aborted) answer.error = error.message;
+    else stopped(answer, performance.now() - begin);
   } finally {
     waiting.end();
     change();
@@ -62,7 +63,7 @@ export function toolsOf(text) {
 
 /** The request's body. */
 function bodyOf({ model, settings }, turns) {
-  const body = { model, messages: messagesOf(settings, turns), stream: true, stream_options: { include_usage: true }, include_performance: true };
+  const body = { model, messages: messagesOf(settings, turns), stream: true, stream_options: { include_usage: true }, include_performance: true, timings_per_token: true };
   for (const name of SAMPLERS) if (typeof settings[name] === "number") body[name] = settings[name];
   const stop = (settings.stop ?? "").split("\n").filter(Boolean);
   if (stop.length) body.stop = stop;
@@ -96,13 +97,15 @@ function spoken(answer) {
 
 // ---- the stream -----------------------------------------------------------------------------------------------------
 
-function fold(answer, chunk) {
+function fold(answer, chunk, elapsed) {
   if (chunk.error) throw new Error(chunk.error.message ?? "The answer failed.");
   const choice = chunk.choices?.[0];
   if (choice?.delta) foldDelta(answer, choice.delta);
   if (choice?.finish_reason) {
     answer.finish = choice.finish_reason;
     answer.measured = measures(chunk);
+  } else if (chunk.timings) {
+    answer.measured = soFar(chunk.timings, elapsed, answer.measured);
   }
 }
 
@@ -125,12 +128,39 @@ function measures({ performance: told = {}, timings = {} }) {
     admitted_ms: told.admitted_ms ?? null,
     first_token_ms: told.first_token_ms ?? null,
     last_token_ms: told.last_token_ms ?? null,
+    ...engine(timings),
+  };
+}
+
+function engine(timings) {
+  return {
     prompt_tokens: (timings.prompt_n ?? 0) + (timings.cache_n ?? 0),
     cached_tokens: timings.cache_n ?? null,
     output_tokens: timings.predicted_n ?? null,
     prompt_per_second: timings.prompt_per_second ?? null,
     output_per_second: timings.predicted_per_second ?? null,
   };
+}
+
+/**
+ * The same while it goes on, for an answer that ends before the server's account of it comes: the engine's times of prompt
+ * and tokens, laid behind the first of them as this browser saw it come. `until_ms` marks it: how far that account goes.
+ */
+function soFar(timings, elapsed, before) {
+  const first = before?.first_token_ms ?? elapsed;
+  const last = first + (timings.predicted_ms ?? 0);
+  const admitted = Math.max(0, first - (timings.prompt_ms ?? 0));
+  return { ...unmeasured(), admitted_ms: admitted, first_token_ms: first, last_token_ms: last, ...engine(timings), until_ms: elapsed };
+}
+
+function stopped(answer, elapsed) {
+  answer.finish = "stopped";
+  answer.measured = { ...(answer.measured ?? unmeasured()), until_ms: elapsed };
+}
+
+/** Of an answer of which nothing came. */
+function unmeasured() {
+  return { load_ms: null, queued_ms: null, admitted_ms: null, first_token_ms: null, last_token_ms: null, ...engine({}), until_ms: 0 };
 }
 
 // ---- what it waits for -------------------------------------------------------------------------------------------------

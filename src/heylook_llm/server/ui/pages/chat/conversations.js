@@ -104,6 +104,26 @@ export function exported(conversations) {
   return JSON.stringify({ format: FORMAT, version: 1, exported: new Date().toISOString(), conversations }, null, 2);
 }
 
+/** A conversation as Markdown, to be read by people: it can't be imported again. */
+export function asMarkdown(conversation) {
+  const turns = conversation.turns.map((turn) => {
+    if (turn.role === "user") return `## You\n\n${turn.text}${turn.images.map((image) => `\n\n*(image: ${image.name || "pasted"})*`).join("")}`;
+    if (turn.role === "tool") return `## Result of ${turn.name}\n\n${fenced(turn.text)}`;
+    const answer = turn.answers[turn.chosen];
+    const calls = answer.calls.map((call) => `\n\nCalls \`${call.name}\`:\n\n${fenced(call.arguments)}`).join("");
+    return `## ${answer.model}\n\n${answer.text}${calls}${answer.error ? `\n\n*(${answer.error})*` : ""}`;
+  });
+  const system = conversation.settings.system?.trim();
+  return [`# ${titleOf(conversation)}`, system && `> ${system.replaceAll("\n", "\n> ")}`, ...turns].filter(Boolean).join("\n\n") + "\n";
+}
+
+/** A text as a block of code, whatever fences it holds itself. */
+function fenced(content) {
+  const longest = Math.max(2, ...(content.match(/`+/g) ?? []).map((one) => one.length));
+  const fence = "`".repeat(longest + 1);
+  return `${fence}\n${content}\n${fence}`;
+}
+
 /** The conversations of such a text, with only what is known, and ids of their own. Throws what is wrong with it. */
 export function imported(text) {
   let file;

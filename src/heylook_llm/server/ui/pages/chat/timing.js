@@ -2,7 +2,7 @@
 
 import { ApiError, get } from "../../lib/api.js";
 import { h, replace } from "../../lib/dom.js";
-import { count, ms, rate } from "../../lib/format.js";
+import { count, ms, rate, unknown } from "../../lib/format.js";
 import { bar, busy, dialog, facts, notice } from "../../lib/parts.js";
 
 const PHASES = { parse: "Parse", load: "Load", queue: "Queue", prepare: "Prepare", prefill: "Prefill", decode: "Decode", flush: "Flush" };
@@ -10,7 +10,7 @@ const PHASES = { parse: "Parse", load: "Load", queue: "Queue", prepare: "Prepare
 /** The bar and the numbers of a measured answer, as a button; null where nothing was measured. */
 export function timing(answer) {
   const measured = answer.measured;
-  if (!measured || measured.last_token_ms === null) return null;
+  if (!measured || (measured.last_token_ms === null && !measured.until_ms)) return null;
   const segments = segmentsOf(measured);
   return h(
     "button",
@@ -20,22 +20,32 @@ export function timing(answer) {
   );
 }
 
+/** Whether it ended before the server's account of it came: then `until_ms` says how far what is known goes. */
+const isCut = (measured) => typeof measured.until_ms === "number";
+
 function segmentsOf(measured) {
+  return partsOf(measured)
+    .filter(([, , value]) => value > 0)
+    .map(([label, kind, value]) => ({ label, kind, value, text: ms(value) }));
+}
+
+function partsOf(measured) {
   const load = measured.load_ms ?? 0;
   const queue = measured.queued_ms ?? 0;
-  const { admitted_ms: admitted, first_token_ms: first, last_token_ms: last } = measured;
-  const parts = [
-    ["Prepare", "other", Math.max(0, (admitted ?? 0) - load - queue)],
+  const { admitted_ms: admitted, first_token_ms: first, last_token_ms: last, until_ms: until } = measured;
+  if (first === null && isCut(measured)) return [["Waiting", "other", until]];
+  return [
+    isCut(measured) ? ["Before the prompt", "other", admitted ?? 0] : ["Prepare", "other", Math.max(0, (admitted ?? 0) - load - queue)],
     ["Load", "load", load],
     ["Queue", "queue", queue],
     ["Prefill", "prefill", first === null || admitted === null ? 0 : first - admitted],
     ["Decode", "decode", first === null ? 0 : last - first],
   ];
-  return parts.filter(([, , value]) => value > 0).map(([label, kind, value]) => ({ label, kind, value, text: ms(value) }));
 }
 
 function numbersOf(measured) {
   const { cached_tokens: cached, output_per_second: speed, output_tokens: tokens } = measured;
+  if (isCut(measured) && measured.first_token_ms === null) return [ms(measured.until_ms), "before the first token"];
   return [
     ms(measured.last_token_ms),
     speed === null ? null : rate(speed),
@@ -54,6 +64,7 @@ function explain(answer) {
 
 async function account(answer) {
   const told = answer.measured;
+  if (isCut(told)) return cut(answer);
   const known = facts([
     ["Model", answer.model],
     ["Prompt", `${count(told.prompt_tokens)} tokens, ${count(told.cached_tokens ?? 0)} of them cached`],
@@ -72,6 +83,29 @@ async function account(answer) {
     return [notice("info", gone ? "The server no longer keeps this request; this is what came with the answer." : error.message), known];
   }
 }
+
+/** Of an answer that was stopped or broke off: the worker's own account comes with the last token, which never came. */
+async function cut(answer) {
+  const told = answer.measured;
+  const { waterfall } = await import("../../lib/waterfall.js");
+  const reason = "it ended before the first token";
+  const phases = { before: told.admitted_ms ?? told.until_ms, prefill: span(told.admitted_ms, told.first_token_ms), decode: span(told.first_token_ms, told.last_token_ms) };
+  return [
+    notice("info", "It ended before the server told of it. This is what had been measured until then: the engine's times of prompt and tokens, behind what came before them as this browser saw it."),
+    waterfall({ phases_ms: phases }),
+    facts([
+      ["Model", answer.model],
+      ["Prompt", told.first_token_ms === null ? unknown(reason) : `${count(told.prompt_tokens)} tokens, ${count(told.cached_tokens ?? 0)} of them cached`],
+      ["Prefill", rate(told.prompt_per_second, "tok/s", told.first_token_ms === null ? reason : "every token of the prompt was cached, or too few to tell")],
+      ["Decode", rate(told.output_per_second, "tok/s", told.first_token_ms === null ? reason : "one token has no speed")],
+      ["Output", count(told.output_tokens, reason)],
+      ["First token", ms(told.first_token_ms, reason)],
+      ["Ended after", ms(told.until_ms)],
+    ]),
+  ];
+}
+
+const span = (from, to) => (from === null || to === null ? 0 : to - from);
 
 function verdict({ why_slow: { verdict: word, causes } }) {
   if (word === "normal") return "Nothing about it was slower than usual.";
