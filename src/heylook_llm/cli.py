@@ -731,7 +731,20 @@ def import_models(**given: Any) -> None:
 # ---- bench -----------------------------------------------------------------------------------------------------------
 
 
-@heylookllm.group(invoke_without_command=True)
+def _examples(*lines: str) -> str:
+    """What stands below a command's options; click keeps its lines."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+@heylookllm.group(
+    invoke_without_command=True,
+    epilog=_examples(
+        "heylookllm bench",
+        "heylookllm bench run --target http://127.0.0.1:8080 --concurrency 1,4,16 --requests 50",
+        "heylookllm bench report last",
+        "heylookllm bench compare @2 last",
+    ),
+)
 @click.pass_context
 def bench(context: click.Context) -> None:
     """Measure a server. Without a command: a local one with the model that it has loaded, for a minute."""
@@ -739,7 +752,15 @@ def bench(context: click.Context) -> None:
         context.invoke(bench_run)
 
 
-@bench.command("run")
+@bench.command(
+    "run",
+    epilog=_examples(
+        "heylookllm bench run --concurrency 1,4,16 --requests 50",
+        "heylookllm bench run --target http://127.0.0.1:8080 --target http://127.0.0.1:11434 --rate 2 --duration 60",
+        "heylookllm bench run --scenario 'D(2000,100)' --cache cold --cache warm --cache prefix75 --requests 20",
+        "heylookllm bench run --dataset trace.jsonl --replay 1,2 --slo ttft=200 --slo tpot=50",
+    ),
+)
 @click.option(
     "--spec",
     type=click.Path(path_type=Path),
@@ -880,7 +901,7 @@ def bench_run(context: click.Context, /, **given: Any) -> None:
     context.exit(benches.begin_run(benches.Order(**given)))
 
 
-@bench.command("calibrate")
+@bench.command("calibrate", epilog=_examples("heylookllm bench calibrate"))
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def bench_calibrate(as_json: bool) -> None:
     """Hold the bench's own stamps to what a null target on this machine wrote when; runs do it once a day."""
@@ -889,7 +910,7 @@ def bench_calibrate(as_json: bool) -> None:
     benches.calibrate(as_json)
 
 
-@bench.command("list")
+@bench.command("list", epilog=_examples("heylookllm bench list -n 5"))
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def bench_list(limit: int, as_json: bool) -> None:
@@ -899,7 +920,7 @@ def bench_list(limit: int, as_json: bool) -> None:
     bench_runs.listed(limit, as_json)
 
 
-@bench.command("show")
+@bench.command("show", epilog=_examples("heylookllm bench show last", "heylookllm bench show @2 --json"))
 @click.argument("run", default="last")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def bench_show(run: str, as_json: bool) -> None:
@@ -909,7 +930,7 @@ def bench_show(run: str, as_json: bool) -> None:
     bench_runs.show(run, as_json)
 
 
-@bench.command("resume")
+@bench.command("resume", epilog=_examples("heylookllm bench resume last --output results"))
 @click.argument("run", default="last")
 @click.option(
     "--output",
@@ -920,13 +941,16 @@ def bench_show(run: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Tell the result as JSON.")
 @click.pass_context
 def bench_resume(context: click.Context, run: str, output: Path | None, as_json: bool) -> None:
-    """Go on with a run that was stopped or killed: what it kept isn't sent again."""
+    """Go on with a run that was stopped or killed: what it kept isn't sent again.
+
+    Exit status: as of `bench run`.
+    """
     from heylook_llm.commands import bench as benches  # noqa: PLC0415
 
     context.exit(benches.resume(run, output, as_json))
 
 
-@bench.command("cancel")
+@bench.command("cancel", epilog=_examples("heylookllm bench cancel last"))
 @click.argument("run", default="last")
 def bench_cancel(run: str) -> None:
     """End a run that goes on; what it has is kept."""
@@ -935,7 +959,7 @@ def bench_cancel(run: str) -> None:
     bench_runs.cancel(run)
 
 
-@bench.command("delete")
+@bench.command("delete", epilog=_examples("heylookllm bench delete @3 evening"))
 @click.argument("run", nargs=-1, required=True)
 def bench_delete(run: tuple[str, ...]) -> None:
     """Forget runs."""
@@ -944,7 +968,7 @@ def bench_delete(run: tuple[str, ...]) -> None:
     bench_runs.delete(run)
 
 
-@bench.command("schema")
+@bench.command("schema", epilog=_examples("heylookllm bench schema > schema.json"))
 def bench_schema() -> None:
     """Print the JSON schema of run specs."""
     from heylook_llm.commands import bench as benches  # noqa: PLC0415
@@ -952,7 +976,13 @@ def bench_schema() -> None:
     benches.schema()
 
 
-@bench.command("report")
+@bench.command(
+    "report",
+    epilog=_examples(
+        "heylookllm bench report last --slo ttft=200 --slo tpot=50",
+        "heylookllm bench report @2 --format markdown > report.md",
+    ),
+)
 @click.argument("run", default="last")
 @click.option(
     "--format",
@@ -965,13 +995,23 @@ def bench_schema() -> None:
 @click.option("--slo", multiple=True, metavar="MEASURE=MS", help="Limits other than the run's own: ttft=200, tpot=50.")
 @click.pass_context
 def bench_report(context: click.Context, run: str, as_form: str, slo: tuple[str, ...]) -> None:
-    """Tell what a run measured, computed anew from its samples."""
+    """Tell what a run measured, computed anew from its samples.
+
+    Exit status: 0 good, 3 the numbers can't be trusted.
+    """
     from heylook_llm.commands import bench_reports  # noqa: PLC0415
 
     context.exit(bench_reports.show(run, as_form, slo))
 
 
-@bench.command("export")
+@bench.command(
+    "export",
+    epilog=_examples(
+        "heylookllm bench export last --output report.html",
+        "heylookllm bench export last --format csv --format xlsx --output results",
+        "heylookllm bench export last --format jsonl --output -",
+    ),
+)
 @click.argument("run", default="last")
 @click.option(
     "--format",
@@ -991,7 +1031,12 @@ def bench_export(run: str, forms: tuple[Any, ...], output: Path | None, force: b
     bench_reports.export(run, forms, output, force)
 
 
-@bench.command("compare")
+@bench.command(
+    "compare",
+    epilog=_examples(
+        "heylookllm bench compare @2 last --measure ttft.p95 --measure output", "heylookllm bench compare last"
+    ),
+)
 @click.argument("run", nargs=-1, required=True)
 @click.option("--measure", "measures", multiple=True, metavar="NAME", help="What to compare, as ttft.p95 or output.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -1002,7 +1047,9 @@ def bench_compare(run: tuple[str, ...], measures: tuple[str, ...], as_json: bool
     bench_reports.compared(run, measures, as_json)
 
 
-@bench.command("gate")
+@bench.command(
+    "gate", epilog=_examples("heylookllm bench gate main last --fail-if 'ttft.p95>+5%' --fail-if 'errors>1%'")
+)
 @click.argument("base")
 @click.argument("new", default="last")
 @click.option(
@@ -1028,7 +1075,7 @@ def bench_gate(  # noqa: PLR0917
     context.exit(bench_reports.gated(base, new, conditions, strict, as_json))
 
 
-@bench.command("baseline")
+@bench.command("baseline", epilog=_examples("heylookllm bench baseline main @2", "heylookllm bench baseline"))
 @click.argument("name", required=False)
 @click.argument("run", default="last")
 def bench_baseline(name: str | None, run: str) -> None:

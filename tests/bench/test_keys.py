@@ -55,7 +55,8 @@ def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
 
 def test_a_keyring_that_is_not_there_names_what_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "keyring", None)
-    assert refused("keyring:lan") == "keyring isn't installed (pip install keyring); use env:NAME or file:PATH."
+    missing = "keyring isn't installed (pip install 'heylookllm[keyring]'); use env:NAME or file:PATH."
+    assert refused("keyring:lan") == missing
     monkeypatch.delitem(sys.modules, "keyring")
     (tmp_path / "keyring.py").write_text(KEYRING)
     monkeypatch.syspath_prepend(tmp_path)

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from heylook_llm.bench import begin
 from heylook_llm.bench.probe import Probe, probing
+from heylook_llm.bench.spec import TargetSpec
 from heylook_llm.bench.targets.vectors import Vectors
 from heylook_llm.errors import TargetFailed
 
@@ -97,6 +99,30 @@ def test_ollama_is_cold_once_it_lists_the_model_no_more() -> None:
         assert asked(url, lambda probe: probe.make_cold("ollama", "m")) is True
     assert ollama.unloaded == [{"model": "m", "keep_alive": 0}]
     assert ollama.looks < 0, "it was asked until the model was gone"
+
+
+def test_a_misspelt_model_is_no_run() -> None:
+    def models(url: str, *names: str) -> tuple[str, ...]:
+        return asyncio.run(begin.identified(TargetSpec(url=url, models=names))).models
+
+    ours: Routes = {
+        "GET /v1/capabilities": lambda _: {},
+        "GET /v1/models": lambda _: {"data": [{"id": "tiny", "aliases": ["gpt-4o"]}, {"id": "large"}]},
+    }
+    with answering(ours) as url:
+        assert models(url, "Tiny:latest", "gpt-4o", "large") == ("Tiny:latest", "gpt-4o", "large")
+        with pytest.raises(TargetFailed, match=r"has no model 'tniy'; is it tiny\?"):
+            models(url, "large", "tniy")
+        with pytest.raises(TargetFailed, match=r"has no model 'x'; there are: tiny, large\."):
+            models(url, "x")
+    with answering(Ollama(9).routes()) as url:
+        assert models(url, "m", "other:latest") == ("m", "other:latest")
+        with pytest.raises(TargetFailed, match="has no model 'm:7b'"):
+            models(url, "m:7b")
+    with answering({"GET /v1/models": lambda _: {"data": [{"id": "m"}]}}) as url:
+        assert models(url, "any") == ("any",), "others answer to any name"
+    with pytest.raises(TargetFailed, match="a name that no machine goes by"):
+        models("http://nobody.invalid", "m")
 
 
 def test_contexts_and_counters_are_what_each_target_tells() -> None:

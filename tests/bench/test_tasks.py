@@ -95,6 +95,8 @@ def test_an_answer_with_too_few_results_is_no_answer(home: Home, target: Recordi
     options = ("--model", "forgetful", "--scenario", "R(20,5,4)", "--requests", "2")
     bench(home, "run", "--target", target.url, *options, status=4)
     assert {(one.outcome, one.error_class) for one in samples_of(home)} == {("error", "results")}
+    bench(home, "resume", status=4)  # what failed isn't sent again, and stays failed
+    assert [one.phase for one in samples_of(home)].count("measure") == 2
 
 
 @LONG

@@ -1,5 +1,6 @@
 """How a run begins: its targets are identified, its cells made, and everything is kept before anything is sent."""
 
+import difflib
 import hashlib
 import json
 import platform
@@ -14,7 +15,7 @@ from heylook_llm.bench import dataset
 from heylook_llm.bench import spec as specs
 from heylook_llm.bench.calibrate import Calibration
 from heylook_llm.bench.keys import key_of
-from heylook_llm.bench.probe import Found, Probe, probing
+from heylook_llm.bench.probe import Flavor, Found, Probe, probing
 from heylook_llm.bench.remarks import SHARED
 from heylook_llm.bench.sample import Cell, Machine, Origin, Run, Target, new_id
 from heylook_llm.bench.scenario import longest, parse
@@ -23,6 +24,8 @@ from heylook_llm.bench.store import Store
 from heylook_llm.bench.targets import dialect_of
 from heylook_llm.errors import ConfigError, TargetFailed
 
+NAMING: Final[frozenset[Flavor]] = frozenset({"heylook", "ollama"})
+"""Servers that answer to no other names than they list; llama-server, for one, answers to any."""
 MOST_TOKENS: Final = 1 << 53
 """What JSON's numbers hold exactly."""
 
@@ -88,12 +91,29 @@ async def identified(given: TargetSpec, *, again: bool = False, keys: KeyOf = na
 def _models(given: TargetSpec, found: Found) -> tuple[str, ...]:
     """Those that were named, else the one that is loaded, else the only one."""
     if given.models:
+        _are_there(given, found)
         return given.models
     candidates = found.loaded or found.models
     if len(candidates) == 1 or found.loaded:
         return candidates[:1]
     known = ", ".join(found.models[:20]) or "none that it names"
     raise TargetFailed(f"{given.url} has no model loaded; say which with --model. There are: {known}.")
+
+
+def _are_there(given: TargetSpec, found: Found) -> None:
+    """Whether it has the models that were named, as far as it lists all of them. Raises TargetFailed."""
+    if found.flavor not in NAMING or not found.models:
+        return
+    there = {_plain(name): name for name in (*found.models, *found.aliases)}
+    for name in given.models:
+        if _plain(name) not in there:
+            near = difflib.get_close_matches(_plain(name), there, 1)
+            hint = f"is it {there[near[0]]}?" if near else f"there are: {', '.join(found.models[:20])}."
+            raise TargetFailed(f"{given.url} has no model '{name[:100]}'; {hint}")
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold().removesuffix(":latest")
 
 
 def created(

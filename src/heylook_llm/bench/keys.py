@@ -62,7 +62,9 @@ def _of_keyring(name: str, _: Mapping[str, str]) -> str:
     try:
         import keyring  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415 (optional, loads slowly)
     except ImportError:
-        raise ConfigError("keyring isn't installed (pip install keyring); use env:NAME or file:PATH.") from None
+        raise ConfigError(
+            "keyring isn't installed (pip install 'heylookllm[keyring]'); use env:NAME or file:PATH."
+        ) from None
     try:
         key = keyring.get_password("heylookllm", name)
     except keyring.errors.KeyringError as error:

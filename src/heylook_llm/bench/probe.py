@@ -50,6 +50,8 @@ class Found(msgspec.Struct, frozen=True):
     version: str | None = None
     models: tuple[str, ...] = ()
     loaded: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    """Other names of its models."""
 
 
 def probing() -> aiohttp.ClientSession:
@@ -88,7 +90,8 @@ class Probe:
         if flavor in ("heylook", "ollama"):
             running = await self.get("/api/ps") or {}
             loaded = tuple(_listed(name, names) for name in _names(running.get("models"), "name"))
-        return Found(kind, flavor, None if version is None else str(version)[:MOST_VERSION], names, loaded)
+        aliases = tuple(name for one in _objects(listed.get("data")) for name in _texts(one.get("aliases")))
+        return Found(kind, flavor, None if version is None else str(version)[:MOST_VERSION], names, loaded, aliases)
 
     async def count(self, flavor: Flavor, model: str, text: str) -> int | None:
         """A text's tokens without special ones; None: the target doesn't tell."""
@@ -226,6 +229,8 @@ class Probe:
                 return text
         except TimeoutError as error:
             raise TargetFailed(f"{self._url} didn't answer within {seconds:g} s.") from error
+        except aiohttp.ClientConnectorDNSError as error:
+            raise TargetFailed(f"{self._url} has a name that no machine goes by; is it misspelt?") from error
         except (aiohttp.ClientError, OSError) as error:
             number = getattr(error, "errno", None) or 0
             why = os.strerror(number) if number > 0 else error
@@ -250,6 +255,10 @@ def _objects(told: Any) -> Iterator[dict[str, Any]]:
 def _names(told: Any, name: str) -> Iterator[str]:
     """What the objects of a list are called."""
     yield from (one[name] for one in _objects(told) if isinstance(one.get(name), str))
+
+
+def _texts(told: Any) -> Iterator[str]:
+    yield from (one for one in (told if isinstance(told, list) else ()) if isinstance(one, str))
 
 
 def _listed(name: str, names: tuple[str, ...]) -> str:

@@ -99,6 +99,8 @@ class CellRequests:
         self._options = {**({"include_metrics": True} if tells else {}), **spec.options}  # its own times, where it may
         self._attempts: dict[int, int] = {}
         self._settled: dict[int, Sample] = {}
+        self.good = self.failed = 0
+        """Measured requests that a run before this one settled."""
         self._left_seconds = spec.duration_seconds
         self._begun: Iterator[tuple[Talk, int | None]] | None = None
         self._due: deque[Talk] = deque()
@@ -122,6 +124,9 @@ class CellRequests:
         samples, settled = store.samples(self.cell.run_id, self.cell.id), store.settled(self.cell.id)
         self._settled = {one.ordinal: one for one in samples if one.ordinal in settled}
         self.flags = (*self.flags, "resumed")
+        outcomes = [one.outcome for one in self._settled.values() if one.phase == "measure"]
+        self.good = outcomes.count("ok")
+        self.failed = len(outcomes) - self.good
         measured = [one for one in samples if one.phase == "measure"]
         starts = [one.t_start for one in measured if one.t_start is not None]
         if self._left_seconds is not None and starts:

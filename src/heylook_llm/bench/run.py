@@ -237,7 +237,8 @@ class Recorder:
     def _judged(self, active: "_CellRun", plan: "CellRequests") -> CellState:
         if self._stage or not active.ended:
             return "cancelled"
-        return "failed" if active.lost or (active.failed and not active.good) else "done"
+        good, failed = active.good + plan.good, active.failed + plan.failed
+        return "failed" if active.lost or (failed and not good) else "done"
 
     async def _prepared(self, probe: Probe, cell: Cell) -> tuple[str, ...] | None:
         """The model as the cell wants it; None: the target can't be brought there."""

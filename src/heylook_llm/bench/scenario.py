@@ -21,6 +21,15 @@ LEAST_OUTPUT: Final = 2
 """One token has no time per token, so what is drawn asks for two at least, as genai-bench does."""
 BESIDE_IMAGE: Final = (50, 100)
 """Tokens of the text beside an image, and of its answer, where they aren't written."""
+KINDS: Final = {
+    "D": "D(in,out)",
+    "N": "N(mean,deviation)/(mean,deviation)",
+    "U": "U(least,most)/(least,most)",
+    "T": "T(turns)*D(in,out)",
+    "E": "E(tokens) or E(tokens,documents)",
+    "R": "R(document,query) or R(document,query,documents)",
+    "I": "I(width,height) or I(width,height,images)/(in,out)",
+}
 MOST_TURNS: Final = 1000
 MOST_PARTS: Final = 10_000
 """Documents or images of a request."""
@@ -259,8 +268,10 @@ def _of(letter: str, first: tuple[int, ...], second: tuple[int, ...] | None) -> 
             text = (_least(number, 1) for number in beside or BESIDE_IMAGE)
             size = (_least(number, 1, MOST_PIXELS) for number in (width, height))
             return Image(*size, *_counted(count or [1]), *text)
+        case _ if letter not in KINDS:
+            raise ValueError(f"there is no {letter}, but {', '.join(KINDS)} and dataset")
         case _:
-            raise ValueError(f"{letter} is not written with these numbers")
+            raise ValueError(f"{letter} is not written with these numbers, but as {KINDS[letter]}")
 
 
 def _uniform(least: int, most: int, output_least: int, output_most: int) -> Uniform:

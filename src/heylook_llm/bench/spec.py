@@ -3,13 +3,14 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from heylook_llm.bench import scenario as scenarios
 from heylook_llm.bench.load import Kind, Load, sweep
@@ -17,7 +18,15 @@ from heylook_llm.bench.sample import Cell, Target, new_id
 from heylook_llm.bench.scenario import WHOLE, Task
 from heylook_llm.errors import ConfigError
 
-Cache = Annotated[str, Field(pattern=r"^(cold|warm|prefix(100|[1-9]?[0-9]))$")]
+
+def _is_state(text: str) -> str:
+    if re.fullmatch(CACHE, text) is None:
+        raise ValueError(f"'{text[:40]}' is no state of a cache: say cold, warm, or prefix and a per cent, as prefix75")
+    return text
+
+
+CACHE: Final = "^(cold|warm|prefix(100|[1-9]?[0-9]))$"
+Cache = Annotated[str, AfterValidator(_is_state), Field(json_schema_extra={"pattern": CACHE})]
 Measure = Literal["ttft", "tpot", "itl", "e2e", "e2el"]
 Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False, description="Per million tokens.")]
@@ -291,13 +300,14 @@ def checked(given: Any, source: str = "the spec") -> RunSpec:
         found = error.errors(include_url=False, include_input=False)
         # a list from which a wrong item was left out is not too short because of it
         within = {one["loc"][:depth] for one in found for depth in range(1, len(one["loc"]))}
-        mistakes = [
-            f"{'.'.join(str(part) for part in one['loc'] if part != '[key]') or 'it'}: "
-            f"{one['msg'].removeprefix('Value error, ').removesuffix('.')}"
-            for one in found
-            if one["loc"] not in within
-        ]
+        mistakes = [_mistake(one) for one in found if one["loc"] not in within]
         raise ConfigError(f"{source} is wrong: {'; '.join(mistakes)}.") from error
+
+
+def _mistake(found: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in found["loc"] if part != "[key]")
+    said = found["msg"].removeprefix("Value error, ").removesuffix(".")
+    return f"{place}: {said}" if place else said
 
 
 def as_json(spec: RunSpec) -> str:

@@ -66,7 +66,7 @@ def _where(rows: Sequence[Row]) -> str:
     lines = [f"{words.label(row, names)}\n  [{bar(row.where)}] {words.phases(row.where)}" for row in rows if row.where]
     if not lines:
         return ""
-    seen = [phase for phase in PHASES if any(phase in row.where for row in rows)]
+    seen = [phase for phase in PHASES if any(_SIGNS[phase] in bar(row.where) for row in rows)]
     legend = [f"  {_SIGNS[phase]} {phase}: {MEANING[phase]}" for phase in seen]
     return "\n".join(["Where time went (mean of E2E)", *lines, *legend])
 
