@@ -244,6 +244,8 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     """What the client expects as answer: guessed from, and without effect on what is answered."""
     note_progress: bool = False
     """Whether each step is told, with its times, and where `echo` is set the prompt before the answer begins."""
+    prompt_logprobs: int | None = None
+    """As Sampling.logprobs, of the prompt's own tokens: they are then computed whatever is known of its beginning."""
 
 
 # ---- what happens to it ----------------------------------------------------------------------------------------------
@@ -264,6 +266,8 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     piece: bytes
     logprob: float
     top: tuple[TopLogprob, ...] = ()
+    rank: int = 0
+    """How many tokens are likelier, and one; known of prompts only."""
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):
@@ -399,6 +403,8 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
     prompt_text: str = ""
     left_out: tuple[str, ...] = ()
     """Keywords of the tools' schemas that the model's calls can't be held to."""
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    """Of all of the prompt's tokens, once, where each step is told; the first's number says nothing."""
 
 
 class Text(msgspec.Struct, frozen=True, array_like=True, tag="content"):
@@ -457,6 +463,8 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
     prompt_tokens: tuple[int, ...] = ()
     """The prompt's ids, only where the dialect gives them back (Ollama's `context`, echo)."""
     prompt_text: str = ""
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    """Of all of the prompt's tokens, where they are wanted, of its first choice; the first's number says nothing."""
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):

@@ -55,6 +55,14 @@ FEATURES: Final = (
     Feature("penalties", "Repetition, presence and frequency penalties"),
     Feature("logit_bias", "Bias of single tokens"),
     Feature("logprobs", "Log probabilities, with up to 20 alternatives"),
+    Feature(
+        "prompt_logprobs",
+        "Log probabilities of the prompt's own tokens",
+        notes={
+            "llama_cpp": "its tokens are computed 24 at a time, so that they take longer",
+            "fake": "of its noise: they say nothing",
+        },
+    ),
     Feature("mirostat", "Mirostat 1 and 2"),
     Feature("dry", "DRY", lacking=_LLAMA_CPPS, fields=("dry_multiplier",)),
     Feature("xtc", "XTC", lacking=_LLAMA_CPPS, fields=("xtc_probability",)),

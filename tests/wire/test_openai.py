@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from heylook_llm import core, errors
@@ -559,7 +560,8 @@ def test_prompts_of_every_kind() -> None:
         ({"best_of": 2, "n": 2, "stream": True}, "best_of"),
         ({"logprobs": 21}, "logprobs"),
         ({"logprobs": True}, "logprobs"),
-        ({"echo": True, "logprobs": 0}, "echo"),
+        ({"prompt_logprobs": 21}, "prompt_logprobs"),
+        ({"prompt_logprobs": 1, "stream": True}, "prompt_logprobs"),
         ({"return_token_ids": 1}, "return_token_ids"),
         ({"timings_per_token": "yes"}, "timings_per_token"),
     ],
@@ -608,6 +610,82 @@ def test_legacy_logprobs_stream_with_offsets() -> None:
     told = chunks(streamed(completion(logprobs=2, stream=True), *events))
     assert [c["choices"][0]["logprobs"]["text_offset"] for c in told[:2]] == [[0], [1]]
     assert told[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+SCORED = (
+    core.TokenLogprob(9, b"<s>", 0.0),
+    core.TokenLogprob(3, b"h", -1.5, (core.TopLogprob(4, b"x", -0.5), core.TopLogprob(3, b"h", -1.5)), rank=2),
+    core.TokenLogprob(5, b"i", -0.25, (core.TopLogprob(5, b"i", -0.25), core.TopLogprob(4, b"x", -4.0)), rank=1),
+)
+"""Of the prompt "hi", before which this vocabulary has a token."""
+ECHOED = {
+    "tokens": ["<s>", "h", "i"],
+    "token_logprobs": [None, -1.5, -0.25],
+    "top_logprobs": [None, {"x": -0.5}, {"i": -0.25}],
+    "text_offset": [0, 0, 1],
+}
+
+
+def scored_end(choice: int = 0, scores: tuple[core.TokenLogprob, ...] = ()) -> core.Done:
+    """The end of a choice that knows its prompt's log probabilities."""
+    return msgspec.structs.replace(done(choice), prompt_logprobs=scores)
+
+
+def test_echoed_prompts_have_log_probabilities_but_their_first_token() -> None:
+    asked = completion(echo=True, logprobs=1, max_tokens=1)
+    assert (asked.asked.request.prompt_logprobs, asked.asked.request.sampling.logprobs) == (1, 1)
+    [choice] = whole(asked, core.Text(0, "a", (5,), (LIKELY,)), scored_end(scores=SCORED))["choices"]
+    own = choice["logprobs"]
+    assert choice["text"] == "hia"
+    assert {name: found[:3] for name, found in own.items()} == ECHOED
+    assert (own["text_offset"][3:], own["token_logprobs"][3:]) == ([2], [LIKELY.logprob])
+    none = whole(completion(echo=True, logprobs=1, max_tokens=0), scored_end(scores=SCORED))["choices"][0]
+    assert (none["text"], none["logprobs"]) == ("hi", ECHOED)
+    assert whole(completion(logprobs=1), done())["choices"][0]["logprobs"]["tokens"] == []
+
+
+def test_of_alternatives_that_read_the_same_the_likelier_counts() -> None:
+    parts = (core.TopLogprob(1, b"\xc3", -0.5), core.TopLogprob(2, b"\xe2", -3.0), core.TopLogprob(3, b"a", -4.0))
+    [choice] = whole(
+        completion(logprobs=3), core.Text(0, "a", (1,), (core.TokenLogprob(1, b"\xc3", -0.5, parts),)), done()
+    )["choices"]
+    assert choice["logprobs"]["top_logprobs"] == [{"\ufffd": -0.5, "a": -4.0}]
+
+
+def test_streamed_prompts_come_with_their_log_probabilities_whoever_is_first() -> None:
+    exchange = completion(echo=True, logprobs=1, stream=True, prompt=["hi", "hi"], n=2)
+    answers = [core.Text(at, "a", (5,), (LIKELY,)) for at in (1, 3, 0)]
+    known = [core.Progress(at, 3, 3, prompt_logprobs=SCORED) for at in (2, 0)]
+    events: list[core.Event] = [answers[0], known[0], answers[1], known[1], answers[2], *map(done, (1, 0, 2, 3))]
+    choices = [chunk["choices"][0] for chunk in chunks(streamed(exchange, *events))]
+    for index in range(4):
+        first, *rest = [choice for choice in choices if choice["index"] == index]
+        assert (first["text"], first["logprobs"]) == ("hi", ECHOED)
+        assert [one["logprobs"]["text_offset"] for one in rest if one["logprobs"]] == ([] if index == 2 else [[2]])
+        assert rest[-1]["finish_reason"] == "stop"
+
+
+def test_prompt_logprobs_are_told_as_vllm_does() -> None:
+    told = [
+        None,
+        {
+            "3": {"logprob": -1.5, "rank": 2, "decoded_token": "h"},
+            "4": {"logprob": -0.5, "rank": 1, "decoded_token": "x"},
+        },
+        {
+            "5": {"logprob": -0.25, "rank": 1, "decoded_token": "i"},
+            "4": {"logprob": -4.0, "rank": 2, "decoded_token": "x"},
+        },
+    ]
+    [choice] = whole(completion(prompt_logprobs=2), scored_end(scores=SCORED))["choices"]
+    assert (choice["prompt_logprobs"], choice["text"], choice["logprobs"]) == (told, "", None)
+    asked = chat(prompt_logprobs=2)
+    assert asked.asked.request.prompt_logprobs == 2
+    assert whole(asked, scored_end(scores=SCORED))["prompt_logprobs"] == told
+    assert "prompt_logprobs" not in whole(chat(), done())
+    both = completion(prompt_logprobs=2, echo=True, logprobs=1)
+    [choice] = whole(both, scored_end(scores=SCORED))["choices"]
+    assert (both.asked.request.prompt_logprobs, choice["logprobs"], choice["prompt_logprobs"]) == (2, ECHOED, told)
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------

@@ -31,6 +31,14 @@ def next_token(tokens: Seq[int]) -> int:
     return drawn_from(content)
 
 
+def note_contents(feed: Feed, contents: Seq[int]) -> None:
+    """Note, in the place of a log probability, what was computed of all before each token."""
+    assert feed.scores is not None
+    following = feed.scores.following(feed.start, len(feed.tokens))
+    found = [core.TokenLogprob(token, b"", float(before)) for token, before in zip(following, contents, strict=False)]
+    feed.scores.note(feed.start, found)
+
+
 class Cell:
     """What one token's computation left; shared cells are the same object."""
 
@@ -168,6 +176,8 @@ class Simulated:
             for token in feed.tokens:
                 cells.append(Cell(content_of(cells[-1].content if cells else 0, token)))
             self.tokens[feed.slot].extend(feed.tokens)
+            if feed.scores is not None:
+                note_contents(feed, [cell.content for cell in cells[feed.start :]])
             if self.reach is not None:
                 self.lost[feed.slot] = max(self.lost[feed.slot], len(cells) - self.reach)
             if feed.sample:

@@ -16,6 +16,7 @@ from heylook_llm import core
 from heylook_llm.worker.providers.base import Provider
 from heylook_llm.worker.retention import Fixed
 from heylook_llm.worker.scheduler import Scheduler
+from heylook_llm.worker.scores import Scores
 from heylook_llm.worker.sequence import Sequence
 from tests.worker import random_gguf, random_mlx
 from tests.worker.client import Client, chat
@@ -202,6 +203,7 @@ class Runs:
             parallel=provider.info.n_parallel,
             kv_tokens=provider.info.kv_tokens or 2048,
             prefill_tokens=32,
+            scored_tokens=provider.scored_tokens,
             retention=Fixed(4096),
         )
 
@@ -221,6 +223,17 @@ class Runs:
                 assert outcome.logprob is not None
                 drawn[outcome.sequence].append({top.token: top.logprob for top in outcome.logprob.top})
         return list(drawn.values())
+
+    def scored(self, prompt: list[int]) -> list[float]:
+        """The log probabilities of a prompt's tokens."""
+        sampling = core.Sampling(max_tokens=0)
+        sequence = Sequence(0, 0, prompt, sampling, limit_tokens=512, scores=Scores(prompt, 0, b""))
+        self.scheduler.submit(sequence, 0)
+        while sequence.unscored is not None:
+            self.scheduler.commit(self._provider.step(self.scheduler.plan(0)), 0, 1)
+        self.scheduler.finish(sequence)
+        assert sequence.scores is not None
+        return [one.logprob for one in sequence.scores.told()]
 
 
 def distance(left: Distributions, right: Distributions) -> float:
@@ -259,3 +272,15 @@ def test_the_tolerance_tells_a_wrong_state(provider: Provider, tolerance: float)
     wrong[40] += 1
     [other] = Runs(provider).together(wrong, tokens=1)
     assert distance(right, other) > 10 * tolerance
+
+
+def test_a_prompts_tokens_are_scored_as_when_they_are_drawn(provider: Provider, tolerance: float) -> None:
+    """Also where the beginning lies computed, which is then computed again."""
+    prompt = PROMPTS[0]
+    runs = Runs(provider)
+    runs.together(prompt)
+    scored = runs.scored(prompt)
+    assert len(scored) == len(prompt)
+    for at in (1, 20, len(prompt) - 1):
+        [[drawn]] = runs.together(prompt[:at], tokens=1)
+        assert scored[at] == pytest.approx(drawn[prompt[at]], abs=tolerance)

@@ -13,8 +13,9 @@ from heylook_llm.worker.keeper import Keeper
 from heylook_llm.worker.providers.base import Feed, OutOfCells, Sharing
 from heylook_llm.worker.retention import Fixed
 from heylook_llm.worker.scheduler import Outcome, Planned, Scheduler
+from heylook_llm.worker.scores import Scores
 from heylook_llm.worker.sequence import Sequence, State
-from tests.worker.simulated import END, Simulated, endless, next_token, run, simulated
+from tests.worker.simulated import END, Simulated, content_of, endless, next_token, run, simulated
 from tests.worker.tiers import MACHINES
 
 pytestmark = pytest.mark.unit
@@ -27,6 +28,8 @@ OPENINGS = ((), (1,) * 40, (1,) * 40 + (2,) * 35, (1,) * 20 + (3,) * 45)
 CUE = 6
 FORCED = (11, 12, 13)
 """What the caller lets follow the first CUE of some sequences, instead of what would be drawn."""
+SCORED = 7
+"""Most tokens of a step whose following ones are scored."""
 
 
 class Guessing:
@@ -68,6 +71,14 @@ def alone(prompt: Seq[int], sampling: core.Sampling, limit: int, *, forces: bool
         full = len(output) == sampling.max_tokens or len(tokens) == limit
         if ends or full:
             return output
+
+
+def scores_of(prompt: Seq[int]) -> list[float]:
+    """What is noted of a prompt's tokens."""
+    contents = [0]
+    for token in prompt[:-1]:
+        contents.append(content_of(contents[-1], token))
+    return list(map(float, contents))
 
 
 class Batching(RuleBasedStateMachine):
@@ -116,6 +127,7 @@ class Batching(RuleBasedStateMachine):
             retention=Fixed(retained),
             speculation=Guessing(guessed) if guessed else None,
             keeper=self.keeper,
+            scored_tokens=SCORED,
         )
         self.stopping: set[Sequence] = set()
         self.forcing: set[Sequence] = set()
@@ -125,6 +137,7 @@ class Batching(RuleBasedStateMachine):
         self.expected: dict[Sequence, list[int] | None] = {}
         self.output: dict[Sequence, list[int]] = {}
         self.ended: dict[Sequence, str] = {}
+        self.prompts: dict[Sequence, list[int]] = {}
 
     @rule(
         opening=st.sampled_from(OPENINGS),
@@ -137,6 +150,7 @@ class Batching(RuleBasedStateMachine):
         shift=st.booleans(),
         stops=st.booleans(),
         forces=st.booleans(),
+        scored=st.sampled_from([None, None, 0, 1]),
     )
     def submit(  # noqa: PLR0917  # hypothesis passes them by name
         self,
@@ -150,17 +164,28 @@ class Batching(RuleBasedStateMachine):
         shift: bool,
         stops: bool,
         forces: bool,
+        scored: int | None,
     ) -> None:
-        """A request of n choices."""
+        """A request of n choices, of which the first may want its prompt scored; 0: nothing else."""
         limit = min(limit, self.kv_tokens)
         prompt = [*opening, *rest][: limit - 1]
         self.requests += 1
-        sampling = core.Sampling(max_tokens=max_tokens, ignore_eos=ignore_eos)
+        only = scored == 0 and len(prompt) > 1
+        n = 1 if only else n
+        sampling = core.Sampling(max_tokens=0 if only else max_tokens, ignore_eos=ignore_eos)
         for choice in range(n):
             sequence = Sequence(
-                self.requests, choice, prompt, sampling, limit_tokens=limit, priority=priority, shift=shift
+                self.requests,
+                choice,
+                prompt,
+                sampling,
+                limit_tokens=limit,
+                priority=priority,
+                shift=shift,
+                scores=None if choice or scored is None else Scores(prompt, 0, b""),
             )
-            self.expected[sequence] = None if shift else alone(prompt, sampling, limit, forces=forces)
+            self.prompts[sequence] = prompt
+            self.expected[sequence] = None if shift or only else alone(prompt, sampling, limit, forces=forces)
             if forces:
                 self.forcing.add(sequence)
             if stops:
@@ -215,9 +240,13 @@ class Batching(RuleBasedStateMachine):
             alone_and_full = self.scheduler.make_room()
             if alone_and_full is not None:
                 assert len(alone_and_full.tokens) > self.provider.kv_tokens, "it would have fitted by itself"
-                self.ended[alone_and_full] = "length"
+                self.ended[alone_and_full] = "full"
             return
         self.scheduler.commit(drawn, self.now - STEP_NS, self.now, self.take)
+        for sequence in self.scheduler.advanced:
+            if sequence.is_only_scored and sequence.unscored is None:
+                self.scheduler.finish(sequence)
+                self.ended[sequence] = "length"
 
     def check_batch(self, feeds: list[Feed]) -> None:
         """Every decoding sequence is in it, and at most N prompt tokens."""
@@ -230,6 +259,9 @@ class Batching(RuleBasedStateMachine):
             assert feed.sample
             assert feed.drafts <= sequence.most_drafts
         drafts = sum(feed.drafts for feed in feeds)
+        scored = sum(len(feed.tokens) for feed in feeds if feed.scores is not None)
+        assert scored <= SCORED
+        assert not (scored and drafts)
         prompt_tokens = sum(len(feed.tokens) for feed in feeds) - len(decoding) - drafts
         prompts = sum(not s.decoding for s in self.scheduler.running)
         assert prompt_tokens <= self.scheduler.prompt_limit(len(decoding), max(1, prompts))
@@ -317,6 +349,9 @@ class Batching(RuleBasedStateMachine):
             self.step()
         assert self.scheduler.idle, "a sequence starves"
         assert set(self.ended) == set(self.output)
+        for sequence, end in self.ended.items():
+            if sequence.scores is not None and end not in ("cancelled", "full"):
+                assert [one.logprob for one in sequence.scores.told()] == scores_of(self.prompts[sequence])
         assert self.provider.sampling == {}
         assert self.scheduler.pool.flush() >= 0
         assert self.provider.used == 0

@@ -17,6 +17,7 @@ from heylook_llm.errors import (
     ProtocolError,
     UnsupportedFeature,
 )
+from heylook_llm.worker.prepare import MAX_SCORES
 from tests.worker.client import Client, WorkerGone, chat
 
 pytestmark = pytest.mark.integration
@@ -143,6 +144,14 @@ def test_logprobs_come_with_each_token(client: Client) -> None:
     [choice] = client.run(chat("aé"), logprobs=2).choices
     assert b"".join(logprob.piece for logprob in choice.logprobs) == "aé".encode()
     assert all(len(logprob.top) == 2 for logprob in choice.logprobs)
+
+
+def test_so_many_log_probabilities_of_a_prompt_are_refused() -> None:
+    prompt = core.TextPrompt("x" * (MAX_SCORES // 21))
+    with Client(n_ctx=MAX_SCORES // 20) as client:
+        assert client.run(prompt, prompt_logprobs=0, max_tokens=0).usage.output_tokens == 0
+        with pytest.raises(BadRequest, match="At most 200000"):
+            client.run(prompt, prompt_logprobs=20, max_tokens=0)
 
 
 def test_echo_gives_the_prompt_back(client: Client) -> None:

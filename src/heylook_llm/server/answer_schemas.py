@@ -61,11 +61,18 @@ _COMPLETION_LOGPROBS: Final[Schema] = {
     "required": ["tokens", "token_logprobs", "top_logprobs", "text_offset"],
     "properties": {
         "tokens": list_of(TEXT),
-        "token_logprobs": list_of(NUMBER),
+        "token_logprobs": list_of(_NUMBER_OR_NULL),
         "top_logprobs": list_of({"type": ["object", "null"], "additionalProperties": NUMBER}),
         "text_offset": _TOKENS,
     },
 }
+_PROMPT_LOGPROBS: Final = list_of(
+    {
+        "type": ["object", "null"],
+        "additionalProperties": closed({"logprob": NUMBER, "rank": COUNT, "decoded_token": TEXT}),
+        "description": "By token id: the prompt's token and the likeliest; null of the first.",
+    }
+)
 _NATIVE_PIECE: Final = {"id": COUNT, "token": TEXT, "bytes": _TOKENS, "logprob": NUMBER}
 _OLLAMA_CALLS: Final = list_of(
     closed({"id": TEXT, "function": closed({"index": COUNT, "name": TEXT, "arguments": _ANY})})
@@ -102,7 +109,7 @@ _CHAT: Final = closed(
         ),
         "usage": _USAGE,
     },
-    {**_MEASURES, "prompt_token_ids": _TOKENS},
+    {**_MEASURES, "prompt_token_ids": _TOKENS, "prompt_logprobs": _PROMPT_LOGPROBS},
 )
 _GROUP: Final = closed(
     {
@@ -180,7 +187,7 @@ ANSWERS: Final[dict[str, Schema]] = {
             "choices": list_of(
                 closed(
                     {"index": COUNT, "text": TEXT, "logprobs": _COMPLETION_LOGPROBS, "finish_reason": _FINISH},
-                    {"token_ids": _TOKENS, "prompt_token_ids": _TOKENS},
+                    {"token_ids": _TOKENS, "prompt_token_ids": _TOKENS, "prompt_logprobs": _PROMPT_LOGPROBS},
                 )
             ),
             "usage": _USAGE,

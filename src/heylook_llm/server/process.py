@@ -251,7 +251,7 @@ def fold_events(events: list[core.Event]) -> list[core.Event]:
 
 def _tells(event: core.Progress, latest: Mapping[int, core.Progress]) -> bool:
     """Whether a Progress says what no later one of its choice does."""
-    return event is latest[event.choice] or bool(event.prompt or event.left_out)
+    return event is latest[event.choice] or bool(event.prompt or event.left_out or event.prompt_logprobs)
 
 
 def _choice(event: core.Event) -> int:

@@ -182,6 +182,7 @@ class Engine:
             keeper=keeper,
             whole_images=model.provider.images is not None and model.provider.images.whole,
             tile=model.provider.tile,
+            scored_tokens=model.provider.scored_tokens,
             note_steps=note_steps,
         )
         self.embedder = embedding.Embedder(model.provider.embedding, info.pooling)
@@ -227,7 +228,7 @@ class Engine:
             self._open[choice.sequence] = choice
             if (begun := _begun(choice)) is not None:
                 events.append((choice.sequence.request, begun))
-            if choice.sequence.max_tokens > 0:
+            if choice.sequence.max_tokens > 0 or choice.sequence.unscored is not None:
                 self.scheduler.submit(choice.sequence, prepared.ready_ns)
             else:
                 self._close(choice, "length", events)
@@ -308,6 +309,9 @@ class Engine:
         scheduler.commit(drawn, start_ns, now_ns, lambda outcome: self._give(outcome, events))
         for sequence in scheduler.advanced:
             _report_progress(sequence, events)
+            if sequence.is_only_scored and sequence.unscored is None:
+                scheduler.finish(sequence)
+                self._close(self._open[sequence], "length", events)
         self._send(events)
 
     def _give(self, outcome: Outcome, events: list[tuple[int, core.Event]]) -> None:
@@ -334,7 +338,7 @@ class Engine:
         if not end and (conclusion := decoder.conclusion()):
             self.scheduler.force(sequence, conclusion)
         if end:
-            self._close(choice, end, events)
+            self._close(choice, end, events, None if shown or not choice.tells_end else logprob)
 
     def _within_lines(self, choice: Choice, lines: Lines, fed: list[core.Event]) -> tuple[list[core.Event], bool]:
         """What of these events belongs to an answer whose lines are watched, and whether it ends there."""
@@ -355,14 +359,20 @@ class Engine:
         events[:] = [(request, event) for request, event in events if request != number]
         events.append((number, core.Failed(core.ErrorInfo.of(error))))
 
-    def _close(self, choice: Choice, end: str, events: list[tuple[int, core.Event]]) -> None:
-        """The last events of a choice."""
+    def _close(
+        self, choice: Choice, end: str, events: list[tuple[int, core.Event]], last: core.TokenLogprob | None = None
+    ) -> None:
+        """The last events of a choice. `last`: of the token that ended it, where that is told too."""
         sequence, decoder, prompt_tokens, prompt_text, *_ = choice
         request, stamps = sequence.request, sequence.stamps
         if stamps.queued_ns is not None:
             stamps.peak_bytes = self._memory.since(stamps.queued_ns, time.monotonic_ns())
         del self._open[sequence]
         events.extend((request, event) for event in decoder.flush())
+        if last is not None:
+            events.append((request, core.Text(sequence.choice, "", (), (last,))))
+        if sequence.is_only_scored and sequence.noted:
+            events.append((request, _progress(sequence)))
         reason: core.FinishReason = "stop" if end == "stop" or decoder.ended else "length"
         if reason == "stop" and decoder.calls:
             reason = "tool_calls"
@@ -374,6 +384,7 @@ class Engine:
             decoder.stop,
             prompt_tokens,
             prompt_text,
+            () if sequence.noted else _scores(sequence),
         )
         events.append((request, done))
         if not any(other.request == request for other in self._open):
@@ -677,7 +688,14 @@ def _progress(sequence: Sequence) -> core.Progress:
         sequence.cached_tokens,
         sequence.stamps.dropped_tokens,
         sequence.times(),
+        prompt_logprobs=_scores(sequence) if sequence.noted and sequence.output_tokens <= 1 else (),
     )
+
+
+def _scores(sequence: Sequence) -> tuple[core.TokenLogprob, ...]:
+    """Its prompt's log probabilities, once they are all known."""
+    scores = sequence.scores
+    return scores.told() if scores is not None and scores.complete else ()
 
 
 def _begun(choice: Choice) -> core.Progress | None:

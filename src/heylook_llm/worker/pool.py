@@ -223,7 +223,7 @@ class Pool:
         compute it earlier itself. `limit`: prompt tokens of a step; `token_ns`: what one of them takes.
         """
         sequence.leader = None
-        if self._memory.sharing == "none":
+        if self._memory.sharing == "none" or sequence.unscored is not None:
             return Sources()
         most = len(sequence.tokens) - 1
         found: list[tuple[int, int]] = []

@@ -22,7 +22,8 @@ from heylook_llm.worker.images import Marks
 from heylook_llm.worker.lines import Lines, watched
 from heylook_llm.worker.presets import Presets
 from heylook_llm.worker.prompt import CHATML, CHATML_TOKENS, ChatTemplate, Rendering, offered
-from heylook_llm.worker.providers.base import ImageReader, Provider
+from heylook_llm.worker.providers.base import ImageReader, Provider, shown
+from heylook_llm.worker.scores import Scores
 from heylook_llm.worker.sequence import Sequence, Stamps, merged
 from heylook_llm.worker.text import Budget, Decoder, Pieces
 
@@ -32,6 +33,8 @@ END_CHARACTERS_PER_TOKEN: Final = 8
 """Of a text that is to be cut, so many characters of its end for each token of the context are tokenized at first."""
 END_MARGIN_TOKENS: Final = 64
 """A cut changes the tokens beside it; more than these are never of them."""
+MAX_SCORES: Final = 200_000
+"""Log probabilities of one prompt, some 40 MB of them in this process and as many in the server's."""
 KEPT_TEMPLATES: Final = 8
 """Templates of requests that stay compiled."""
 _HEAD_CHARACTERS: Final = 256
@@ -50,6 +53,9 @@ class Choice(NamedTuple):
     lines: Lines | None = None
     left_out: tuple[str, ...] = ()
     """Keywords of the tools' schemas that its calls aren't held to."""
+    tells_end: bool = False
+    """Whether the token that ends it has a log probability told: whoever asks for a prompt's with one token more, as
+    lm-evaluation-harness does, counts on that token."""
 
 
 class _Tokenized(NamedTuple):
@@ -182,10 +188,12 @@ class Model:
                     guide=None if new_guide is None else new_guide(),
                     seen=seen,
                     noted=request.note_progress,
+                    scores=None if j else self._scores(tokenized, request.prompt_logprobs),
                 )
                 decoder = self._decoder(sequence, prompt, tokenized.reasoning)
                 lines = watched(sampling.least_indent, sampling.time_limit_seconds) if raw else None
-                choices.append(Choice(sequence, decoder, echoed, echoed_text, lines, left_out))
+                tells_end = raw and request.echo and request.prompt_logprobs is not None
+                choices.append(Choice(sequence, decoder, echoed, echoed_text, lines, left_out, tells_end))
         return choices
 
     def _encoded(self, seen: Seq[core.ImagePart], cancelled: Callable[[], bool]) -> tuple[object, ...]:
@@ -196,6 +204,20 @@ class Model:
                 raise Cancelled("The client left.")
             found.append(self._reader.encode(image))
         return tuple(found)
+
+    def _scores(self, prompt: _Tokenized, top: int | None) -> Scores | None:
+        """Where the log probabilities of a prompt's tokens are noted; None: they aren't wanted. Raises BadRequest."""
+        if top is None:
+            return None
+        if prompt.images:
+            message = "The log probabilities of a prompt with images can't be told."
+            raise BadRequest(message, param="prompt_logprobs")
+        if len(prompt.tokens) * (1 + top) > MAX_SCORES:
+            message = (
+                f"At most {MAX_SCORES} log probabilities of a prompt are told: its tokens times one and `logprobs`."
+            )
+            raise BadRequest(message, param="logprobs")
+        return Scores(prompt.tokens, top, shown(self.provider, prompt.tokens[0]))
 
     def _prediction(self, request: core.Request) -> tuple[int, ...]:
         """The tokens of what the client expects, as far as a context reaches."""

@@ -81,11 +81,12 @@ class Scheduler:
         keeper: Keeping | None = None,
         whole_images: bool = False,
         tile: int = 1,
+        scored_tokens: int = 1,
         note_steps: bool = False,
     ) -> None:
         """`parallel`: sequences that may run at once; the other slots only keep prefixes.
 
-        `tile`: the provider's.
+        `tile`, `scored_tokens`: the provider's.
 
         `note_steps`: Timelines say what each step computed in all, and how long it took.
 
@@ -117,6 +118,9 @@ class Scheduler:
         self._speculation = speculation
         self._planned: list[Planned] = []
         self._whole_images = whole_images
+        self._scored_tokens = scored_tokens
+        self._scoring = False
+        """Whether the planned step computes tokens with scores."""
         self._note_steps = note_steps
 
     # ---- coming and going --------------------------------------------------------------------------------------------
@@ -184,6 +188,7 @@ class Scheduler:
             self._admit()
         feeds: list[Feed] = []
         planned = self._planned = []
+        self._scoring = False
         prefilling: list[Sequence] = []
         for sequence in self.running:
             if sequence.stops:
@@ -198,9 +203,13 @@ class Scheduler:
             limit = self.prompt_limit(decoding, len(prefilling))
             self._plan_prompts(prefilling, feeds, limit, now_ns, beside=decoding > 0)
         prompt_tokens = self._planned_tokens - decoding
-        drafts = self._plan_drafts(feeds, decoding) if decoding and self._speculation is not None else 0
+        drafts = self._plan_drafts(feeds, decoding) if decoding and self._may_guess else 0
         self.composition = Composition(decoding, prompt_tokens, drafts)
         return feeds
+
+    @property
+    def _may_guess(self) -> bool:
+        return self._speculation is not None and not self._scoring
 
     def _plan_drafts(self, feeds: list[Feed], decoding: int) -> int:
         """Put guesses behind the last tokens of the decoding sequences, which stand first; returns how many."""
@@ -227,11 +236,16 @@ class Scheduler:
         self, prefilling: list[Sequence], feeds: list[Feed], budget: int, now_ns: int, *, beside: bool
     ) -> None:
         image_tokens = self._chunks.image_limit() if beside else None
+        scored_tokens = self._scored_tokens
         for sequence in _in_turn(prefilling, budget):
             if budget <= 0:
                 return
             start = sequence.computed
+            scores = sequence.unscored
             count = min(sequence.pending_tokens, budget)
+            if scores is not None:
+                count = min(count, scored_tokens, max(1, sequence.pending_tokens - sequence.is_only_scored))
+                scored_tokens -= count
             if sequence.stops:
                 count = min(count, sequence.stops[0] - start)
             if image_tokens is not None and sequence.seen:
@@ -242,7 +256,9 @@ class Scheduler:
             if not count:
                 continue
             sample = start + count == len(sequence.tokens)
-            feeds.append(Feed(sequence.slot, start, tuple(sequence.tokens[start : start + count]), sample))
+            tokens = tuple(sequence.tokens[start : start + count])
+            feeds.append(Feed(sequence.slot, start, tokens, sample, scores=scores))
+            self._scoring |= scores is not None
             self._planned.append(Planned(sequence, count, sample))
             budget -= count
             if not sequence.chunks:  # until its first step others' prompts may go first: that is waiting
@@ -265,7 +281,8 @@ class Scheduler:
         drawn of it after that is as if it never was.
         """
         self.steps += 1
-        self._chunks.measure(self.composition.prompt_tokens, now_ns - start_ns, self.composition.decoding)
+        if not self._scoring:  # which takes longer
+            self._chunks.measure(self.composition.prompt_tokens, now_ns - start_ns, self.composition.decoding)
         computed, self._planned = self._planned, []
         self._book(computed, start_ns, now_ns)
         if self.composition == Composition(len(computed), 0):

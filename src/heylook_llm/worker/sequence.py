@@ -9,6 +9,7 @@ import msgspec
 from heylook_llm import core
 from heylook_llm.worker.decoded import Decoded
 from heylook_llm.worker.guide import Guide
+from heylook_llm.worker.scores import Scores
 
 End = Literal["stop", "length"]
 KEEP_TOKENS: Final = 4
@@ -79,6 +80,7 @@ class Sequence:
         "prompt_tokens",
         "request",
         "sampling",
+        "scores",
         "seen",
         "shift",
         "shifted",
@@ -107,11 +109,13 @@ class Sequence:
         guide: Guide | None = None,
         seen: tuple[object, ...] = (),
         noted: bool = False,
+        scores: Scores | None = None,
     ) -> None:
         """`draft_limit`: most tokens guessed at once, 0: none, None: as configured; `prediction`: to guess from.
 
         `guide`: what a constraint allows of it; the provider asks and advances it. `seen`: what its images are computed
-        from, kept as long as it lives. `noted`: each of its steps is told.
+        from, kept as long as it lives. `noted`: each of its steps is told. `scores`: what its prompt's log
+        probabilities are noted in.
         """
         self.request = request
         self.choice = choice
@@ -124,6 +128,7 @@ class Sequence:
         self.guide = guide
         self.seen = seen
         self.noted = noted
+        self.scores = scores
         self.stamps = stamps if stamps is not None else Stamps()
         self.max_tokens = sampling.max_tokens if sampling.max_tokens is not None else 1 << 62
         self.stop_tokens = frozenset(sampling.stop_tokens)
@@ -162,6 +167,16 @@ class Sequence:
     def pending_tokens(self) -> int:
         """Tokens whose cells aren't computed; 1 while decoding."""
         return len(self.tokens) - self.computed
+
+    @property
+    def unscored(self) -> Scores | None:
+        """Where its prompt's log probabilities are still to be noted."""
+        return self.scores if self.scores is not None and not self.scores.complete else None
+
+    @property
+    def is_only_scored(self) -> bool:
+        """Whether no token is wanted of it, so that its prompt's last one needn't be computed."""
+        return not self.max_tokens
 
     @property
     def decoding(self) -> bool:

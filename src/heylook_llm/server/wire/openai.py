@@ -54,6 +54,9 @@ BODIES: Final[dict[str, type[table.Body]]] = {
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
 _DONE: Final = b"data: [DONE]\n\n"
 
+Scored = tuple[core.TokenLogprob, ...]
+"""A prompt's tokens."""
+
 
 # ---- bodies ----------------------------------------------------------------------------------------------------------
 
@@ -81,7 +84,12 @@ def chat_of(fields: ChatBody, arrival: Arrival) -> "Chat":
     )
     wanted = {"tools": prompt.tools, "thinking": prompt.thinking, "vision": album}
     watched = Watched(fields, ids=fields.return_token_ids)
-    request = msgspec.structs.replace(request, echo=fields.return_token_ids, note_progress=watched.wanted)
+    request = msgspec.structs.replace(
+        request,
+        echo=fields.return_token_ids,
+        note_progress=watched.wanted,
+        prompt_logprobs=_prompt_logprobs(fields),
+    )
     asked = msgspec.structs.replace(
         asked,
         request=request,
@@ -110,6 +118,7 @@ def parse_completion(body: bytes, arrival: Arrival) -> "Completion":
         constraint=form.constraint,
         echo=fields.echo or fields.return_token_ids,
         note_progress=watched.wanted,
+        prompt_logprobs=_most(fields.logprobs if fields.echo else None, _prompt_logprobs(fields)),
     )
     needs = ("completion", *(("insert",) if fields.suffix else ()))
     return Completion(msgspec.structs.replace(asked, request=request, needs=needs), fields, arrival, form, watched)
@@ -133,6 +142,16 @@ def asked_of(
         draft_limit=_first(fields.draft_limit, fields.num_draft_tokens),
     )
     return Asked(request, fields.stream, table.told(fields), keep_alive=fields.keep_alive)
+
+
+def _prompt_logprobs(fields: ChatBody | CompletionBody) -> int | None:
+    if fields.prompt_logprobs is not None and fields.stream:
+        raise UnsupportedFeature("prompt_logprobs can't be streamed.", param="prompt_logprobs")
+    return fields.prompt_logprobs
+
+
+def _most(*counts: int | None) -> int | None:
+    return max((count for count in counts if count is not None), default=None)
 
 
 def _chat_logprobs(fields: ChatBody) -> int | None:
@@ -412,6 +431,8 @@ class Chat(_Exchange):
         body = self._envelope("chat.completion")
         body["choices"] = [self._choice(choice) for choice in result.choices]
         body["usage"] = usage(result.usage)
+        if self.asked.request.prompt_logprobs is not None:
+            body["prompt_logprobs"] = scores_by_id(done.prompt_logprobs)
         if self._watched.ids:
             body["prompt_token_ids"] = list(done.prompt_tokens)
         return jsontext.encode({**body, **self._measures(done)})
@@ -471,25 +492,50 @@ class Completion(_Exchange):
         self._frames: dict[int, tuple[bytes, bytes]] = {}
         self._offsets: dict[int, int] = {}
         self._echoed = fields.echo
-        self._begun = False
+        self._begun: set[int] = set()
+        self._wants_scores = fields.prompt_logprobs is not None
+        self._held: dict[int, list[core.Event]] = {}
+        """By prompt: what came before its log probabilities did, which go first."""
 
     def feed(self, event: core.Event, wall_ns: int) -> bytes:
-        """The chunks of an event; with `echo`, the prompts first, and with them their ids where they are wanted."""
+        """The chunks of an event; with `echo`, the prompts first, and with them what is wanted of their tokens."""
         if isinstance(event, core.Progress):
             told = self._watched.see(event)
-            return self._chunk(_text_choice(event.choice, "", None), **told) if told else b""
-        first, self._begun = not self._begun, True
-        return (self._beginnings() if first else b"") + self._chunks(event)
+            chunk = self._chunk(_text_choice(event.choice, "", None), **told) if told else b""
+            held = self._held.pop(self._prompt_of(event.choice), []) if event.prompt_logprobs else []
+            return chunk + b"".join(self.feed(one, wall_ns) for one in held)
+        if isinstance(event, core.Failed):
+            return b""
+        prompt = self._prompt_of(event.choice)
+        if self.asked.request.prompt_logprobs is not None and self._scores(event.choice) is None:
+            self._held.setdefault(prompt, []).append(event)
+            return b""
+        return self._beginnings(event.choice) + self._chunks(event)
 
-    def _beginnings(self) -> bytes:
-        choices = range(len(self.asked.request.prompts) * self.asked.request.n)
+    def _prompt_of(self, choice: int) -> int:
+        return choice // self.asked.request.n
+
+    def _scores(self, choice: int) -> Scored | None:
+        """The log probabilities of a choice's prompt, which come with its first choice."""
+        n = self.asked.request.n
+        return self._watched.scored.get(choice // n * n)
+
+    def _beginnings(self, choice: int) -> bytes:
+        """What a choice's first chunk comes behind: all prompts; where they are scored, as they come."""
         if not self._echoed and not self._watched.ids:
             return b""
-        told = ((at, self._prompt(at, self._watched.prompts.get(at))) for at in choices)
-        return b"".join(
-            self._chunk(_text_choice(at, text if self._echoed else "", None) | self._watched.prompt_ids(at))
-            for at, text in told
-        )
+        request = self.asked.request
+        every = range(len(request.prompts) * request.n) if request.prompt_logprobs is None else (choice,)
+        return b"".join(self._beginning(one) for one in every if one not in self._begun)
+
+    def _beginning(self, choice: int) -> bytes:
+        self._begun.add(choice)
+        text = self._prompt_text(choice, self._watched.prompts.get(choice)) if self._echoed else ""
+        told = _text_choice(choice, text, None) | self._watched.prompt_ids(choice)
+        if (scores := self._scores(choice)) is not None:
+            told["logprobs"] = prompt_logprobs(scores, text, self.asked.request.prompt_logprobs or 0)
+        self._offsets[choice] = len(text)
+        return self._chunk(told)
 
     def _chunks(self, event: core.Event) -> bytes:
         match event:
@@ -524,22 +570,27 @@ class Completion(_Exchange):
     def reply(self, result: core.Result, wall_ns: int) -> bytes:
         """The whole completion."""
         body = self._envelope("text_completion")
-        body["choices"] = [self._choice(choice) for choice in result.choices]
+        scores = [one.done.prompt_logprobs for one in result.choices[:: self.asked.request.n]]
+        body["choices"] = [self._choice(one, scores[self._prompt_of(one.index)]) for one in result.choices]
         body["usage"] = usage(result.usage)
         return jsontext.encode({**body, **self._measures(result.choices[0].done)})
 
-    def _choice(self, choice: core.ChoiceResult) -> dict[str, Any]:
-        prompt = self._prompt(choice.index, choice.done) if self._echoed else ""
+    def _choice(self, choice: core.ChoiceResult, scores: Scored) -> dict[str, Any]:
+        prompt = self._prompt_text(choice.index, choice.done) if self._echoed else ""
         told = _text_choice(choice.index, prompt + choice.reasoning + choice.text, choice.done.reason)
-        if self.asked.request.sampling.logprobs is not None:
-            told["logprobs"] = legacy_logprobs(choice.logprobs, 0)
+        top = self.asked.request.sampling.logprobs
+        if top is not None:
+            found = legacy_logprobs(choice.logprobs, len(prompt))
+            told["logprobs"] = _joined(prompt_logprobs(scores, prompt, top), found) if self._echoed else found
+        if self._wants_scores:
+            told["prompt_logprobs"] = scores_by_id(scores)
         if self._watched.ids:
             told |= {"prompt_token_ids": list(choice.done.prompt_tokens), "token_ids": list(choice.tokens)}
         return told
 
-    def _prompt(self, choice: int, known: core.Done | core.Progress | None) -> str:
+    def _prompt_text(self, choice: int, known: core.Done | core.Progress | None) -> str:
         """The text of a choice's prompt: as it was asked, or as its tokens say."""
-        asked = self.asked.request.prompts[choice // self.asked.request.n]
+        asked = self.asked.request.prompts[self._prompt_of(choice)]
         if isinstance(asked, core.TextPrompt):
             return asked.text
         return known.prompt_text if known is not None else ""
@@ -549,14 +600,46 @@ def _text_choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
     return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
 
 
-def legacy_logprobs(tokens: Iterable[core.TokenLogprob], start: int) -> dict[str, Any]:
+def legacy_logprobs(tokens: Iterable[core.TokenLogprob], start: int) -> dict[str, list[Any]]:
     """The legacy form: parallel lists; `start` is the offset of the first token in the text, in characters."""
     told: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
     for token in tokens:
         text = token.piece.decode("utf-8", "replace")
         told["tokens"].append(text)
         told["token_logprobs"].append(logprob(token.logprob))
-        told["top_logprobs"].append({o.piece.decode("utf-8", "replace"): logprob(o.logprob) for o in token.top} or None)
+        likeliest: dict[str, float] = {}
+        for other in token.top:  # of those that read the same, parts of characters say, the likelier one
+            likeliest.setdefault(other.piece.decode("utf-8", "replace"), logprob(other.logprob))
+        told["top_logprobs"].append(likeliest or None)
         told["text_offset"].append(start)
         start += len(text)
     return told
+
+
+def prompt_logprobs(tokens: Scored, text: str, top: int) -> dict[str, list[Any]]:
+    """The same of a prompt whose tokens say this text: of the first nothing is known.
+
+    What a vocabulary puts before a text, a token that begins it or a space, takes no place in it.
+    """
+    added = max(0, sum(len(token.piece.decode("utf-8", "replace")) for token in tokens) - len(text))
+    told = legacy_logprobs((msgspec.structs.replace(token, top=token.top[:top]) for token in tokens), -added)
+    told["text_offset"] = [max(0, offset) for offset in told["text_offset"]]
+    told["token_logprobs"][0] = told["top_logprobs"][0] = None
+    return told
+
+
+def scores_by_id(tokens: Scored) -> list[dict[str, Any] | None]:
+    """vLLM's form: of each token but the first, itself and the likeliest, by their ids."""
+    return [None, *(_by_id(token) for token in tokens[1:])]
+
+
+def _by_id(token: core.TokenLogprob) -> dict[str, Any]:
+    ranked = [(other.token, other.piece, other.logprob, rank) for rank, other in enumerate(token.top, 1)]
+    return {
+        str(number): {"logprob": logprob(value), "rank": rank, "decoded_token": piece.decode("utf-8", "replace")}
+        for number, piece, value, rank in ((token.token, token.piece, token.logprob, token.rank), *ranked)
+    }
+
+
+def _joined(first: dict[str, list[Any]], then: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    return {name: found + then[name] for name, found in first.items()}

@@ -200,6 +200,11 @@ class SamplingFields(SamplerFields):
     use_beam_search: Annotated[Any, Refused("Beam search is not offered.", neutral=(False,))] = None
 
 
+PromptLogprobs = Annotated[
+    Integer | None,
+    Honoured("vLLM's: of the prompt's tokens, with so many alternatives; whole replies"),
+    Field(ge=0, le=20),
+]
 Side = Annotated[Integer, Field(ge=1, le=8192)] | None
 
 
@@ -227,6 +232,7 @@ class ChatBody(SamplingFields):
     max_tokens: Annotated[Integer | None, Honoured("absent: until the end or the context"), Field(ge=1)] = None
     logprobs: Annotated[Flag, Honoured()] = False
     top_logprobs: Annotated[Integer | None, Honoured("needs logprobs"), Field(ge=0, le=20)] = None
+    prompt_logprobs: PromptLogprobs = None
     tools: Annotated[list[ToolSpec] | None, Honoured("functions only")] = None
     tool_choice: Annotated[
         Text | dict[str, Any] | None, Honoured("none, auto, required, a function, or allowed_tools; enforced")
@@ -279,7 +285,8 @@ class CompletionBody(SamplingFields):
     max_tokens: Annotated[Integer | None, Honoured("absent: until the end or the context"), Field(ge=0)] = None
     max_completion_tokens: Annotated[Integer | None, Honoured("synonym of max_tokens"), Field(ge=0)] = None
     logprobs: Annotated[Integer | None, Honoured("0: of the chosen token"), Field(ge=0, le=20)] = None
-    echo: Annotated[Flag, Honoured("not with logprobs: the prompt's own aren't computed")] = False
+    echo: Annotated[Flag, Honoured("with logprobs also those of the prompt's tokens")] = False
+    prompt_logprobs: PromptLogprobs = None
     suffix: Annotated[Text | None, Honoured("needs a model that can insert")] = None
     add_special_tokens: Annotated[Flag, Honoured()] = True
     return_token_ids: Annotated[Flag, Honoured("vLLM's: adds prompt_token_ids and token_ids to choices")] = False

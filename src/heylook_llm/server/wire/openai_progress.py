@@ -22,11 +22,15 @@ class Watched:
         self._latest: dict[int, core.Progress] = {}
         self.prompts: dict[int, core.Progress] = {}
         """The prompts, by choice, as they are known before the answers."""
+        self.scored: dict[int, tuple[core.TokenLogprob, ...]] = {}
+        """Their tokens' log probabilities, by choice, of each prompt's first."""
 
     def see(self, event: core.Progress) -> dict[str, Any]:
         """Take note of a step; what it adds to the stream, where it is of the prompt."""
         if event.prompt:
             self.prompts[event.choice] = event
+        if event.prompt_logprobs:
+            self.scored[event.choice] = event.prompt_logprobs
         self._latest[event.choice] = event
         times = event.times
         if not self._progress or (times is not None and times.output_tokens > 1):

@@ -341,9 +341,6 @@ def completion(fields: body.CompletionBody, bounds: Bounds) -> tuple[core.Prompt
         raise BadRequest(f"prompts times n may be at most {bounds.max_prompts}.", param="prompt")
     if fields.suffix and len(prompts) > 1:
         raise BadRequest("suffix takes a single prompt.", param="suffix")
-    if fields.echo and fields.logprobs is not None:
-        message = "echo goes without logprobs only: log probabilities of the prompt's own tokens aren't computed."
-        raise UnsupportedFeature(message, param="echo")
     return prompts
 
 

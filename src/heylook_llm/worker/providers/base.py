@@ -16,6 +16,7 @@ import numpy as np
 
 from heylook_llm import core
 from heylook_llm.worker.guide import Guide
+from heylook_llm.worker.scores import Scores
 
 State = bytes | memoryview
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -27,6 +28,7 @@ class Feed(msgspec.Struct, frozen=True):
     `sample`: the last of them yields logits, and a next token is drawn from them.
     `drafts`: so many of the last are only guesses of what will be drawn. A token is drawn behind the last sure one, and
     behind each guess as long as the draws before it were what was guessed. So a feed has 1 to 1 + drafts draws.
+    `scores`: what is noted of the tokens of a prompt that stand behind each of these.
     """
 
     slot: int
@@ -34,6 +36,7 @@ class Feed(msgspec.Struct, frozen=True):
     tokens: tuple[int, ...]
     sample: bool
     drafts: int = 0
+    scores: Scores | None = None
 
     @property
     def guessed(self) -> tuple[int, ...]:
@@ -150,6 +153,8 @@ class Provider(Protocol):
     """None: it computes neither vectors nor scores. How they are pooled is in `info.pooling`; empty: their mean."""
     max_drafts: int
     """Most guessed tokens of one step, of all slots together; 0: a slot's newest cells can't be removed."""
+    scored_tokens: int
+    """Most tokens of a step's feeds with scores, which has no guesses then."""
     drafts_alone: bool
     """Guesses take a pass for their slot only, so that they pay only where one sequence decodes."""
     drafter: Drafter | None

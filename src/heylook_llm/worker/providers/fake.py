@@ -49,6 +49,7 @@ from heylook_llm.worker.providers.choosing import Chooser, from_whole, logprobs
 from heylook_llm.worker.providers.fake_log import Log
 from heylook_llm.worker.providers.fake_script import END_OF_TEXT, IM_END, N_VOCAB, THINK_END, Script, script_of
 from heylook_llm.worker.providers.fake_vision import FakeReader
+from heylook_llm.worker.providers.scoring import note_scores
 
 LIKELY: Final = 32.0
 """The logit of the answer's next token. The others' are about 0: at temperature 1 one in a million is drawn."""
@@ -163,6 +164,7 @@ class Fake:
     engine_defaults = core.Sampling()
     max_drafts = 64
     drafts_alone = False
+    scored_tokens = 256
     drafter: Drafter | None = None
     infill = InfillMarks(fake_script.FIM_PREFIX, fake_script.FIM_SUFFIX, fake_script.FIM_MIDDLE)
 
@@ -330,6 +332,7 @@ class Fake:
             if self._reader is not None:
                 self._reader.check(feed.tokens)
             slot.tokens.extend(feed.tokens)
+            note_scores(self, feed, self._noise[np.arange(feed.start, len(slot.tokens)) % _ROWS])
             self._ledger.extend(feed.slot, len(feed.tokens))
             _follow(slot, feed)
         self._wait(feeds)

@@ -9,7 +9,7 @@ Trap of the binding: sequence ids beyond n_seq_max are accepted by seq_cp and fa
 import ctypes
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from typing import Any, Final
 
@@ -38,16 +38,18 @@ from heylook_llm.worker.providers.llama_cpp_draft import DraftModel
 from heylook_llm.worker.providers.llama_cpp_embedding import Embeddings, Pairs
 from heylook_llm.worker.providers.llama_cpp_load import Opening, start_backend
 from heylook_llm.worker.providers.llama_cpp_looking import Looking, seeing
-from heylook_llm.worker.providers.llama_cpp_native import Batch, Log, Logits
+from heylook_llm.worker.providers.llama_cpp_native import Batch, Log, Logits, rows_of
 from heylook_llm.worker.providers.llama_cpp_places import Places
 from heylook_llm.worker.providers.llama_cpp_sampling import Samplers, Slot
 from heylook_llm.worker.providers.llama_cpp_vision import Eyes
 from heylook_llm.worker.providers.llama_cpp_vocabulary import NO_TOKEN, Vocabulary
 from heylook_llm.worker.providers.masks import Guided, Masks, MaskThread
+from heylook_llm.worker.providers.scoring import LEAST_LOGPROB, note_scores
 
 DRAFTS: Final = 16
 """Guesses of one step beyond one for each sequence: their logits take memory, a vocabulary's worth each."""
-LEAST_LOGPROB: Final = -9999.0
+SCORED_TOKENS: Final = 24
+"""Of prompts whose tokens are scored, so many of a step: what guesses leave their rows to, which it doesn't have."""
 
 _GUESSED: Final = 1024
 """A flag of llama.cpp's file types: the file doesn't name its own."""
@@ -89,6 +91,7 @@ class LlamaCpp(Vocabulary):
         self.slots = opening.slots(recurrent=self._recurrent, narrow=narrow)
         drafts = self._n_parallel + int(options.get("num_draft_tokens") or DRAFTS)
         self.max_drafts = 0 if self._recurrent or narrow or self.pooling else drafts
+        self.scored_tokens = 0
         self._can_shift = False
         self._eyes = self._open_eyes(load)
         self.images: ImageReader | None = self._eyes
@@ -126,7 +129,9 @@ class LlamaCpp(Vocabulary):
         """The context with its pool of cells; returns the tokens that one sequence may have."""
         native = self._native
         n_ctx, kv_tokens = opening.sizes(self._model, self._metadata)
-        rows = max(self.slots, self._n_parallel + self.max_drafts)  # llama.cpp's least is a row for each sequence id
+        more = max(self.max_drafts, SCORED_TOKENS)
+        rows = max(self.slots, self._n_parallel + more)  # llama.cpp's least is a row for each sequence id
+        self.scored_tokens = rows - self._n_parallel
         n_batch = opening.n_batch(kv_tokens)
         whole = opening.whole_images(self._eyes.longest_run(), n_batch) if self._eyes and self._eyes.whole else 1
         self._context = opening.context(self._model, kv_tokens, slots=self.slots, n_outputs=rows, least_ubatch=whole)
@@ -303,9 +308,10 @@ class LlamaCpp(Vocabulary):
         """One llama_decode of tokens."""
         if not feeds:
             return []
+        placed = feeds
         if self._places is not None and self._looking is not None:
-            feeds = [self._looking.placed(feed) for feed in feeds]
-        places = self._batch.fill(feeds)
+            placed = [self._looking.placed(feed) for feed in feeds]
+        places = self._batch.fill(placed)
         drawing = [feed for feed in feeds if feed.sample]
         masks = self._mask_thread.start(self._guided(drawing))
         status = self._native.llama_decode(self._context, self._batch.struct)
@@ -313,7 +319,18 @@ class LlamaCpp(Vocabulary):
             raise OutOfCells
         if status != 0:
             raise EngineError(f"llama.cpp could not compute a batch (status {status}).")
-        return self._draw(drawing, places, masks.result() if masks is not None else {})
+        firsts = list(self._read_scores(feeds))
+        return self._draw(drawing, firsts, places, masks.result() if masks is not None else {})
+
+    def _read_scores(self, feeds: Seq[Feed]) -> Iterator[int]:
+        """Note what the rows of prompts say; gives the place of each drawing feed's first row to draw from."""
+        end = 0
+        for feed in feeds:
+            start, end = end, end + rows_of(feed)
+            if feed.scores is not None:
+                note_scores(self, feed, self._rows.view(end)[start:])
+            if feed.sample:
+                yield end - 1 - feed.drafts
 
     def composition(self) -> list[tuple[int, int]]:
         """(slot, position) of every token in the last batch, as llama.cpp got it."""
@@ -329,17 +346,16 @@ class LlamaCpp(Vocabulary):
         found = ((feed, self._slots[feed.slot].guide) for feed in feeds)
         return {feed.slot: Guided(guide, feed.guessed) for feed, guide in found if guide is not None}
 
-    def _draw(self, feeds: Seq[Feed], places: list[int], masks: Masks) -> list[Drawn]:
-        """The draws of each feed, whose first logits are of the batch's token number `places`."""
+    def _draw(self, feeds: Seq[Feed], firsts: list[int], places: list[int], masks: Masks) -> list[Drawn]:
+        """The draws of each feed, whose first logits are row `firsts`, and of the batch's token number `places`."""
         if not feeds:
             return []
         slots = [self._slots[feed.slot] for feed in feeds]
-        rows = self._rows.view(len(feeds) + sum(feed.drafts for feed in feeds))
+        rows = self._rows.view(firsts[-1] + 1 + feeds[-1].drafts)
         greedy = any(slot.chain is None for slot in slots)
         likeliest: list[int] = rows.argmax(axis=1).tolist() if greedy else [NO_TOKEN] * len(rows)
         drawn: list[Drawn] = []
-        row = 0
-        for feed, slot, place in zip(feeds, slots, places, strict=True):
+        for feed, slot, row, place in zip(feeds, slots, firsts, places, strict=True):
             allowed = masks.get(feed.slot) or [None] * (1 + feed.drafts)
             for at, (guess, mask) in enumerate(zip((*feed.guessed, NO_TOKEN), allowed, strict=False)):
                 logits = rows[row + at]
@@ -349,7 +365,6 @@ class LlamaCpp(Vocabulary):
                 drawn.append(Drawn(feed.slot, token, wanted, complete))
                 if token != guess or complete:
                     break
-            row += 1 + feed.drafts
         return drawn
 
     def _logprob(self, row: Floats, token: int, top: int) -> core.TokenLogprob:

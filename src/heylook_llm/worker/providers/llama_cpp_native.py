@@ -103,7 +103,7 @@ class Batch:
                 token[at] = feed.tokens[0]
                 position[at] = feed.start
                 slot[at] = feed.slot
-                wanted[at] = feed.sample
+                wanted[at] = rows_of(feed)
             else:
                 end = at + count
                 self.tokens[at:end] = feed.tokens
@@ -111,12 +111,19 @@ class Batch:
                 self.positions[at:end] += feed.start
                 self.slots[at:end] = feed.slot
                 self.wanted[at:end] = 0
-                self.wanted[end - 1 - feed.drafts : end] = feed.sample
+                self.wanted[end - rows_of(feed) : end] = 1
             at += count
             if feed.sample:
                 places.append(at - 1 - feed.drafts)
         self.struct.n_tokens = at
         return places
+
+
+def rows_of(feed: Feed) -> int:
+    """How many of a feed's tokens, its last ones, get logits."""
+    if feed.scores is not None:
+        return len(feed.tokens)
+    return 1 + feed.drafts if feed.sample else 0
 
 
 class RowBatch:

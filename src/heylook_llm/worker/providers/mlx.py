@@ -25,6 +25,7 @@ from collections.abc import Sequence as Seq
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import psutil
 
 from heylook_llm import core
@@ -56,6 +57,7 @@ from heylook_llm.worker.providers.mlx_images import Images
 from heylook_llm.worker.providers.mlx_memory import Memory, picked
 from heylook_llm.worker.providers.mlx_sampling import choose
 from heylook_llm.worker.providers.mlx_vocabulary import Vocabulary
+from heylook_llm.worker.providers.scoring import note_scores
 
 mx: Any = importlib.import_module("mlx.core")
 loader: Any = importlib.import_module("mlx_lm.utils")
@@ -72,6 +74,8 @@ PROCESSOR_CACHE_BYTES: Final = 16 << 20
 
 DRAFTS: Final = 64
 """Guesses of one step."""
+SCORED_TOKENS: Final = 64
+"""Of prompts whose tokens are scored, so many of a step: each has a row of logits."""
 
 log = logging.getLogger("heylook_llm.worker.mlx")
 
@@ -86,6 +90,7 @@ class Mlx:
 
     engine_defaults = defaults.ENGINE_DEFAULTS
     drafts_alone = True
+    scored_tokens = SCORED_TOKENS
 
     def __init__(self, load: core.Load, progress: Callable[[float], None]) -> None:
         options = load.options
@@ -356,12 +361,25 @@ class Mlx:
         return drawn
 
     def _compute(self, feeds: Seq[Feed]) -> list[Drawn]:
+        feeds = [left for feed in feeds if (left := self._scored(feed)) is not None]
         guessed = [feed for feed in feeds if feed.drafts]
         drawn = self._decoded([feed for feed in feeds if not feed.drafts])
         self._step_back([feed.slot for feed in guessed])
         for feed in guessed:
             drawn += self._verified(feed)
         return drawn
+
+    def _scored(self, feed: Feed) -> Feed | None:
+        """What of a feed is left to be computed once a prompt's tokens are scored, in a pass of its own."""
+        if feed.scores is None:
+            return feed
+        self._step_back([feed.slot])
+        body = feed.tokens[:-1] if feed.sample else feed.tokens
+        if body:
+            rows = self._memory.verify(feed.slot, body).astype(mx.float32)
+            note_scores(self, feed, np.array(rows))
+        last = feed.start + len(body)
+        return Feed(feed.slot, last, feed.tokens[-1:], sample=True) if feed.sample else None
 
     def _verified(self, feed: Feed) -> list[Drawn]:
         """The draws of a feed with guesses: a pass of its own, since the rows of a batch can't go back one by one."""
