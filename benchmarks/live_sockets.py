@@ -36,6 +36,7 @@ class Dashboard(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.is_open = True
         self.begun = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -50,6 +51,10 @@ class Dashboard(asyncio.Protocol):
             self.begun.set_result(None)
         self.bytes += len(data)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It costs nothing any more."""
+        self.is_open = False
+
 
 async def hold(port: int, count: int) -> None:
     """Open the sockets, say so, read until a line comes; then print the bytes that came over one in a second."""
@@ -59,6 +64,8 @@ async def hold(port: int, count: int) -> None:
     start = time.monotonic()
     print("open", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
+    lost = sum(not one.is_open for one in held)
+    assert not lost, f"{lost} of {count} sockets were closed meanwhile"
     print(sum(one.bytes for one in held) / count / (time.monotonic() - start), flush=True)
 
 

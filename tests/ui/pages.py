@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_playwright
 
 ROOT = Path(__file__).parent.parent.parent
 TINY = ROOT / "src" / "heylook_llm" / "tiny"
@@ -91,17 +91,18 @@ class Watch:
         self._seen: list[str] = []
         page.on("console", self._console)
         page.on("pageerror", lambda error: self._seen.append(f"exception: {error}"))
-        page.on("request", self._request)
+        page.on("request", lambda request: self._asked(request.url))
+        page.on("websocket", lambda socket: self._asked(socket.url.replace("ws", "http", 1)))
 
     def _console(self, message: ConsoleMessage) -> None:
         if message.type == "error":
             self._seen.append(f"console: {message.text} ({message.location.get('url')})")
 
-    def _request(self, request: Request) -> None:
+    def _asked(self, url: str) -> None:
         if not self._origin:
-            self._origin = "/".join(request.url.split("/")[:3])
-        if not request.url.startswith((self._origin + "/", "data:", "blob:")):
-            self._seen.append(f"foreign request: {request.url}")
+            self._origin = "/".join(url.split("/")[:3])
+        if not url.startswith((self._origin + "/", "data:", "blob:")):
+            self._seen.append(f"foreign request: {url}")
 
     def check(self) -> None:
         """Fail on anything that wasn't expected."""

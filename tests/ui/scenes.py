@@ -125,7 +125,8 @@ def _settings(page: Page) -> None:
 
 def _bench(page: Page) -> None:
     page.goto("/ui/bench")
-    expect(page.get_by_role("button", name="Run", exact=True)).to_be_enabled(timeout=pages.WAIT_MS)
+    builder = page.get_by_role("region", name="New benchmark")
+    expect(builder.get_by_role("button", name="Run", exact=True)).to_be_enabled(timeout=pages.WAIT_MS)
 
 
 def _bench_live(page: Page) -> None:
