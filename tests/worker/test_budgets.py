@@ -79,6 +79,13 @@ def test_no_reasoning_where_the_budget_is_nothing(client: Client) -> None:
     assert choice.text
 
 
+def test_a_model_that_goes_on_thinking_and_ends_it_once_more_shows_no_mark(client: Client) -> None:
+    """The bundled one does, broken off here; the fake one never."""
+    choice = run(client, chat("What is 12 + 30?[[think:abcdefgh]][[say:42]]", thinking=True, thinking_budget=5))
+    assert choice.text
+    assert "think" not in choice.text
+
+
 def test_a_budget_that_is_not_used_up_changes_nothing(client: Client) -> None:
     unlimited = run(client, chat(QUESTION, thinking=True))
     assert run(client, chat(QUESTION, thinking=True, thinking_budget=1000)).tokens == unlimited.tokens

@@ -57,6 +57,21 @@ def test_the_stream_is_the_whole_decode(data: bytes, cuts: list[int]) -> None:
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
+@given(pieces=st.lists(st.sampled_from(["a", " ", "\n", "<", "</", "think", "</think>"]), max_size=8), cuts=CUTS)
+def test_reasoning_that_was_broken_off_may_end_once_more(pieces: list[str], cuts: list[int]) -> None:
+    answer = "".join(pieces)
+
+    def read(cuts: list[int] | None) -> tuple[str, str]:
+        reader = parser("open", TOOLS)
+        assert reader is not None
+        reader.conclude()
+        output = output_of(f"thought\n</think>\n\nx{answer}".encode(), cuts, reader)
+        return output.reasoning, output.text
+
+    assert read(cuts) == read(None) == read([]) == ("thought", "x" + answer.replace("</think>", "", 1))
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(text=TEXTS, cuts=CUTS, reasoning=st.sampled_from(["none", "auto", "open"]), tools=st.booleans())
 def test_cuts_change_nothing(text: str, cuts: list[int], reasoning: str, tools: bool) -> None:
     options: dict[str, Any] = {"reasoning": reasoning, "tools": TOOLS if tools else ()}

@@ -25,7 +25,7 @@ from heylook_llm.worker.guide import AfterReasoning, Beginning, Between, Grammar
 from heylook_llm.worker.prompt import offered
 from heylook_llm.worker.providers.base import Provider
 from heylook_llm.worker.vocabulary import Words
-from heylook_llm.worker.yielding import yield_to_others
+from heylook_llm.worker.yielding import SOME_NICENESS, yield_to_others
 
 KEPT: Final = 64
 """Compiled grammars that are kept for repeated requests."""
@@ -61,7 +61,9 @@ class Constraints:
         self._vocabulary: _Vocabulary | None = None
         self._compiled: OrderedDict[str, Matcher | str] = OrderedDict()
         """Or why it can't be used."""
-        self._compiler = ThreadPoolExecutor(1, thread_name_prefix="compiler", initializer=yield_to_others)
+        self._compiler = ThreadPoolExecutor(
+            1, thread_name_prefix="compiler", initializer=yield_to_others, initargs=(SOME_NICENESS,)
+        )
 
     def guides(
         self,

@@ -137,6 +137,8 @@ class Decoder:
             return ()
         tokens = budget.conclusions[min(self._concluded, len(budget.conclusions) - 1)]
         self._concluded += 1
+        assert self._parser is not None, "it is thinking"
+        self._parser.conclude()
         self._concluding = len(tokens)
         return tokens
 

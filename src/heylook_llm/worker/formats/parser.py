@@ -37,6 +37,10 @@ class Parser(Protocol):
         """Whether no more text is wanted."""
         ...
 
+    def conclude(self) -> None:
+        """Its reasoning is broken off; the model may go on with it, and end it once more by itself."""
+        ...
+
     def decode(self, text: str) -> list[Item]:
         """What the next piece of text makes certain."""
         ...
@@ -72,6 +76,10 @@ class Chain:
     def ended(self) -> bool:
         """The one call that was allowed is complete."""
         return self._calls.ended
+
+    def conclude(self) -> None:
+        """Of the first."""
+        self._reasoning.conclude()
 
     def decode(self, text: str) -> list[Item]:
         """What the next piece of text makes certain."""

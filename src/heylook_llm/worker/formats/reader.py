@@ -314,6 +314,9 @@ class ReadingParser:
         self._reader.feed(text)
         return self._resume()
 
+    def conclude(self) -> None:
+        """Marks of messages are read wherever they stand."""
+
     def flush(self) -> list[Item]:
         """What was held: text, but for the rest of a call that was begun."""
         if self.ended:

@@ -30,6 +30,9 @@ class Reasoning:
         self._marks = marks
         self._begun = False
         self._after = False
+        self._concluded = False
+        self._answering = False
+        """The text has begun, in which the mark that ends reasoning may come once more."""
         self._buffer = ""
 
     @property
@@ -37,12 +40,19 @@ class Reasoning:
         """Characters that may be a mark, or white space beside one."""
         return len(self._buffer)
 
+    def conclude(self) -> None:
+        """The next mark that ends it was put into the model's mouth: where it writes its own, that is no text."""
+        self._concluded = True
+
     def decode(self, text: str) -> list[Item]:
         """What is certain of reasoning and text."""
         if self.plain:
             return [Item("text", text)]
         self._buffer += text
         items: list[Item] = []
+        if self._answering:
+            self._leave_out_end(items)
+            return items
         if not self.thinking and not self._after:
             self._find_start(items)
         if self.thinking:
@@ -86,8 +96,26 @@ class Reasoning:
 
     def _find_text(self, items: list[Item]) -> None:
         self._buffer = self._buffer.lstrip()
-        if self._buffer:
-            items.append(Item("text", self._buffer))
+        if not self._buffer:
+            return
+        self._after = False
+        if self._concluded:
+            self._answering = True
+            self._leave_out_end(items)
+            return
+        items.append(Item("text", self._buffer))
+        self._buffer = ""
+        self.plain = True
+
+    def _leave_out_end(self, items: list[Item]) -> None:
+        end = self._marks.end
+        before, found, rest = self._buffer.partition(end)
+        if found:
+            if before + rest:
+                items.append(Item("text", before + rest))
             self._buffer = ""
-            self._after = False
-            self.plain = True
+            self._answering, self.plain = False, True
+            return
+        if settled := partial_start(self._buffer, end):
+            items.append(Item("text", self._buffer[:settled]))
+            self._buffer = self._buffer[settled:]
