@@ -115,3 +115,22 @@ def test_a_token_more_is_always_told(subject: Subject) -> None:
     lines = subject.lines("/v1/completions", prompt=ending, echo=True, logprobs=1, max_tokens=1, logit_bias={stop: 100})
     streamed = [line["choices"][0]["logprobs"] for line in lines if line["choices"]]
     assert [token for one in streamed if one for token in one["tokens"]] == told["tokens"]
+
+
+def test_the_likelier_answer_is_found_as_an_evaluation_finds_it(subject: Subject) -> None:
+    """By token ids, of which the first are the question's; the token that is drawn behind them is left out."""
+    if subject.provider == "fake":  # its prompts' numbers say nothing
+        return
+    question = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
+    sums: dict[str, float] = {}
+    greedy: dict[str, bool] = {}
+    for city in ("Paris", "Rome"):
+        parts = (question, f"The capital of France is {city}.<|im_end|>")
+        first, then = (subject.post("/tokenize", content=part, add_special=False)["tokens"] for part in parts)
+        told = scored(subject, [[*first, *then]], logprobs=1, max_tokens=1, seed=1234)
+        values, likeliest = (told[name][len(first) : -1] for name in ("token_logprobs", "top_logprobs"))
+        assert len(values) == len(then)
+        sums[city] = sum(values)
+        greedy[city] = all(value == max(top.values()) for value, top in zip(values, likeliest, strict=True))
+    assert greedy == {"Paris": True, "Rome": False}
+    assert sums["Paris"] > -0.5 > -5 > sums["Rome"]
