@@ -92,6 +92,11 @@ def test_a_stream_tells_the_same(subject: Subject) -> None:
     ]
     assert [line["text"] for line in nothing if line["text"]] == [TEXT]
     assert nothing[-1]["finish_reason"] == "length"
+    told = scored(subject, logprobs=2)["tokens"]
+    assert [line["logprobs"]["tokens"] for line in nothing if line["logprobs"]] == [told]
+    fields["prompt"] = subject.post("/tokenize", content="a", add_special=False)["tokens"]
+    alone = [line["choices"][0] for line in subject.lines("/v1/completions", **fields, max_tokens=0) if line["choices"]]
+    assert [line["logprobs"]["token_logprobs"] for line in alone if line["logprobs"]] == [[None]]
 
 
 def test_vllms_form_of_chats_and_prompts(subject: Subject) -> None:

@@ -371,8 +371,6 @@ class Engine:
         events.extend((request, event) for event in decoder.flush())
         if last is not None:
             events.append((request, core.Text(sequence.choice, "", (), (last,))))
-        if sequence.is_only_scored and sequence.noted:
-            events.append((request, _progress(sequence)))
         reason: core.FinishReason = "stop" if end == "stop" or decoder.ended else "length"
         if reason == "stop" and decoder.calls:
             reason = "tool_calls"
