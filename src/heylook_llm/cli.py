@@ -810,9 +810,7 @@ def bench(context: click.Context) -> None:
 @click.option(
     "--arrival",
     type=click.Choice(["poisson", "constant", "gamma", "ramp", "max"]),
-    default="poisson",
-    show_default=True,
-    help="How the requests of --rate arrive.",
+    help="How the requests of --rate arrive; max, all at once, takes none.  [default: poisson]",
 )
 @click.option(
     "--burstiness",

@@ -131,7 +131,7 @@ def test_what_would_be_sent_is_said_without_sending(home: Home, null: Null) -> N
     told = bench(home, "run", "--target", null.url, *options)
     assert told["estimate"] == {
         **{"cells": 4, "requests": 12, "input_tokens": 6 * 10 + 6 * 10, "output_tokens": 6 * 5 + 6 * 20},
-        **{"at_most_seconds": None, "cost": None},
+        **{"at_most_seconds": None, "cost": None, "seconds": None},
     }
     shown = home.run("bench", "run", "--no-calibrate", "--target", null.url, *options).stdout.splitlines()
     assert shown[0].startswith("4 cells · 12 requests · ")
@@ -329,6 +329,8 @@ def test_nothing_listens_and_nothing_is_kept(home: Home) -> None:
     assert "Nothing answers at http://127.0.0.1:1 (Connection refused); start the server" in done.stderr
     assert home.run("bench", "run", "--target", "ftp://x", "--requests", "1").returncode == 2
     assert home.run("bench", "show", "nobody").returncode == 1
+    rateless = home.run("bench", "run", "--target", "http://127.0.0.1:1", "--requests", "1", "--arrival", "constant")
+    assert (rateless.returncode, "the requests of --rate arrive: give that, too" in rateless.stderr) == (2, True)
     without_key = home.run("bench", "run", "--target", "http://127.0.0.1:1", "--requests", "1", "--key", "env:NOT_SET")
     assert (without_key.returncode, "NOT_SET" in without_key.stderr) == (2, True)
 
@@ -368,8 +370,7 @@ def test_cold_and_prefix_cells_are_what_they_say(home: Home, fake_server: Runnin
         cold, shared = (store.samples(run.id, cell.id) for cell in store.cells(run.id))
         pairs = store.pairs(run.id)
     rows = [json.loads(pairs[sample.id][0].timeline_json) for sample in cold]
-    assert rows[0]["timeline"]["load_end_ns"] is not None
-    assert all(row["timeline"]["load_end_ns"] is None for row in rows[1:])
+    assert all(row["timeline"]["load_end_ns"] is not None for row in rows), "each waited for its load"
     assert all((sample.cached or 0) >= 300 for sample in shared[1:])
     assert all((sample.cached or 0) < 100 for sample in cold)
 

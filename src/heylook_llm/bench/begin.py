@@ -13,7 +13,7 @@ import msgspec
 from heylook_llm import hardware
 from heylook_llm.bench import dataset
 from heylook_llm.bench import spec as specs
-from heylook_llm.bench.calibrate import Calibration
+from heylook_llm.bench.calibrate import Calibration, doubt
 from heylook_llm.bench.keys import key_of
 from heylook_llm.bench.probe import Flavor, Found, Probe, probing
 from heylook_llm.bench.remarks import SHARED
@@ -148,6 +148,8 @@ def created(
         manifest_json=json.dumps(_manifest(spec, found, version, calibration)),
     )
     store.create(run, machine, [party.target for party in found.values()], _cells(spec, run.id, wall, found))
+    if calibration is not None and (text := doubt(calibration)) is not None:
+        store.add_event(run.id, wall, "warning", {"text": text})
     return run
 
 

@@ -38,23 +38,30 @@ def _supposed(given: TargetSpec) -> Party:
 
 def told(store: Store, spec: RunSpec, found: dict[TargetSpec, Party]) -> dict[str, Any]:
     """What it will send, and how long that takes by earlier runs."""
-    estimate = begin.estimated(spec, found)
-    targets = {given: (party.target, party.models) for given, party in found.items()}
-    cells = specs.cells_of(spec, "", 0.0, targets)
-    wanted = {
-        (party.target.base_url, model): (party.target.id, model) for party in found.values() for model in party.models
-    }
-    paces = _paces(store, wanted)
+    paces = _paces(store, found)
     return {
-        **msgspec.structs.asdict(estimate),
-        "seconds": seconds_of(spec, cells, paces),
+        **msgspec.structs.asdict(begin.estimated(spec, found)),
+        "seconds": _seconds(spec, found, paces),
         "seconds_by": sorted({pace.run_id for each in paces.values() for pace in each}),
         "models": {given.url: [model for model in party.models if model] for given, party in found.items()},
     }
 
 
-def _paces(store: Store, wanted: dict[tuple[str, str], tuple[str, str]]) -> dict[tuple[str, str], list[Pace]]:
+def expected(store: Store, spec: RunSpec, found: dict[TargetSpec, Party]) -> float | None:
+    """Seconds that it takes by earlier runs; None: they don't tell."""
+    return _seconds(spec, found, _paces(store, found))
+
+
+def _seconds(spec: RunSpec, found: dict[TargetSpec, Party], paces: dict[tuple[str, str], list[Pace]]) -> float | None:
+    targets = {given: (party.target, party.models) for given, party in found.items()}
+    return seconds_of(spec, specs.cells_of(spec, "", 0.0, targets), paces)
+
+
+def _paces(store: Store, found: dict[TargetSpec, Party]) -> dict[tuple[str, str], list[Pace]]:
     """How models did at their addresses, by the newest run that asked them there."""
+    wanted = {
+        (party.target.base_url, model): (party.target.id, model) for party in found.values() for model in party.models
+    }
     paces: dict[tuple[str, str], list[Pace]] = {}
     for run in store.runs(_LOOKED_AT):
         if len(paces) == len(wanted):

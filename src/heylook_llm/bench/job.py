@@ -90,6 +90,8 @@ async def _calibrated(store: Store, made: Run, order: Order, notes: Notes) -> No
         return
     manifest = {**json.loads(made.manifest_json), "calibration": msgspec.structs.asdict(found)}
     store.set_run(made.id, time.time(), manifest_json=json.dumps(manifest))
+    if (text := calibrate.doubt(found)) is not None:
+        notes.tell("warning", text=text)
 
 
 async def _end_with_stdin(recorder: Recorder) -> None:

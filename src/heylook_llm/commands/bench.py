@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from heylook_llm import __version__
-from heylook_llm.bench import begin, run, told
+from heylook_llm.bench import begin, estimates, run, told
 from heylook_llm.bench import calibrate as calibration
 from heylook_llm.bench import spec as specs
 from heylook_llm.bench.begin import Party
@@ -51,7 +51,7 @@ class Order:
     count: str | None
     concurrency: str | None
     rate: str | None
-    arrival: str
+    arrival: str | None
     burstiness: float | None
     ramp: str | None
     sweep: int | None
@@ -164,7 +164,12 @@ def _loads(order: Order) -> list[dict[str, Any]]:
     if order.concurrency is not None:
         loads.append({"kind": "closed", "levels": _numbers("--concurrency", order.concurrency)})
     if order.rate is not None:
-        loads.append({"kind": order.arrival, "levels": _numbers("--rate", order.rate), **_of_arrival(order)})
+        kind = order.arrival or "poisson"
+        loads.append({"kind": kind, "levels": _numbers("--rate", order.rate), **_of_arrival(order)})
+    elif order.arrival == "max":
+        loads.append({"kind": "max", **_of_arrival(order)})
+    elif order.arrival is not None:
+        raise ConfigError(f"--arrival {order.arrival} says how the requests of --rate arrive: give that, too.")
     elif order.ramp is not None or order.burstiness is not None:
         raise ConfigError("--ramp and --burstiness say how the requests of --rate arrive.")
     if order.sweep is not None:
@@ -202,15 +207,17 @@ def _numbers(option: str, text: str) -> list[float]:
 
 
 def _show_estimate(spec: RunSpec, found: dict[TargetSpec, Party], as_json: bool) -> None:
-    estimate = begin.estimated(spec, found)
+    estimate, seconds = begin.estimated(spec, found), _expected(spec, found)
     if as_json:
-        click.echo(json.dumps({"spec": spec.model_dump(mode="json"), "estimate": msgspec.structs.asdict(estimate)}))
+        told = {**msgspec.structs.asdict(estimate), "seconds": seconds}
+        click.echo(json.dumps({"spec": spec.model_dump(mode="json"), "estimate": told}))
         return
     parts = [
         counted(estimate.cells, "cell"),
         "requests as time allows" if estimate.requests is None else counted(estimate.requests, "request"),
         None if estimate.input_tokens is None else f"at most {estimate.input_tokens} + {estimate.output_tokens} tokens",
-        None if estimate.at_most_seconds is None else f"at most {estimate.at_most_seconds / 60:.1f} minutes of sending",
+        None if estimate.at_most_seconds is None else f"at most {_long(estimate.at_most_seconds)} of sending",
+        None if seconds is None else f"about {_long(seconds)} by earlier runs",
         None if estimate.cost is None else f"at most {estimate.cost:.2f} in your prices",
     ]
     click.echo(" · ".join(part for part in parts if part is not None))
@@ -221,6 +228,18 @@ def _show_estimate(spec: RunSpec, found: dict[TargetSpec, Party], as_json: bool)
         click.echo(f"  {title}: {', '.join(values)}")
     if spec.repeats > 1:
         click.echo(f"  each {spec.repeats} times")
+
+
+def _long(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} minutes"
+
+
+def _expected(spec: RunSpec, found: dict[TargetSpec, Party]) -> float | None:
+    """How long it takes by earlier runs; None: there were none, or they don't tell."""
+    if not state.bench_file().exists():
+        return None
+    with Store(state.bench_file()) as store:
+        return estimates.expected(store, spec, found)
 
 
 def _named(load: Load) -> str:

@@ -193,7 +193,7 @@ def _of_one(rows: Sequence[Row]) -> str:
     best = max(rows, key=lambda row: row.rates.output or row.rates.whole_output or 0)
     ttft = best.measures.get("ttft")
     rate = best.rates.output if best.rates.output is not None else best.rates.whole_output
-    parts = [f"{shown(best.model)} on {shown(best.target)}, asked by {level(best)}:"]
+    parts = [f"{shown(best.model)} on {shown(best.target)}, asked {_asked(best)}:"]
     told = [
         None if rate is None else f"{number(rate)} tokens/s",
         None if ttft is None else f"the first token after {number(ttft.p50)} ms (median of {ttft.n})",
@@ -201,6 +201,14 @@ def _of_one(rows: Sequence[Row]) -> str:
         f"{number(100 * (best.error_share or 0))} % failed" if best.error_share else "no request failed",
     ]
     return f"{' '.join(parts)} {', '.join(part for part in told if part)}."
+
+
+def _asked(row: Row) -> str:
+    if row.load == "closed":
+        return f"by {level(row)}"
+    if row.load == "replay":
+        return f"{row.level:g} times as fast as recorded" if row.level != 1 else "as recorded"
+    return "all at once" if row.load == "max" else f"{row.level:g} times a second ({row.load})"
 
 
 def _whole(row: Row) -> str | None:
