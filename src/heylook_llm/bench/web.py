@@ -93,10 +93,10 @@ class Bench:
     async def _found(self, url: str) -> dict[str, Any] | None:
         from heylook_llm.bench import begin  # noqa: PLC0415
 
-        given = TargetSpec(url=url, models=("-",))
+        given = TargetSpec(url=url)
         try:
             async with asyncio.timeout(FOUND_SECONDS):
-                party = await begin.identified(given, keys=self._jobs.key_of)
+                party = await begin.identified(given, again=True, keys=self._jobs.key_of)  # whatever its models
         except (HeylookError, TimeoutError):
             return None
         own = self._setting.own
