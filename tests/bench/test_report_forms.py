@@ -16,7 +16,7 @@ import pytest
 
 from heylook_llm.bench.measures import MEASURES
 from heylook_llm.bench.metrics import Report, report
-from heylook_llm.bench.report import markdown, page, tables, terminal, words, workbook
+from heylook_llm.bench.report import markdown, page, shown, tables, terminal, words, workbook
 from heylook_llm.bench.sample import Cell, Pair, Sample, Target
 from tests.bench.answers import MS, answer, report_of
 from tests.bench.records import TARGET, cell, run
@@ -214,3 +214,22 @@ def test_foreign_text_steers_no_terminal_and_is_no_markdown() -> None:
     for line in text.splitlines():
         if line.startswith("| "):
             assert len(re.findall(r"(?<!\\)\|", line)) == len(re.findall(r"(?<!\\)\|", line))
+
+
+def test_every_form_says_how_many_requests_kept_the_limits() -> None:
+    samples = [answer(n, n * 100, ttft_ms=90 + n) for n in range(20)]
+    samples.append(answer(20, 2000, ttft_ms=50, gaps_ms=()))  # of one token: nobody can say what each took
+    samples.append(answer(21, outcome="error", error_class="reset"))
+    told = report_of(samples, limits={"ttft": 99.5, "tpot": 20.0})
+    kept = words.goodput(told.rows[0])
+    assert kept is not None
+    assert kept.startswith("47.6 % of 21 requests kept ttft within 99.5 ms and tpot within 20.0 ms; ")
+    assert kept.endswith("; each alone: ttft by 52.4 %, tpot by 100 %; left out: 1 unjudged")
+    assert kept in terminal.text(told)
+    assert markdown.plain(kept) in markdown.text(told)
+    assert kept in page.as_html(told)
+    (within,) = shown.shown(told)["within"]
+    assert within.endswith(kept)
+    unjudged = report_of([answer(gaps_ms=())], limits={"tpot": 20.0}).rows[0]
+    assert words.goodput(unjudged) == "no request can be judged by tpot within 20.0 ms; left out: 1 unjudged"
+    assert words.goodput(report_of(samples).rows[0]) is None

@@ -93,12 +93,13 @@ def test_targets_get_the_same_prompts_and_other_cells_get_others() -> None:
 
 
 def test_a_short_spec_that_names_billions_of_cells_is_refused_before_they_are_made() -> None:
-    loads = [{"kind": "closed", "levels": [1] * 1000}]
+    loads = [{"kind": "closed", "levels": list(range(1, 1001))}]
     target = {"url": "http://h:1", "models": ["m"]}
-    spec = minimal(targets=[target], repeats=100, cache=["warm"] * 1000, scenarios=["D(5,5)"] * 1000, loads=loads)
-    with pytest.raises(ConfigError, match="100000000000 cells are too many; 10000 are the most"):
+    caches, scenarios = [f"prefix{share}" for share in range(100)], [f"D({tokens},5)" for tokens in range(1, 1001)]
+    spec = minimal(targets=[target], repeats=100, cache=caches, scenarios=scenarios, loads=loads)
+    with pytest.raises(ConfigError, match="10000000000 cells are too many; 10000 are the most"):
         cells_of(spec, "run", 1.0, resolved(spec))
-    sweep = minimal(targets=[target], loads=[{"kind": "sweep", "levels": [20]}], scenarios=["D(5,5)"] * 501)
+    sweep = minimal(targets=[target], loads=[{"kind": "sweep", "levels": [20]}], scenarios=scenarios[:501])
     with pytest.raises(ConfigError, match="10020 cells"):
         cells_of(sweep, "run", 1.0, resolved(sweep))
 
@@ -130,6 +131,16 @@ def test_each_client_warms_up_unless_told() -> None:
             {"loads": [{"kind": "replay"}], "dataset": {"path": "a"}, "scenarios": ["dataset"], "cooldown_requests": 1},
             "a replay has no cool-down",
         ),
+        ({"scenarios": ["D(5,5)", "D( 5, 5)"]}, "scenarios: D(5,5) stands there twice"),
+        ({"cache": ["warm", "warm"]}, "cache: warm stands there twice"),
+        ({"loads": [{"levels": [1, 2, 1]}]}, "loads: closed 1 stands there twice; repeats (--repeats 2)"),
+        ({"loads": [{"levels": [4, 1]}, {"kind": "sweep", "levels": [3]}]}, "loads: closed 1 stands there twice"),
+        (
+            {"loads": [{"kind": "gamma", "levels": [5], "burstiness": each} for each in (1, 0.2)]},
+            "loads: gamma 5 stands there twice",
+        ),
+        ({"targets": [{"url": "http://h"}, {"url": "http://h/v1"}]}, "targets: http://h stands there twice"),
+        ({"targets": [{"url": "http://h", "models": ["m", "m"]}]}, "models of http://h: m stands there twice"),
         ({"task": "rerank", "scenarios": ["D(5,5)"]}, "no traffic of task rerank"),
         ({"task": "sing"}, "task"),
         ({"task": ["chat"]}, "task"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from heylook_llm.bench import spec as specs
 from heylook_llm.bench.expected import Pace, seconds_of
+from heylook_llm.bench.load import SWEEP_CLIENTS
 from heylook_llm.bench.spec import RunSpec
 from heylook_llm.bench.spelling import FILE, as_command, as_yaml
 from heylook_llm.cli import bench_run
@@ -24,18 +25,20 @@ NUMBERS = st.floats(0.001, 1e6, allow_nan=False) | st.integers(1, 10**6).map(flo
 @st.composite
 def a_spec(draw: st.DrawFn) -> RunSpec:
     """Whatever a builder may make."""
+    sweeps = draw(st.booleans())
+    clients = st.integers(1, 999).filter(lambda count: not sweeps or count not in (1, SWEEP_CLIENTS))
     loads: list[dict[str, Any]] = [
-        {"kind": "closed", "levels": draw(st.lists(st.integers(1, 999), min_size=1, max_size=3))}
+        {"kind": "closed", "levels": draw(st.lists(clients, min_size=1, max_size=3, unique=True))}
     ]
     if draw(st.booleans()):
         kind = draw(st.sampled_from(["poisson", "constant", "gamma", "ramp", "max"]))
         more = {"ramp_seconds": 5.0} if kind == "ramp" else {}
-        loads.append({"kind": kind, "levels": draw(st.lists(NUMBERS, min_size=1, max_size=2)), **more})
-    if draw(st.booleans()):
+        loads.append({"kind": kind, "levels": draw(st.lists(NUMBERS, min_size=1, max_size=2, unique=True)), **more})
+    if sweeps:
         loads.append({"kind": "sweep", "levels": [draw(st.integers(3, 20))]})
     target = {
         "kind": draw(st.none() | st.sampled_from(["openai", "ollama"])),
-        "models": draw(st.lists(NAMES, max_size=2)),
+        "models": draw(st.lists(NAMES, max_size=2, unique=True)),
     }
     urls = draw(
         st.lists(st.sampled_from(["http://127.0.0.1:1", "https://x.example"]), min_size=1, max_size=2, unique=True)

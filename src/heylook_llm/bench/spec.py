@@ -4,7 +4,8 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 from urllib.parse import urlsplit
@@ -264,6 +265,24 @@ class RunSpec(_Part):
                 raise ValueError(f"count: engine has no meaning for {text}, whose tokens aren't known beforehand")
         if "cold" in self.cache and any(load.clients is None for each in self.loads for load in each.loads()):
             raise ValueError("cache: cold unloads the model before each request, which needs loads of kind closed")
+        return self
+
+    @model_validator(mode="after")
+    def _says_nothing_twice(self) -> "RunSpec":
+        """Two cells of the same axes would be one row and send the same prompts, which the second finds cached."""
+        loads = [load for each in self.loads for load in each.loads() if load.share is None]
+        said: dict[str, Sequence[Hashable]] = {
+            "targets": [(target.url, target.kind, target.name) for target in self.targets],
+            "scenarios": self.scenarios,
+            "cache": self.cache,
+            "loads": [(f"{load.kind} {load.level:g}", load.level) for load in loads],
+            **{f"models of {target.url}": target.models for target in self.targets},
+        }
+        for name, values in said.items():
+            twice = [value for value, count in Counter(values).items() if count > 1]
+            if twice:
+                what = twice[0][0] if isinstance(twice[0], tuple) else twice[0]
+                raise ValueError(f"{name}: {what} stands there twice; repeats (--repeats 2) measures all of it again")
         return self
 
     def _is_replayable(self) -> None:

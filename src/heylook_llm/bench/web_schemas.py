@@ -373,6 +373,7 @@ _PLAIN: Final[dict[str, dict[str, Any]]] = {
             "verdict": _TEXT,
             "next": {"type": ["string", "null"]},
             "rows": {"type": "array", "items": {"type": "object"}},
+            "within": _TEXTS,
             "remarks": {"type": "array", "items": {}},
             "meanings": {"type": "object"},
             "figures": {"type": "object"},

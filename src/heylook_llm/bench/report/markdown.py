@@ -23,6 +23,7 @@ def text(report: Report) -> str:
         parts += [
             plain(", ".join(words.constant(report.rows))),
             _rows(report.rows),
+            _goodput(report.rows),
             _where(report.rows),
             _machine(report.rows),
         ]
@@ -49,6 +50,13 @@ def _rows(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     return table([*names, "n", *(title for _, title in words.COLUMNS)], lines)
+
+
+def _goodput(rows: Sequence[Row]) -> str:
+    told = [(row, text) for row in rows if (text := words.goodput(row)) is not None]
+    names = words.varied(rows)
+    lines = [f"- {plain(words.label(row, names))}: {plain(text)}" for row, text in told]
+    return "## Within the limits\n\n" + "\n".join(lines) if lines else ""
 
 
 def _where(rows: Sequence[Row]) -> str:

@@ -84,6 +84,9 @@ def _body(report: Report) -> str:
     if found := words.remarks(report):
         parts.append(_section("To know", f"<ul>{''.join(f'<li>{_text(one)}</li>' for one in found)}</ul>"))
     told, names = figures.texts(report.rows), words.varied(report.rows)
+    if kept := [(row, text) for row in report.rows if (text := words.goodput(row)) is not None]:
+        lines = "".join(f"<li>{_text(figures.label(row, names))}: {_text(text)}</li>" for row, text in kept)
+        parts.append(_section("Within the limits", f"<ul>{lines}</ul>"))
     drawn = {name: _figure(name, told[name]) for name, _ in figures.FIGURES}
     parts += [_section(title, drawn[name]) for name, title in figures.FIGURES if name != "slow"]
     parts.append(_section("Percentiles", "".join(_percentiles(row, names) for row in report.rows)))

@@ -38,6 +38,7 @@ def shown(
         },
         "columns": [{"quantity": name, "title": title} for name, title in words.COLUMNS],
         "rows": [_row(row, names, kept, pairs or {}) for row in rows],
+        "within": [f"{figures.label(row, names)}: {told}" for row in rows if (told := words.goodput(row)) is not None],
         "remarks": words.remarks(report) if rows else [],
         "meanings": meanings(),
         "figures": figures.data(report),

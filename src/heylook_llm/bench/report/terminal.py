@@ -7,6 +7,7 @@ from heylook_llm.bench.breakdown import MEANING, PHASES
 from heylook_llm.bench.compare import Comparison
 from heylook_llm.bench.gate import Gate
 from heylook_llm.bench.metrics import Report, Row
+from heylook_llm.bench.remarks import counted
 from heylook_llm.bench.report import words
 
 BAR: Final = 50
@@ -20,7 +21,8 @@ def text(report: Report) -> str:
     parts = [words.verdict(report)]
     if report.rows:
         parts += [", ".join(words.constant(report.rows)), _rows(report.rows)]
-        parts += [_where(report.rows), _slow(report.rows), _turns(report.rows), _machine(report.rows)]
+        parts += [_goodput(report.rows), _where(report.rows), _slow(report.rows), _turns(report.rows)]
+        parts += [_machine(report.rows)]
     if found := words.remarks(report):
         parts.append("\n".join(f"! {one}" for one in found))
     parts.append(f"Next: {words.next_command(report)}")
@@ -61,6 +63,12 @@ def bar(where: dict[str, float], width: int = BAR) -> str:
     return "".join(_SIGNS[phase] * wide[phase] for phase in PHASES if phase in wide)
 
 
+def _goodput(rows: Sequence[Row]) -> str:
+    names = words.varied(rows)
+    lines = [f"  {words.label(row, names)}: {told}" for row in rows if (told := words.goodput(row)) is not None]
+    return "\n".join(["Within the limits (goodput)", *lines]) if lines else ""
+
+
 def _where(rows: Sequence[Row]) -> str:
     names = words.varied(rows)
     lines = [f"{words.label(row, names)}\n  [{bar(row.where)}] {words.phases(row.where)}" for row in rows if row.where]
@@ -78,7 +86,7 @@ def _slow(rows: Sequence[Row]) -> str:
             if not slow.causes:
                 continue
             causes = ", ".join(map(words.cause, slow.causes[:2]))
-            beside = f", beside {slow.shared_with} others" if slow.shared_with else ""
+            beside = f", beside {counted(slow.shared_with, 'other')}" if slow.shared_with else ""
             lines.append(
                 f"  {words.axis(row, 'level')} #{slow.ordinal}: {words.number(slow.e2e_ms)} ms, {slow.verdict}: "
                 f"{causes}{beside}"

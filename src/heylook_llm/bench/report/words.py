@@ -129,6 +129,31 @@ def _cached(turn: Turn) -> str:
     return "" if turn.cached is None else f" ({turn.cached * 100:.0f} % cached)"
 
 
+def goodput(row: Row) -> str | None:
+    """How many requests kept the limits that the run states; None: it states none."""
+    found = row.goodput
+    if found is None:
+        return None
+    limits = " and ".join(f"{name} within {number(limit)} ms" for name, limit in found.limits.items())
+    left_out = ", ".join(f"{count} {why}" for why, count in found.excluded.items() if count)
+    alone = [f"{name} by {percent(kept)}" for name, kept in found.kept.items()] if len(found.kept) > 1 else []
+    if not found.offered:
+        return f"no request can be judged by {limits}; left out: {left_out or 'none was measured'}"
+    told = [
+        f"{percent(found.share)} of {counted(found.offered, 'request')} kept {limits}",
+        None if found.per_second is None else f"{number(found.per_second)} good requests/s",
+        None if found.tokens_per_second is None else f"{number(found.tokens_per_second)} tokens/s in them",
+        f"each alone: {', '.join(alone)}" if alone else None,
+        f"left out: {left_out}" if left_out else None,
+    ]
+    return "; ".join(part for part in told if part)
+
+
+def percent(share: float | None) -> str:
+    """Of a share."""
+    return UNKNOWN if share is None else f"{number(100 * share)} %"
+
+
 def told(row: Row) -> str | None:
     """What the target's own counters say of it; None: it tells none."""
     said = [f"{name} {number(ms)} ms" for name, ms in row.told.items() if name != "cached"]

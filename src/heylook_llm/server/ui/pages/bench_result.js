@@ -37,6 +37,7 @@ function parts(run, found) {
     verdict(found),
     known(found),
     rows(found),
+    within(found),
     h("div", { class: "grid result-plots" }, [
       plotted("curve", "Latency and throughput", "More clients push to the right; a server that is full pushes up."),
       plotted("spread", "Percentiles", "How many requests had their first token, and each token, within which time."),
@@ -82,6 +83,12 @@ function known(found) {
   if (!found.remarks.length) return null;
   const remarks = found.remarks.map((text) => h("li", {}, text));
   return card("To know before trusting it", h("ul", { class: "result-remarks" }, remarks));
+}
+
+/** How many requests kept the limits that the run states. */
+function within(found) {
+  if (!found.within.length) return null;
+  return card("Within the limits", h("ul", { class: "result-remarks" }, found.within.map((text) => h("li", {}, text))));
 }
 
 // ---- rows -----------------------------------------------------------------------------------------------------------
