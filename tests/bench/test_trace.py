@@ -111,6 +111,7 @@ def test_what_of_a_trace_stood_in_it_before() -> None:
     assert dataset.alike(rows, 32) == pytest.approx(64 / 240), "behind another beginning nothing is alike"
     assert dataset.alike([Row(("text",))], 32) is None
     assert dataset.lengths([*rows, Row((), None, 7, 10)], 6) == (80 * 5 + 10, 7)
+    assert dataset.lengths([Row(("one", "two"))], 10**9, 5) == (0, 5 * 10**9), "at once, however many there are"
 
 
 MOONCAKE: list[dict[str, Any]] = [

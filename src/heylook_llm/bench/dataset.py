@@ -7,7 +7,6 @@ A trace, as Mooncake's and our server's, holds no texts but their lengths, and w
 import csv
 import hashlib
 import io
-import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -99,13 +98,15 @@ def lengths(rows: Sequence[Row], count: int, otherwise: int | None = None) -> tu
 
     `otherwise`: of answers whose row doesn't say.
     """
-    inputs = outputs = 0
-    for row in itertools.cycle(rows):
-        if count <= 0:
-            return inputs, outputs
+    laps, rest = divmod(count, sum(row.requests for row in rows))
+    inputs = laps * sum(row.input_tokens or 0 for row in rows)
+    outputs = laps * sum((row.output_tokens or otherwise or 0) * row.requests for row in rows)
+    for row in rows:
+        if rest <= 0:
+            break
         inputs += row.input_tokens or 0
-        outputs += (row.output_tokens or otherwise or 0) * min(count, row.requests)
-        count -= row.requests
+        outputs += (row.output_tokens or otherwise or 0) * min(rest, row.requests)
+        rest -= row.requests
     return inputs, outputs
 
 

@@ -324,26 +324,33 @@ class Trace:
         size = max(1, self.block_tokens - self.beside)
         parts: list[str] = []
         total = 0
-        for name in (*(f"block/{block}" for block in row.blocks), f"row/{place}"):
+        for block in (*row.blocks, None):
             if left <= 0:
                 break
-            planned = left if name.startswith("row/") else min(size, left)
-            text, tokens = _part(self.words, planned, not parts, f"{seed}/{name}")
+            planned = left if block is None else min(size, left)
+            make = _part if block is None or planned > KEPT_TOKENS else _block
+            part = f"row/{place}" if block is None else f"block/{block}"
+            text, tokens = make(self.words, planned, not parts, f"{seed}/{part}")
             parts.append(text)
             total, left, size = total + tokens, left - tokens, self.block_tokens
         return " ".join(parts), total
 
 
 WARMUP_TOKENS: Final = 16
+KEPT_TOKENS: Final = 4096
+"""Of a block: longer ones are made anew each time, for memory's sake."""
 
 
-@functools.lru_cache(maxsize=4096)
 def _part(words: Vocabulary, planned: int, opens: bool, seed: str) -> tuple[str, int]:
     """A part of a text, and its tokens: as many as planned or, where no words make so many, a few more."""
     drawing = _random_of(seed)
     costs = {cost for _, cost in words.openers} if opens else {0}
     tokens = next(some for some in itertools.count(planned) if any(words.fills(some - cost) for cost in costs))
     return compose(words, tokens, drawing) if opens else " ".join(_following(words, tokens, drawing)), tokens
+
+
+_block: Final = functools.lru_cache(maxsize=1024)(_part)
+"""Blocks come again and again."""
 
 
 @functools.lru_cache(maxsize=8)
