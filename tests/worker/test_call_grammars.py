@@ -16,7 +16,8 @@ from heylook_llm import core
 from heylook_llm.errors import InvalidConstraint
 from heylook_llm.helper import bounds, grammar, trying
 from heylook_llm.worker.constrain import Constraints
-from heylook_llm.worker.formats.formats import Format, HarmonyFormat
+from heylook_llm.worker.formats.call_grammar import call_grammar
+from heylook_llm.worker.formats.formats import Format, HarmonyFormat, Marked
 from heylook_llm.worker.formats.parser import ReasoningMode
 from heylook_llm.worker.guide import Guide
 from tests.attacks.test_grammars import SCHEMAS as SCHEMAS_OF_ATTACKS
@@ -417,3 +418,15 @@ def test_calls_in_a_familys_own_syntax_are_tried_as_they_will_be_compiled() -> N
         with pytest.raises(InvalidConstraint, match="fuel"):
             ask(LONG_TEXT)
     assert len(tried) == 2
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(not LONG, reason="in the long tier")
+def test_a_great_many_honest_tools_pass_the_trial() -> None:
+    parts = ({"type": "integer", "minimum": 0, "maximum": 100}, *[{"type": "string", "maxLength": 100}] * 3)
+    schema = {"type": "object", "properties": {f"p{at}": parts[at % 4] for at in range(12)}, "required": ["p0", "p1"]}
+    tools = [core.Tool(f"tool_number_{at}", None, schema) for at in range(90)]
+    form = FORMATS["llama"]
+    assert isinstance(form, Marked)
+    calls = call_grammar(form.tools, tools)
+    assert trying.failure(grammar.text({"lark_grammar": f"start: {calls.forced}\n{calls.rules}"})) is None
