@@ -84,7 +84,7 @@ async def identified(given: TargetSpec, *, again: bool = False, keys: KeyOf = na
     key = keys(given)
     headers = dialect_of(given.kind or "openai").headers(key)
     async with probing() as http:
-        found = await Probe(http, given.url, headers).identify(given.kind)
+        found = await Probe(http, given.url, headers, key).identify(given.kind)
     return Party(specs.target_of(given, found.kind), found, given.models if again else _models(given, found), key)
 
 

@@ -53,7 +53,8 @@ TOLERANCE_NS: Final = 1_000_000
 """A server that received a request so much before it was begun to be sent is another request's."""
 LONGEST_MS: Final = 1e12
 """Of a phase; what is told beyond is nonsense."""
-
+MOST_NS: Final = 1 << 60
+"""Of a duration that others tell."""
 _NEVER_USUAL: Final[tuple[Phase, ...]] = ("wait", "connect", "queue", "load")
 
 
@@ -82,7 +83,7 @@ class Breakdown(msgspec.Struct, frozen=True):
     """Who said what the server did; None: nobody."""
     one_clock: bool = False
     mismatched: bool = False
-    """What the server measured can't be of this request; it was left out."""
+    """What the server says that it measured can't be, or not of this request; it was left out."""
     in_batch: tuple[int, int] | None = None
     """Stamps between which the server computed it; on one clock only."""
 
@@ -119,15 +120,18 @@ def breakdown(sample: Sample, open_loop: bool, pairs: Sequence[Pair] = ()) -> Br
     client: dict[Phase, int] = {"wait": sample.t_start - begin, "connect": connect}
     sent = ready if sample.t_sent is None else sample.t_sent
     alone = Breakdown({**client, "upload": sent - ready, **_unpaired(sample, sent)})
+    left_out = msgspec.structs.replace(alone, mismatched=True)
     for pair in pairs:
-        if pair.source == "heylook" and (told := _read(pair.timeline_json)) is not None:
-            return _paired(sample, told, client, ready, sent) or msgspec.structs.replace(alone, mismatched=True)
-        if durations := _durations(pair):
+        if pair.source == "heylook":
+            told = _read(pair.timeline_json)
+            return left_out if told is None else _paired(sample, told, client, ready, sent) or left_out
+        durations = _durations(pair)
+        if durations is None:
+            return left_out
+        if durations:
             before = {**client, "upload": sent - ready, **durations}
             between = sample.t_end - begin - sum(before.values())
-            if between >= 0:
-                return Breakdown({**before, "network": between}, pair.source)
-            return msgspec.structs.replace(alone, mismatched=True)
+            return Breakdown({**before, "network": between}, pair.source) if between >= 0 else left_out
     return alone
 
 
@@ -193,8 +197,8 @@ _DURATIONS: Final[dict[str, dict[str, tuple[Phase, float]]]] = {
 }
 
 
-def _durations(pair: Pair) -> dict[Phase, int]:
-    """What a rival said of its phases; those that it doesn't name stay out."""
+def _durations(pair: Pair) -> dict[Phase, int] | None:
+    """What a rival said of its phases; those that it doesn't name stay out. None: one can't be, so none counts."""
     try:
         said: Any = msgspec.json.decode(pair.timeline_json.encode())
     except (msgspec.MsgspecError, UnicodeEncodeError):
@@ -204,9 +208,21 @@ def _durations(pair: Pair) -> dict[Phase, int]:
     found: dict[Phase, int] = {}
     for field, (phase, unit) in _DURATIONS.get(pair.source, {}).items():
         value = said.get(field)
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value * unit < 1 << 60:
-            found[phase] = round(value * unit)
+        if value is None:
+            continue
+        spent = _nanoseconds(value, unit)
+        if spent is None:
+            return None
+        found[phase] = spent
     return found
+
+
+def _nanoseconds(told: Any, unit: float) -> int | None:
+    """A duration as it may be told; None: there is no such one."""
+    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told < MOST_NS:
+        return None
+    spent = told * unit
+    return round(spent) if spent < MOST_NS else None
 
 
 # ---- many ------------------------------------------------------------------------------------------------------------

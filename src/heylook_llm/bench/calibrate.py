@@ -108,7 +108,7 @@ async def calibrate(version: str, machine: str) -> Calibration:
         async with asyncio.timeout(LONGEST_SECONDS):
             exchanges, pulses = await _load(url)
             async with probing() as http:
-                written = {row["id"]: row["written"] for row in await Probe(http, url, {}).lines("/log")}
+                written = {row["id"]: row["written"] for row in await Probe(http, url).lines("/log")}
     except TimeoutError as error:
         raise TargetFailed(f"The null target took longer than {LONGEST_SECONDS:g} s.") from error
     finally:

@@ -14,7 +14,7 @@ import select
 import ssl
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 import aiohappyeyeballs
@@ -28,18 +28,37 @@ from heylook_llm.bench.sample import Outcome
 MOST_BYTES: Final = 32 << 20
 """Of one answer; a target that sends more is cut off. aiohttp reads on until then, though nobody takes what it parsed:
 we take all from the tape, at the end."""
+MOST_HELD: Final = 256 << 20
+"""Of all answers together that were received and not yet handed on; beyond it, those that are long are cut off."""
+LEAST_BYTES: Final = 128 << 10
+"""Of a long one."""
 KEPT_PIECES: Final = 16
 """Of an answer that was too long: its beginning."""
 SOON_SECONDS: Final = 0.5
 """A server whose connection ends so soon behind an answer didn't lose patience: it keeps none."""
 
 
+class Held:
+    """The bytes that are held of answers; `unread` tells of those that nobody has taken yet."""
+
+    __slots__ = ("bytes", "unread")
+
+    def __init__(self, unread: Callable[[], int]) -> None:
+        self.bytes = 0
+        self.unread = unread
+
+    def too_many(self) -> bool:
+        """Whether long answers are to be cut off."""
+        return self.bytes + self.unread() > MOST_HELD
+
+
 class Stamps:
     """What becomes known of one request while it goes on."""
 
-    __slots__ = ("body", "dns", "flooded", "received", "sent", "tape", "tcp", "tls")
+    __slots__ = ("body", "dns", "flooded", "held", "received", "sent", "tape", "tcp", "tls")
 
-    def __init__(self) -> None:
+    def __init__(self, held: Held) -> None:
+        self.held = held
         self.body = b""
         self.dns: int | None = None
         self.tcp: int | None = None
@@ -109,10 +128,14 @@ class StampingProtocol(ResponseHandler):
         """As a protocol's."""
         now = time.monotonic_ns()
         stamps = self.stamps
+        if stamps is None and data:  # nothing was asked: whatever it is, nobody would ever take it
+            self.abort()
+            return
         if stamps is not None and data:
             stamps.tape.append((now, bytes(data)))
             stamps.received += len(data)
-            if stamps.received > MOST_BYTES:
+            stamps.held.bytes += len(data)
+            if stamps.received > LEAST_BYTES and (stamps.received > MOST_BYTES or stamps.held.too_many()):
                 stamps.flooded = True
                 del stamps.tape[KEPT_PIECES:]
                 self.abort()
@@ -138,6 +161,11 @@ class StampingConnector(aiohttp.TCPConnector):
         if isinstance(protocol.transport, _Transport):  # else it was lost meanwhile, which sending finds out
             protocol.transport.body = stamps.body
         return connection
+
+    def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        """Its answer has ended: what comes from now on is of nobody."""
+        cast(StampingProtocol, protocol).stamps = None
+        super()._release(key, protocol, should_close=should_close)
 
     async def _get(self, key: ConnectionKey, traces: list[Any]) -> Connection | None:
         """A kept connection; None: none can be used."""

@@ -1,5 +1,6 @@
 """Keys of targets: named in a spec, looked up when a run begins, held in memory and given to the sender by its pipe."""
 
+import json
 import os
 import stat
 from collections.abc import Mapping
@@ -11,6 +12,10 @@ from heylook_llm.errors import ConfigError
 
 MOST_CHARACTERS: Final = 8192
 """Of a key: a server takes no longer header."""
+
+LEAST_CHARACTERS: Final = 8
+"""Of a key that is looked for in what others say: a shorter one could be in anything."""
+HIDDEN: Final = "[key]"
 
 
 def key_of(reference: str | None, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -29,6 +34,13 @@ def key_of(reference: str | None, environment: Mapping[str, str] = os.environ) -
 def is_key(text: str) -> bool:
     """Whether a text can be sent as a key."""
     return 0 < len(text) <= MOST_CHARACTERS and all(" " < character <= "~" for character in text)
+
+
+def without(text: str, key: str | None) -> str:
+    """What a target says, without the key that it was sent: some say it again where they refuse it."""
+    if key is None or len(key) < LEAST_CHARACTERS:
+        return text
+    return text.replace(key, HIDDEN).replace(json.dumps(key)[1:-1], HIDDEN)
 
 
 def address_of(url: str) -> str:

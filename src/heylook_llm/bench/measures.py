@@ -189,6 +189,7 @@ def is_ordered(sample: Sample) -> bool:
     """Whether its stamps are in the order of time."""
     steps = (
         sample.t_start,
+        sample.t_sent,
         sample.t_headers,
         sample.t_first_event,
         sample.t_first_token,

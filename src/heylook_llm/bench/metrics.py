@@ -144,6 +144,8 @@ class TokenTruth(msgspec.Struct, frozen=True):
     """Answers of fewer tokens than asked."""
     unmapped: int
     """Answers of several chunks of which nobody knows how many tokens each holds."""
+    beyond: int = 0
+    """Answers of more tokens than asked."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -495,8 +497,9 @@ class _Rows:
             chunks=sum(len(sample.chunk_times) // 8 for sample in ok),
             disagree=dict(disagree),
             template_overhead=distribution(overhead),
-            short=sum(_is_short(sample) for sample in ok),
+            short=sum(_beyond(sample) < 0 for sample in ok),
             unmapped=sum(len(sample.chunk_times) > 8 and chunk_tokens(sample) is None for sample in ok),
+            beyond=sum(_beyond(sample) > 0 for sample in ok),
         )
 
 
@@ -690,9 +693,10 @@ def _total(counts: Iterable[int | None]) -> int | None:
     return total if known else None
 
 
-def _is_short(sample: Sample) -> bool:
+def _beyond(sample: Sample) -> int:
+    """Tokens beyond those that were asked for; 0, too, where nobody knows."""
     tokens = output_tokens(sample)
-    return sample.out_asked is not None and tokens is not None and tokens < sample.out_asked
+    return 0 if sample.out_asked is None or tokens is None else tokens - sample.out_asked
 
 
 def _error(sample: Sample) -> str:

@@ -3,20 +3,23 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from heylook_llm.bench.sample import Pair, PairSource, Sample
 
+MOST_STAMP: Final = 1 << 62
+"""Nanoseconds; of what lies below, any difference can be kept."""
+
 
 def heylook_pairs(samples: Iterable[Sample], rows: Iterable[dict[str, Any]]) -> list[Pair]:
-    """Our server's rows by the id that the bench gave each request.
+    """Our server's rows by the id that the bench gave each request; whoever says to be our server may say anything.
 
     An id that several rows or samples have pairs none of them: whose it is can't be known.
     """
     by_id: dict[str, dict[str, Any] | None] = {}
     for row in rows:
         identity = row.get("client_request_id")
-        if identity is not None:
+        if isinstance(identity, str):
             by_id[identity] = None if identity in by_id else row
     known = [sample for sample in samples if sample.client_request_id is not None]
     counts = Counter(sample.client_request_id for sample in known)
@@ -33,12 +36,18 @@ def residual_ns(sample: Sample, row: dict[str, Any]) -> int | None:
 
     A stream's head goes out with its first event. None where stamps are of different clocks, or one is missing.
     """
-    times = row.get("timeline") or {}
-    stamps = (sample.t_sent, times.get("received_ns"), times.get("first_byte_ns"), sample.t_headers)
-    if row.get("clock_id") != sample.clock_id or None in stamps:
+    times = row.get("timeline")
+    if row.get("clock_id") != sample.clock_id or not isinstance(times, dict):
         return None
-    sent, received, flushed, arrived = (int(stamp) for stamp in stamps if stamp is not None)
-    return (received - sent) + (arrived - flushed)
+    received, flushed = (_stamp(times.get(name)) for name in ("received_ns", "first_byte_ns"))
+    if received is None or flushed is None or sample.t_sent is None or sample.t_headers is None:
+        return None
+    return (received - sample.t_sent) + (sample.t_headers - flushed)
+
+
+def _stamp(told: Any) -> int | None:
+    """A stamp as clocks have them; None: it is none."""
+    return told if type(told) is int and 0 <= told < MOST_STAMP else None
 
 
 def told_pairs(samples: Iterable[Sample]) -> list[Pair]:

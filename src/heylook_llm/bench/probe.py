@@ -6,6 +6,7 @@ These calls are made between measurements, never during one.
 import asyncio
 import json
 import os
+import ssl
 import time
 from collections.abc import Iterator
 from typing import Any, Final, Literal
@@ -15,6 +16,7 @@ import aiohttp
 import msgspec
 
 from heylook_llm.bench.counters import counters
+from heylook_llm.bench.keys import without
 from heylook_llm.bench.sample import Kind
 from heylook_llm.bench.timeline import Reader, counted_input, error_text
 from heylook_llm.errors import TargetFailed
@@ -29,6 +31,8 @@ MOST_LINES: Final = 1 << 30
 MOST_WORDS: Final = 2000
 """Of what it says when it refuses."""
 MOST_VERSION: Final = 100
+MOST_NAME: Final = 1000
+"""Characters of a model's name: it goes out with each request."""
 LOCAL: Final = (
     "http://127.0.0.1:8080",
     "http://127.0.0.1:11434",
@@ -62,10 +66,14 @@ def probing() -> aiohttp.ClientSession:
 class Probe:
     """Asks one target."""
 
-    def __init__(self, http: aiohttp.ClientSession, url: str, headers: dict[str, str]) -> None:
+    def __init__(
+        self, http: aiohttp.ClientSession, url: str, headers: dict[str, str] | None = None, key: str | None = None
+    ) -> None:
+        """`headers` hold the key in the target's own way."""
         self._http = http
         self._url = url
-        self._headers = headers
+        self._headers = headers or {}
+        self._key = key
 
     async def identify(self, kind: Kind | None, name: str = "") -> Found:
         """What answers there. Raises TargetFailed."""
@@ -192,8 +200,8 @@ class Probe:
         """The objects of an answer, a line each. Raises TargetFailed."""
         try:
             text = await self._text("GET", path, None, LOAD_SECONDS, MOST_LINES)
-            return [json.loads(line) for line in text.splitlines()]
-        except (_Refused, ValueError, RecursionError) as error:
+            return [msgspec.json.decode(line, type=dict[str, Any]) for line in text.split("\n") if line.strip()]
+        except (_Refused, msgspec.MsgspecError, RecursionError) as error:
             raise TargetFailed(f"{self._url} refuses GET {path}: {error}") from error
 
     async def get(self, path: str) -> dict[str, Any] | None:
@@ -223,18 +231,32 @@ class Probe:
             async with self._http.request(
                 method, address, json=body, headers=self._headers, timeout=limit, allow_redirects=False
             ) as response:
-                text = await _read(response, most)
+                text = without(await _read(response, most), self._key)
                 if response.status >= 300:
-                    raise _Refused((error_text(text) or f"status {response.status}")[:MOST_WORDS])
+                    raise _Refused(_words(error_text(text) or f"status {response.status}"))
                 return text
         except TimeoutError as error:
             raise TargetFailed(f"{self._url} didn't answer within {seconds:g} s.") from error
         except aiohttp.ClientConnectorDNSError as error:
             raise TargetFailed(f"{self._url} has a name that no machine goes by; is it misspelt?") from error
         except (aiohttp.ClientError, OSError) as error:
-            number = getattr(error, "errno", None) or 0
-            why = os.strerror(number) if number > 0 else error
-            raise TargetFailed(f"Nothing answers at {self._url} ({why}); start the server, or name another.") from error
+            raise TargetFailed(_unreached(self._url, without(_why(error), self._key))) from error
+
+
+def _why(error: Exception) -> str:
+    """What the system says, in its words; of TLS, whose numbers are its own, OpenSSL."""
+    cause = getattr(error, "os_error", error)
+    number = getattr(cause, "errno", None) or 0
+    return str(cause) if isinstance(cause, ssl.SSLError) or number <= 0 else os.strerror(number)
+
+
+def _unreached(url: str, why: str) -> str:
+    return f"Nothing answers at {url} ({_words(why)}); start the server, or name another."
+
+
+def _words(text: str) -> str:
+    """A stranger's words for a message: not endless, and nothing that steers a terminal."""
+    return "".join(sign if sign.isprintable() else " " for sign in text[:MOST_WORDS])
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> str:
@@ -254,7 +276,7 @@ def _objects(told: Any) -> Iterator[dict[str, Any]]:
 
 def _names(told: Any, name: str) -> Iterator[str]:
     """What the objects of a list are called."""
-    yield from (one[name] for one in _objects(told) if isinstance(one.get(name), str))
+    yield from (one[name] for one in _objects(told) if isinstance(one.get(name), str) and len(one[name]) <= MOST_NAME)
 
 
 def _texts(told: Any) -> Iterator[str]:

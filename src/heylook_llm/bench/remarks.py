@@ -52,7 +52,7 @@ def remarks(
         *_of_client(row),
     ]
     if mismatched:
-        text = f"The server's times of {counted(mismatched, 'request')} belong to other requests; they were left out."
+        text = f"What the server says of its times for {counted(mismatched, 'request')} can't be; it was left out."
         found.append(Remark("pairs-mismatched", text))
     if clocks > 1:
         text = "Samples of one cell have stamps of different clocks, as after a restart of the machine: no rates."
@@ -129,6 +129,9 @@ def _of_tokens(row: "Row") -> Iterator[Remark]:
         )
     if tokens.short:
         yield Remark("short", f"{tokens.short} of {tokens.requests} answers are shorter than asked.")
+    if tokens.beyond:
+        text = f"{tokens.beyond} of {tokens.requests} answers have more tokens than asked"
+        yield Remark("beyond", f"{text}: the target doesn't keep to max_tokens, or counts wrongly.")
     if "ignore-eos" in row.flags and tokens.out_asked:
         yield Remark(
             "forced-length",

@@ -14,6 +14,7 @@ import msgspec
 
 from heylook_llm import hardware
 from heylook_llm.bench.frames import Begin, Item
+from heylook_llm.bench.keys import without
 from heylook_llm.bench.load import Load, schedule
 from heylook_llm.bench.probe import FORCING, Found
 from heylook_llm.bench.sample import Cell, Phase, Sample, Target, new_id
@@ -25,7 +26,11 @@ from heylook_llm.bench.targets.dialect import Dialect, Wanted
 from heylook_llm.bench.timeline import Exchange, Measured, measure
 from heylook_llm.bench.workload import Prompt, Source
 
+UNSEEN_TOKENS: Final = 1 << 20
+"""What a target may compute beyond what was sent and received, at most."""
 _OF_SAMPLE: Final = frozenset(Sample.__struct_fields__)
+_WORDS: Final = ("finish_reason", "server_request_id", "extra_json", "visible")
+"""Of what was measured, those that the target chose."""
 
 
 class Talk:
@@ -87,6 +92,7 @@ class CellRequests:
         self._spec = spec
         self._source = source
         self._sender = sender
+        self._key = key
         self._reader = self.dialect.reader(spec.task)
         self._headers = {
             "Content-Type": "application/json",
@@ -242,7 +248,7 @@ class CellRequests:
     def sample(self, exchange: Exchange) -> Sample:
         """A request that ended, measured; its conversation goes on with its answer."""
         talk, prompt, size = self.asked.pop((exchange.ordinal, exchange.attempt))
-        measured = _checked(measure(exchange, self._reader), prompt)
+        measured = _hiding(_checked(measure(exchange, self._reader), prompt, size), self._key)
         sample = Sample(
             id=new_id(time.time()),
             run_id=self.cell.run_id,
@@ -285,8 +291,30 @@ def _spoken(sample: Sample) -> int | None:
     return None if hidden else sample.out_engine if sample.out_engine is not None else sample.out_usage
 
 
-def _checked(measured: Measured, prompt: Prompt) -> Measured:
-    """As many vectors or scores as documents, else it is no answer."""
-    if measured.outcome == "ok" and prompt.documents and measured.results != len(prompt.documents):
+def _hiding(measured: Measured, key: str | None) -> Measured:
+    """Without the key in what is kept of the target's words."""
+    said = {name: getattr(measured, name) for name in _WORDS}
+    hidden = {name: without(text, key) for name, text in said.items() if text}
+    return msgspec.structs.replace(measured, **hidden)
+
+
+def _checked(measured: Measured, prompt: Prompt, size: int) -> Measured:
+    """As many vectors or scores as documents, and tokens that can be, else it is no answer."""
+    if measured.outcome != "ok":
+        return measured
+    if prompt.documents and measured.results != len(prompt.documents):
         return msgspec.structs.replace(measured, outcome="error", error_class="results")
+    if not _is_credible(measured, prompt, size):
+        return msgspec.structs.replace(measured, outcome="error", error_class="incredible")
     return measured
+
+
+def _is_credible(measured: Measured, prompt: Prompt, size: int) -> bool:
+    """Whether what it counts can have been in a body of `size` bytes, and in the answer's: a token is a byte at least.
+
+    Beside them is what crosses no wire: a system's own words, and thoughts, where they are told or no length was asked.
+    """
+    hidden = UNSEEN_TOKENS if prompt.output_tokens is None else min(measured.reasoning or 0, UNSEEN_TOKENS)
+    received, made = (measured.in_usage, measured.in_engine), (measured.out_usage, measured.out_engine)
+    most_in, most_out = size + UNSEEN_TOKENS, max(prompt.output_tokens or 0, measured.bytes_in) + hidden
+    return max(0, *(one or 0 for one in received)) <= most_in and max(0, *(one or 0 for one in made)) <= most_out

@@ -265,7 +265,8 @@ class Recorder:
                 self._warn(f"{target.name}: the server's own times can't be had: {error}")
 
     def _probe(self, http: aiohttp.ClientSession, target: Target) -> Probe:
-        return Probe(http, target.base_url, dialect_of(target.kind).headers(self._keys[target.id]))
+        key = self._keys[target.id]
+        return Probe(http, target.base_url, dialect_of(target.kind).headers(key), key)
 
     def _progress(self, active: "_CellRun") -> None:
         seconds = time.monotonic() - active.begun

@@ -17,7 +17,7 @@ import aiohttp
 import msgspec
 
 from heylook_llm.bench import connection, frames
-from heylook_llm.bench.connection import Stamps
+from heylook_llm.bench.connection import Held, Stamps
 from heylook_llm.bench.frames import Begin, Ended, Item, Items, More, News, Pulse, Report, Stop, Window
 from heylook_llm.bench.sample import Outcome
 from heylook_llm.bench.timeline import Exchange
@@ -49,6 +49,7 @@ class Cell:
         self._stopping = asyncio.Event()
         self._given_up: Outcome = "cut"
         self._flights: dict[asyncio.Task[None], Stamps] = {}
+        self._held = Held(tell.unread)
         self._stalled: set[asyncio.Task[None]] = set()
         self._end = 0
         self._cooldown: int | None = None
@@ -164,11 +165,14 @@ class Cell:
                 await asyncio.sleep(0)
 
     def _spawn(self, item: Item, due: int) -> "asyncio.Task[None]":
-        stamps = connection.Stamps()
+        stamps = Stamps(self._held)
         flight = asyncio.create_task(self._one(item, due, stamps))
         self._flights[flight] = stamps
-        flight.add_done_callback(self._flights.pop)
+        flight.add_done_callback(self._landed)
         return flight
+
+    def _landed(self, flight: "asyncio.Task[None]") -> None:
+        self._held.bytes -= self._flights.pop(flight).received
 
     async def _fly(self, item: Item, due: int) -> None:
         await asyncio.wait([self._spawn(item, due)])
@@ -239,6 +243,10 @@ class Teller:
     def __call__(self, news: News) -> None:
         if not self._writer.transport.is_closing():
             self._writer.write(frames.packed(news))
+
+    def unread(self) -> int:
+        """Bytes of news that wait for their reader."""
+        return self._writer.transport.get_write_buffer_size()
 
 
 async def _pulse(tell: Teller) -> None:

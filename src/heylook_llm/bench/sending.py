@@ -5,12 +5,11 @@ import contextlib
 import os
 import sys
 from collections.abc import Collection
-from typing import Final, Self
+from typing import Self
 
 from heylook_llm.bench import frames
 from heylook_llm.bench.frames import News
-
-LEAST_CHARACTERS: Final = 8
+from heylook_llm.bench.keys import LEAST_CHARACTERS
 
 
 class SenderProcess:

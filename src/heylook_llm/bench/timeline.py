@@ -7,6 +7,7 @@ dialect's matter (`targets/`).
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import httptools
@@ -20,6 +21,11 @@ LONGEST_MESSAGE: Final = 500
 """Characters of a target's error that are kept."""
 MOST_TIMINGS: Final = 16_384
 """Characters of what a target says of its own times."""
+LONGEST_LINE: Final = 1 << 20
+"""Bytes of a stream's event; a longer one is none."""
+MOST_LINES: Final = 1 << 20
+MOST_EVENTS: Final = 1 << 18
+"""Of an answer; none has so many tokens, and whoever reads them does nothing else meanwhile."""
 MOST_TOKENS: Final = 1 << 40
 """A target that counts more than this, or less than none, counts nothing."""
 
@@ -133,7 +139,7 @@ class Response:
         try:
             for self._at, data in tape:
                 self._parser.feed_data(data)
-        except (httptools.HttpParserError, UnicodeDecodeError):
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, UnicodeDecodeError):
             self.broken = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -152,28 +158,31 @@ class Response:
 
 def lines(pieces: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
     """Lines, each with the stamp of the bytes that ended it; the last needn't be ended. Ends: LF, CR LF or CR."""
-    rest, at, after_cr = b"", 0, False
+    begun, at, after_cr = list[bytes](), 0, False
     for at, given in pieces:
         data = given[1:] if after_cr and given.startswith(b"\n") else given
         after_cr = given.endswith(b"\r")
-        if data:
-            *whole, rest = (rest + data).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-            for line in whole:
-                yield at, line
-    if rest:
-        yield at, rest
+        *ended, rest = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        if ended:
+            ended[0] = b"".join((*begun, ended[0]))  # once a line, in however many pieces it came
+            begun = []
+        for line in ended:
+            yield at, line
+        begun.append(rest)
+    if any(begun):
+        yield at, b"".join(begun)
 
 
 def sse(pieces: Iterable[tuple[int, bytes]]) -> Iterator[Event]:
     """The events of an event stream; comments are none, and one that isn't ended by an empty line didn't happen."""
     name, data = "", list[str]()
-    for at, line in lines(pieces):
+    for at, line in islice(lines(pieces), MOST_LINES):
         if not line:
             if data:
                 yield Event(at, name, "\n".join(data))
             name, data = "", []
             continue
-        field, _, value = line.decode("utf-8", "replace").partition(":")
+        field, _, value = line[:LONGEST_LINE].decode("utf-8", "replace").partition(":")
         value = value.removeprefix(" ")
         if field == "data":
             data.append(value)
@@ -183,9 +192,9 @@ def sse(pieces: Iterable[tuple[int, bytes]]) -> Iterator[Event]:
 
 def ndjson(pieces: Iterable[tuple[int, bytes]]) -> Iterator[Event]:
     """Lines of JSON."""
-    for at, line in lines(pieces):
+    for at, line in islice(lines(pieces), MOST_LINES):
         if line.strip():
-            yield Event(at, "", line.decode("utf-8", "replace"))
+            yield Event(at, "", line[:LONGEST_LINE].decode("utf-8", "replace"))
 
 
 def whole(pieces: Iterable[tuple[int, bytes]]) -> Iterator[Event]:
@@ -221,6 +230,8 @@ def _verdict(  # noqa: PLR0911 (a table)
     """How it ended: what we did to it comes first, then what the target says, then what it left out."""
     if exchange.outcome in ("timeout", "cancelled", "cut"):
         return exchange.outcome, exchange.error_class
+    if exchange.error_class == "flood":
+        return "error", "flood"
     if response.status is not None and response.status != 200:
         return "error", f"http_{response.status}"
     if story.error is not None:
@@ -231,7 +242,7 @@ def _verdict(  # noqa: PLR0911 (a table)
         return "error", "protocol"
     if story.unreadable:
         return "error", "unreadable"
-    if not story.ended:
+    if not story.whole:
         return "error", "truncated"
     return "ok", None
 
@@ -242,8 +253,8 @@ class _Story:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self.error: str | None = None
-        self.ended = False
         self.unreadable = False
+        self._ended = False
         self._first_event: int | None = None
         self._first_visible: int | None = None
         self._times: list[int] = []
@@ -255,7 +266,10 @@ class _Story:
 
     def tell(self, events: Iterable[Event]) -> None:
         """Go through all."""
-        for event in events:
+        for number, event in enumerate(events):
+            if number >= MOST_EVENTS:
+                self.unreadable = True
+                return
             try:
                 piece = self._reader.read(event)
                 if piece is not None:
@@ -265,7 +279,7 @@ class _Story:
 
     def _take(self, at: int, piece: Piece) -> None:
         self.error = self.error or piece.error
-        self.ended |= piece.ended
+        self._ended |= piece.ended
         if not _is_possible(piece):
             self.unreadable = True
             return
@@ -281,6 +295,11 @@ class _Story:
         for name in _SAID:
             if (value := getattr(piece, name)) is not None:
                 self._said[name] = value
+
+    @property
+    def whole(self) -> bool:
+        """Whether it came to its end, and said something before: an end alone is no answer."""
+        return self._ended and (bool(self._times) or "finish" in self._said or "results" in self._said)
 
     @property
     def input_tokens(self) -> int | None:
@@ -335,9 +354,9 @@ _SAID: Final = (*_COUNTS[:-1], "finish", "identity", "timings", "results")
 def _is_possible(piece: Piece) -> bool:
     """Whether what strangers tell can be: they count -1 or 1e308 tokens, and worse."""
     counts = (getattr(piece, name) for name in _COUNTS)
-    texts = (piece.text, piece.reasoning, piece.call, piece.finish or "", piece.identity or "")
+    said = (text for text in (piece.finish, piece.identity) if text is not None)
     return all(count is None or (type(count) is int and 0 <= count < MOST_TOKENS) for count in counts) and all(
-        isinstance(text, str) for text in texts
+        isinstance(text, str) for text in (piece.text, piece.reasoning, piece.call, *said)
     )
 
 
@@ -353,11 +372,21 @@ def _first_byte(response: Response) -> int | None:
 
 def _extra(timings: dict[str, Any] | None, error: str | None) -> str | None:
     told: dict[str, Any] = {}
-    if timings is not None and len(json.dumps(timings)) <= MOST_TIMINGS:
+    if timings is not None and _is_json(timings):
         told["timings"] = timings
     if error:
         told["error"] = _kept(error)
     return json.dumps(told) if told else None
+
+
+def _is_json(timings: dict[str, Any]) -> bool:
+    """Whether it can be kept: of bounded size, with numbers that there are and whole characters."""
+    try:
+        text = json.dumps(timings, allow_nan=False)
+        msgspec.json.decode(text)
+    except (ValueError, msgspec.MsgspecError, RecursionError):
+        return False
+    return len(text) <= MOST_TIMINGS
 
 
 def _refusal(response: Response) -> str | None:

@@ -47,12 +47,14 @@ def tell(store: Store, made: Run, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found))
         return
+    from heylook_llm.bench.report.words import shown  # noqa: PLC0415 (what else it imports loads slowly)
+
     click.echo(f"Run {made.id[-8:]}{f' ({made.name})' if made.name else ''}: {made.state}")
     for cell in found["cells"]:
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in cell["outcomes"].items()) or "nothing sent"
         flags = f"  [{', '.join(cell['flags'])}]" if cell["flags"] else ""
         click.echo(
-            f"  {cell['target']}  {cell['model']}  {cell['scenario']}  {cell['load']} {cell['level']:g}  "
+            f"  {shown(cell['target'])}  {shown(cell['model'])}  {cell['scenario']}  {cell['load']} {cell['level']:g}  "
             f"{cell['cache']}  {outcomes}{flags}"
         )
     warn(store, made)
@@ -60,8 +62,10 @@ def tell(store: Store, made: Run, as_json: bool) -> None:
 
 def warn(store: Store, made: Run) -> None:
     """On stderr, why its numbers may not be trusted and what was in the way."""
+    from heylook_llm.bench.report.words import shown  # noqa: PLC0415 (what else it imports loads slowly)
+
     for text in (*json.loads(made.flags_json), *store.warnings(made.id)):
-        click.echo(f"Warning: {text}", err=True)
+        click.echo(f"Warning: {shown(text)}", err=True)
 
 
 # ---- ending ----------------------------------------------------------------------------------------------------------

@@ -59,13 +59,14 @@ class OpenAI:
         details, made = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
         told = [chunk.get(name) for name in ("timings", "metrics")]  # llama-server's, vLLM's
         timings = next((one for one in told if isinstance(one, dict)), None)
+        finish = choice.get("finish_reason") or None  # some say "" until there is one
         return Piece(
             text=delta.get("content") or choice.get("text") or "",
             reasoning=delta.get("reasoning_content") or delta.get("reasoning") or "",
             call=_called(delta.get("tool_calls")),
             tokens=_counted(choice),
-            finish=choice.get("finish_reason"),
-            ended=choice.get("finish_reason") is not None,
+            finish=finish,
+            ended=finish is not None,
             in_usage=usage.get("prompt_tokens"),
             out_usage=usage.get("completion_tokens"),
             cached=details.get("cached_tokens"),
