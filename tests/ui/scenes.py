@@ -2,13 +2,14 @@
 
 import json
 import re
+import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from playwright.sync_api import Page, expect
 
 from tests.ui import pages
-from tests.ui.chatting import ask, open_chat
+from tests.ui.chatting import answers, ask, open_chat, say, text_of
 
 _ANSWER = """<think>
 They want a short comparison. A table is easiest to read, then a word on when each is better.
@@ -42,8 +43,12 @@ MODELS = f"""{pages.MODELS}
       prefill_tokens_per_second: 4000
       decode_tokens_per_second: 900
       reply: {json.dumps(_ANSWER)}
+  - id: llama-3.2-3b-instruct
+    provider: fake
+    description: Another, half as fast
+    config: {{n_ctx: 8192, n_parallel: 4, prefill_tokens_per_second: 2500, decode_tokens_per_second: 350}}
 """
-"""What the pictures are taken of: the tests' models, and one that answers as a real one would."""
+"""What the pictures are taken of: the tests' models, and two that answer as real ones would."""
 
 
 class Scene(NamedTuple):
@@ -125,8 +130,9 @@ def _settings(page: Page) -> None:
 
 def _bench(page: Page) -> None:
     page.goto("/ui/bench")
-    builder = page.get_by_role("region", name="New benchmark")
-    expect(builder.get_by_role("button", name="Run", exact=True)).to_be_enabled(timeout=pages.WAIT_MS)
+    run = page.get_by_role("region", name="New benchmark").get_by_role("button", name="Run", exact=True)
+    expect(run).to_be_enabled(timeout=pages.WAIT_MS)
+    expect(page.locator(".bench-history table, .bench-history .empty")).to_be_visible(timeout=pages.WAIT_MS)
 
 
 def _bench_live(page: Page) -> None:
@@ -147,16 +153,132 @@ def _bench_live(page: Page) -> None:
     )
 
 
+def _run(page: Page, name: str, spec: dict[str, object], until: str = "done") -> dict[str, Any]:
+    """The run of this name, which the first picture of it has begun; as it is once it is so far."""
+    runs = page.request.get("/v1/bench/runs?limit=1000").json()["data"]
+    found = next((run for run in runs if run["name"] == name), None)
+    if found is None:
+        found = page.request.post("/v1/bench/runs?calibrate=false", data={"name": name, **spec}).json()
+    deadline = time.monotonic() + pages.WAIT_MS / 100
+    while found["state"] != until and time.monotonic() < deadline:
+        found = page.request.get(f"/v1/bench/runs/{found['id']}").json()
+        page.wait_for_timeout(200)
+        if until == "cancelled" and found["samples"] > LEAST_SAMPLES:
+            page.request.post(f"/v1/bench/runs/{found['id']}/cancel")
+    assert found["state"] == until, found
+    return dict(found)
+
+
+LEAST_SAMPLES = 12
+"""That a run has before it is cancelled."""
+
+
+def _spec(page: Page, models: list[str], name: str = "this machine") -> dict[str, object]:
+    return {
+        "targets": [{"url": page.evaluate("location.origin"), "name": name, "models": models}],
+        "scenarios": ["N(250,80)/(60,20)"],
+        "loads": [{"levels": [1, 4, 8]}],
+        "requests": 110,
+        "slo": {"ttft": 500, "tpot": 50},
+    }
+
+
+def _two(page: Page) -> dict[str, Any]:
+    return _run(page, "Two models", _spec(page, ["qwen3-4b-instruct", "llama-3.2-3b-instruct"]))
+
+
+def _bench_result(page: Page) -> None:
+    page.goto("/ui/chat")
+    page.goto(f"/ui/bench/runs/{_two(page)['id']}")
+    page.locator(".plot .main-svg").first.wait_for()
+
+
+def _bench_slowest(page: Page) -> None:
+    """Where the slowest requests of a run spent their time, by both clocks."""
+    _bench_result(page)
+    drawn = page.locator(".slow .waterfall")
+    drawn.wait_for()
+    page.evaluate("() => document.querySelector('.slow').closest('.card').scrollIntoView()")
+
+
+def _bench_compare(page: Page) -> None:
+    page.goto("/ui/chat")
+    other = _run(page, "After the update", _spec(page, ["qwen3-4b-instruct"], "next version"))
+    page.goto(f"/ui/bench/compare?runs={_two(page)['id']},{other['id']}")
+    page.locator(".compared-group").first.wait_for()
+    page.locator(".plot .main-svg").first.wait_for()
+
+
+def _bench_failed(page: Page) -> None:
+    page.goto("/ui/chat")
+    run = _run(page, "A model that can't be loaded", _spec(page, ["broken"]), "failed")
+    page.goto(f"/ui/bench/runs/{run['id']}")
+    page.locator(".result, .notice").first.wait_for()
+
+
+def _bench_cancelled(page: Page) -> None:
+    page.goto("/ui/chat")
+    spec = {**_spec(page, ["slow"]), "loads": [{"levels": [2]}]}
+    run = _run(page, "Stopped halfway", spec, "cancelled")
+    page.goto(f"/ui/bench/runs/{run['id']}")
+    page.locator(".plot .main-svg").first.wait_for()
+
+
+def _compare_empty(page: Page) -> None:
+    page.goto("/ui/bench/compare")
+    page.get_by_text("Nothing to compare yet").wait_for()
+
+
+def _chat_stopped(page: Page) -> None:
+    open_chat(page, "slow")
+    say(page, "[[count:2000]]")
+    expect(text_of(answers(page).first)).to_contain_text("20 21 22", timeout=pages.WAIT_MS)
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Timeline of this answer").click()
+    page.locator(".waterfall").wait_for()
+
+
+def _chat_error(page: Page) -> None:
+    open_chat(page, "broken")
+    ask(page, "Are you there?")
+
+
+def _performance_empty(page: Page) -> None:
+    page.goto("/ui/performance")
+    page.get_by_text("No request in this window").wait_for()
+
+
+def _settings_server(page: Page) -> None:
+    """The dialog in which another server is added, with what is wrong with its address."""
+    _settings(page)
+    page.get_by_role("button", name="Add").click()
+    page.get_by_role("dialog").get_by_label("Name").fill("office")
+    page.get_by_role("dialog").get_by_label("Address").fill("ftp://10.0.0.7")
+    page.get_by_role("button", name="Keep").click()
+    page.get_by_role("alert").wait_for()
+
+
 SCENES = (
+    Scene("performance-empty", _performance_empty),  # first, while nothing was asked
     Scene("chat", _chat),
     Scene("chat-settings", _chat_settings),
     Scene("chat-timeline", _chat_timeline),
+    Scene("chat-stopped", _chat_stopped),
+    Scene("chat-error", _chat_error),
     Scene("chat-empty", lambda page: open_chat(page, "heylook-tiny")),
     Scene("performance", _live),
     Scene("request", _request),
+    Scene("bench-result", _bench_result),
+    Scene("bench-slowest", _bench_slowest),
+    Scene("bench-compare", _bench_compare),
+    Scene("bench-compare-empty", _compare_empty),
+    Scene("bench-failed", _bench_failed),
+    Scene("bench-cancelled", _bench_cancelled),
     Scene("bench", _bench),
     Scene("bench-live", _bench_live),
     Scene("models", _models),
     Scene("model", _model),
     Scene("settings", _settings),
+    Scene("settings-server", _settings_server),
+    Scene("lost", lambda page: page.goto("/ui/nowhere")),
 )

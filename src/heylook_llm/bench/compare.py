@@ -123,7 +123,7 @@ def labels(group: Sequence[tuple[Report, Row]]) -> list[str]:
     """What tells rows apart: run, target and model, without what they have in common."""
     parts = [(report.name or report.run[-8:], row.target, row.model) for report, row in group]
     varied = [place for place in range(3) if len({part[place] for part in parts}) > 1] or [2]
-    return [" ".join(part[place] for place in varied) for part in parts]
+    return [" · ".join(part[place] for place in varied) for part in parts]
 
 
 def _axes(row: Row) -> str:

@@ -494,7 +494,10 @@ def _kept_target(name: str, given: dict[str, Any]) -> KeptTarget:
     key = given.pop("key", None)
     if key is not None and not isinstance(key, str):
         raise BadRequest("'key' must be a string.", code="invalid_type", param="key")
-    target = specs.checked({"targets": [{**given, "name": name}], "requests": 1}, "the target").targets[0]
+    try:
+        target = specs.checked({"targets": [{**given, "name": name}], "requests": 1}, "the target").targets[0]
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("targets.0.", "")) from error  # who keeps one server wrote no list
     if target.models or target.key:
         raise BadRequest("A kept target has no models; a run names them.", param="models")
     return KeptTarget(name, target.url, target.kind, target.price_in, target.price_out, key)

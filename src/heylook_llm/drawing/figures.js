@@ -67,7 +67,18 @@ function spread(data, style) {
     hovertemplate: `%{x} %: ${name} %{y:.4g} ms<extra>%{fullData.name}</extra>`,
   }))).filter((trace) => trace.x.length);
   return { traces, layout: { xaxis: { title: { text: "per cent of requests within" } },
-    yaxis: { type: "log", dtick: "D2", title: { text: "ms (dotted: each token)" } } } };
+    yaxis: { type: "log", ...ticks(traces.flatMap((trace) => trace.y)), title: { text: "ms (dotted: each token)" } } } };
+}
+
+/** Whole numbers along a logarithmic axis: plotly's own are a lone digit between its powers of ten. */
+function ticks(values) {
+  const known = values.filter((value) => value > 0);
+  if (!known.length) return {};
+  const [low, high] = [Math.floor(Math.log10(Math.min(...known))), Math.ceil(Math.log10(Math.max(...known)))];
+  const steps = high - low > 3 ? [1] : high - low > 2 ? [1, 3] : [1, 2, 5];
+  const tickvals = [];
+  for (let power = low; power <= high; power += 1) tickvals.push(...steps.map((step) => step * 10 ** power));
+  return { tickvals, ticktext: tickvals.map((value) => String(Number(value.toPrecision(2)))) };
 }
 
 function speed(data, style) {
@@ -115,8 +126,8 @@ export function themed(layout, style) {
 
 /** Draws a figure into an element; again with other colours or data. Rows of bars and legends get the height they need. */
 export function draw(plotly, place, figure, style, more = {}) {
-  const removed = ["select2d", "lasso2d", "autoScale2d"];
-  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: removed, ...more };
+  const removed = ["select2d", "lasso2d", "autoScale2d", "sendChartToCloud"]; // nothing leaves this machine
+  const config = { responsive: true, displaylogo: false, plotlyServerURL: "", modeBarButtonsToRemove: removed, ...more };
   const height = (figure.rows ? Math.max(220, 130 + 34 * figure.rows) : 360) + legendHeight(figure, place.clientWidth);
   place.style.minHeight = `${height}px`;
   return plotly.react(place, figure.traces, { ...themed(figure.layout, style), height }, config);

@@ -266,7 +266,9 @@ def remarks(report: Report) -> list[str]:
             found.setdefault(shown(remark.text), []).append(label(row, names))
     if len(report.rows) == 1:
         return list(found)
-    return [f"{text} ({', '.join(dict.fromkeys(rows))})" for text, rows in found.items()]
+    whole = len(report.rows)
+    of = {text: "every row" if len(rows) == whole else ", ".join(dict.fromkeys(rows)) for text, rows in found.items()}
+    return [f"{text} ({of[text]})" for text in found]
 
 
 def next_command(report: Report) -> str:

@@ -70,12 +70,7 @@ export function unknown(reason = "not measured") {
  * (`interval`), and what else (`note`). Screen readers read it as the element's description.
  */
 export function hint(element, { formula = null, n = null, interval = null, note = null } = {}) {
-  const told = [
-    formula && ["Formula", formula],
-    n !== null && n !== undefined && ["n", typeof n === "number" ? GROUPED.format(n) : n],
-    interval && ["Interval", interval],
-    note && [null, note],
-  ].filter(Boolean);
+  const told = parts({ formula, n, interval, note });
   if (!told.length) return element;
   if (!element.matches("a[href], button, input, select, textarea, [tabindex]")) element.tabIndex = 0;
   element.classList.add("hinted");
@@ -83,6 +78,27 @@ export function hint(element, { formula = null, n = null, interval = null, note 
   for (const type of ["pointerenter", "focus"]) element.addEventListener(type, () => showHint(element, told));
   for (const type of ["pointerleave", "blur"]) element.addEventListener(type, hideHint);
   return element;
+}
+
+/**
+ * The same on hover alone, for a place in a table: there its column's head tells it to the keyboard and to readers of the
+ * screen, and a stop at each number would be in their way.
+ */
+export function onHover(element, more) {
+  const told = parts(more);
+  if (!told.length) return element;
+  element.addEventListener("pointerenter", () => showHint(element, told));
+  element.addEventListener("pointerleave", hideHint);
+  return element;
+}
+
+function parts({ formula, n, interval, note }) {
+  return [
+    formula && ["Formula", formula],
+    n !== null && n !== undefined && ["n", typeof n === "number" ? GROUPED.format(n) : n],
+    interval && ["Interval", interval],
+    note && [null, note],
+  ].filter(Boolean);
 }
 
 /** A number as those above tell it, with more about it; what is unknown tells its reason already. */

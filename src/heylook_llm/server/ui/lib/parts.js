@@ -2,7 +2,7 @@
 
 import { h, replace, uniqueId } from "./dom.js";
 import { copyText } from "./files.js";
-import { hint } from "./format.js";
+import { hint, onHover } from "./format.js";
 import { icon } from "./icons.js";
 
 // ---- buttons and what opens from them -------------------------------------------------------------------------------
@@ -231,8 +231,9 @@ export function tabs(label, items, { selected = items[0]?.name, change = () => {
 // ---- data -----------------------------------------------------------------------------------------------------------
 
 /**
- * A table. Columns are `{label, cell(row), align, sort(row), note}`: `cell` gives text or an element, `align: "end"` is
- * for numbers, a column with `sort` can be sorted by. `press(row)` makes rows buttons; `caption` is read to those who don't see.
+ * A table. Columns are `{label, cell(row), align, sort(row), formula, note}`: `cell` gives text or an element, `align: "end"`
+ * is for numbers, a column with `sort` can be sorted by. `formula` and `note` tell what its numbers are, at its head and at
+ * each of them that has no hint of its own. `press(row)` makes rows buttons; `caption` is read to those who don't see.
  */
 export function table(columns, rows, { caption = "", press = null, sorted = null } = {}) {
   let order = sorted;
@@ -260,11 +261,14 @@ export function scrolling(label, wide) {
 
 function headCell(column, sort) {
   const content = column.sort ? h("button", { class: "sort", type: "button", on: { click: sort } }, column.label) : h("span", {}, column.label);
-  return h("th", { scope: "col", class: column.align }, column.note ? hint(content, { note: column.note }) : content);
+  return h("th", { scope: "col", class: column.align }, hint(content, { formula: column.formula, note: column.note }));
 }
 
 function bodyRow(columns, row, press) {
-  const cells = columns.map((column) => h("td", { class: column.align }, column.cell(row)));
+  const cells = columns.map((column) => {
+    const made = h("td", { class: column.align }, column.cell(row));
+    return made.querySelector(".hinted") ? made : onHover(made, { formula: column.formula, note: column.note });
+  });
   if (!press) return h("tr", {}, cells);
   const act = (event) => event.target.closest("a, button, input, select, label") || press(row);
   return h("tr", { class: "pressable", on: { click: act } }, cells);

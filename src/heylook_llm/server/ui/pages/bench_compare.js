@@ -7,6 +7,7 @@ import { curve } from "/ui/lib/figures.js";
 import { pickFiles } from "../lib/files.js";
 import { hint, unknown, when } from "../lib/format.js";
 import { badge, busy, button, card, chips, copyButton, empty, heading, iconButton, notice, scrolling, select, table } from "../lib/parts.js";
+import { coded } from "../lib/words.js";
 import { pageOf } from "./bench/run_actions.js";
 import { keep, kept } from "./bench_dropped.js";
 import { interval, measured, shown, told } from "./bench_numbers.js";
@@ -42,7 +43,7 @@ class Page {
     this.body = h("div", { class: "stack compare-body" });
     this.refused = h("div", { class: "stack tight", "aria-live": "polite" });
     this.adding = h("div", { class: "row" });
-    const pick = button("Add files", async () => this.drop(await pickFiles({ accept: ".json,.jsonl,.ndjson", multiple: true })), { icon: "upload" });
+    const pick = button("Add files", () => this.pick(), { icon: "upload" });
     const link = copyButton(() => location.href, "Copy the link");
     const text = "Ranked only where the measurements show it; drop exports of other machines anywhere on this page.";
     replace(main, h("div", { class: "page" }, heading("Comparison", text, this.adding, pick, link), this.refused, this.body));
@@ -87,6 +88,10 @@ class Page {
     return this.load();
   }
 
+  async pick() {
+    await this.drop(await pickFiles({ accept: ".json,.jsonl,.ndjson", multiple: true }));
+  }
+
   async drop(files) {
     replace(this.refused);
     for (const file of files) {
@@ -112,8 +117,8 @@ class Page {
   show(found, files, missing) {
     const absent = missing > 0 && notice("warn", `${missing === 1 ? "A file" : `${missing} files`} of this address ${missing === 1 ? "is" : "are"} kept by another browser. Drop ${missing === 1 ? "it" : "them"} here again.`);
     if (!found) {
-      const text = "Add runs of this machine above, or drop JSON and JSON lines that `heylookllm bench export` made, of this machine or another.";
-      replace(this.body, absent, empty("Nothing to compare yet", text));
+      const text = coded("Add runs of this machine above, or drop JSON and JSON lines here that `heylookllm bench export` made, of this machine or another.");
+      replace(this.body, absent, h("div", { class: "compare-drop" }, empty("Nothing to compare yet", text, button("Add files", () => this.pick(), { kind: "primary", icon: "upload" }))));
       return;
     }
     replace(this.body, absent, doubts(found), this.systems(found, files), this.pickers(found), curves(found), lines(found), alone(found));
@@ -202,29 +207,43 @@ function alone(found) {
 
 // ---- lines ----------------------------------------------------------------------------------------------------------
 
-/** A card for each number, and in it a group for each way of measuring. */
+/** A card for each number, and in it a table with a group for each way of measuring. */
 function lines(found) {
   const byName = Map.groupBy(found.lines, (line) => line.quantity);
   if (!byName.size) return notice("info", "No two of these were measured alike: the same traffic, load, level and cache.");
+  const runs = new Map(found.systems.map((one) => [one.run, one.name]));
+  const [axes, alike] = conditions(found.lines);
   return [...byName].map(([name, all]) => {
     const { title, formula, better, note } = told(name, found.meanings);
     const head = hint(h("span", { class: "muted small" }, better === "lower" ? "lower is better" : "higher is better"), { formula, note });
-    const groups = h("div", { class: "compared-groups" }, all.map((line) => group(line, found.meanings)));
-    return card(title, groups, { actions: [head] });
+    const heads = ["Rank", "", "Value", "95 % interval", "From the best"].map((text, at) => h("th", { role: "columnheader", scope: "col", class: at === 2 || at === 4 ? "end" : null }, text));
+    // The roles stay where a narrow page shows its rows as blocks.
+    const made = h("table", { role: "table", class: "table compared-sides" }, h("caption", { class: "visually-hidden" }, `${title}, by what was measured alike`), h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, heads)), all.map((line) => group(line, found.meanings, axes, runs)));
+    const same = alike.length > 0 && h("p", { class: "muted small" }, `All with ${alike.join(" · ")}.`);
+    return card(title, [same, scrolling(title, made)], { actions: [head] });
   });
 }
 
-function group(line, meanings) {
+function group(line, meanings, axes, runs) {
   const bounds = scale(line.sides);
-  const rows = inOrder(line).map((side) => sideRow(line, side, bounds, meanings));
-  const heads = ["Rank", "", "Value", "95 % interval", "From the best"].map((text, at) => h("th", { scope: "col", class: at === 2 || at === 4 ? "end" : null }, text));
-  const made = h("table", { class: "table compared-sides" }, h("caption", { class: "visually-hidden" }, `${line.quantity}, ${condition(line)}`), h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows));
-  return h(
-    "section",
-    { class: "compared-group" },
-    h("div", { class: "row apart" }, h("h3", {}, condition(line)), verdict(line)),
-    scrolling(condition(line), made),
-  );
+  const rows = inOrder(line).map((side) => sideRow(line, side, bounds, meanings, runs));
+  const name = axes.map((axis) => AXES[axis](line)).join(" · ") || "All";
+  return h("tbody", { role: "rowgroup", class: "compared-group" }, h("tr", { role: "row" }, h("th", { role: "rowheader", scope: "rowgroup", colspan: 5 }, h("div", { class: "compared-head" }, h("b", {}, name), verdict(line)))), rows);
+}
+
+/** What a line was measured with, in words. */
+const AXES = {
+  scenario: (line) => line.scenario,
+  load: (line) => (line.load === "closed" ? `${line.level} ${line.level === 1 ? "client" : "clients"}` : line.load === "max" ? "all at once" : `${line.load} ${line.level}/s`),
+  cache: (line) => `cache ${line.cache}`,
+  task: (line) => line.task,
+};
+
+/** The axes by which lines differ, and the words of those that all have alike. */
+function conditions(all) {
+  const differs = (axis) => new Set(all.map(AXES[axis])).size > 1;
+  const names = Object.keys(AXES);
+  return [names.filter(differs), names.filter((axis) => !differs(axis)).map((axis) => AXES[axis](all[0]))];
 }
 
 /** The best value first, what is unknown last. */
@@ -234,29 +253,32 @@ function inOrder(line) {
   return [...line.sides].sort((one, other) => (value(one) === value(other) ? 0 : value(one) - value(other)));
 }
 
-function condition(line) {
-  const load = line.load === "closed" ? `${line.level} ${line.level === 1 ? "client" : "clients"}` : line.load === "max" ? "max" : `${line.load} ${line.level}/s`;
-  return [line.scenario, load, line.cache, line.task].join(" · ");
-}
-
 function verdict(line) {
   const isOpen = line.words.startsWith(NOT_SHOWN) || line.words === "–";
   return h("p", { class: isOpen ? "muted small" : "small" }, line.words === "–" ? "not known of two" : line.words);
 }
 
-function sideRow(line, side, bounds, meanings) {
+function sideRow(line, side, bounds, meanings, runs) {
   const { unit } = told(line.quantity, meanings);
   const n = side.found.n;
   const rank = side.rank === null ? hint(h("span", { class: "unknown" }, "–"), { note: side.why ?? `${NOT_SHOWN}: the intervals overlap, so more requests are needed for a rank` }) : badge(String(side.rank), side.rank === 1 ? "good" : "");
   return h(
     "tr",
-    {},
-    h("td", {}, rank),
-    h("td", { class: "side-name" }, side.label),
-    h("td", { class: "end" }, measured({ ...side.found, why: side.why }, told(line.quantity, meanings))),
-    h("td", { class: "side-drawn" }, side.found.value === null ? null : whisker(side.found, bounds, `${shown(side.found.value, unit)}; ${interval(side.found.interval, unit) ?? "no interval is known"}; n ${n}`)),
-    h("td", { class: "end" }, distance(side, unit)),
+    { role: "row" },
+    h("td", { role: "cell" }, rank),
+    h("td", { role: "cell", class: "side-name" }, sideName(line, side, runs)),
+    h("td", { role: "cell", class: "end" }, measured({ ...side.found, why: side.why }, told(line.quantity, meanings))),
+    h("td", { role: "cell", class: "side-drawn" }, side.found.value === null ? null : whisker(side.found, bounds, `${shown(side.found.value, unit)}; ${interval(side.found.interval, unit) ?? "no interval is known"}; n ${n}`)),
+    h("td", { role: "cell", class: "end" }, distance(side, unit)),
   );
+}
+
+/** What tells a side from the others: its model first, if they differ by it, then its server and its run. */
+function sideName(line, side, runs) {
+  const parts = [(one) => one.model, (one) => one.target, (one) => runs.get(one.run) ?? ""];
+  const apart = parts.filter((part) => new Set(line.sides.map(part)).size > 1);
+  const [first, ...rest] = (apart.length ? apart : parts.slice(0, 1)).map((part) => part(side));
+  return [h("span", { class: "side-first" }, first), rest.length > 0 && h("span", { class: "faint small" }, rest.join(" · "))];
 }
 
 /** How far a side is from the best one, with its interval. */

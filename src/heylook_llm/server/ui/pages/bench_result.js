@@ -4,15 +4,16 @@ import { get } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
 import { figure as plot } from "../lib/figure.js";
 import { figures } from "/ui/lib/figures.js";
-import { bytes, hint, ms, number, unknown } from "../lib/format.js";
+import { bytes, hint, ms, number, percent, unknown } from "../lib/format.js";
 import { icon } from "../lib/icons.js";
-import { badge, bar, busy, card, empty, facts, figure, notice, select, table } from "../lib/parts.js";
+import { badge, bar, busy, card, dotted, empty, facts, figure, notice, select, table } from "../lib/parts.js";
 import { pathOf } from "./bench/run_actions.js";
 import { downloads } from "./bench_files.js";
 import { quantity, range, told } from "./bench_numbers.js";
 import { samples } from "./bench_samples.js";
 
 const MOST_SLOW = 12;
+const SHOWN_SHARE = 0.01; // a phase of less is seen in the bar alone
 const PERCENTILES = ["p50", "p90", "p95", "p99"];
 const HEAD = ["output", "ttft.p50", "ttft.p95", "tpot.p50", "e2e.p95", "errors"];
 
@@ -60,7 +61,7 @@ function verdict(found) {
     "section",
     { class: "card result-verdict" },
     flags.length > 0 && h("div", { class: "row" }, flags),
-    h("p", { class: "result-sentence" }, found.verdict),
+    h("p", { class: "result-sentence" }, found.verdict.replaceAll(" %", "\u00a0%")),
     best && h("div", { class: "result-figures" }, HEAD.map((name) => headFigure(best, name, found.meanings))),
     best && found.rows.length > 1 && h("p", { class: "faint small" }, `These numbers are of ${best.label}, which gave the most tokens.`),
   );
@@ -121,7 +122,7 @@ function where(found) {
       { class: "where-line" },
       h("div", { class: "row apart" }, h("b", {}, row.label), hint(h("span", {}, ms(whole, "no request has a known end")), { formula: "the mean of whole requests (E2E)", n: row.numbers["e2e.p50"].n })),
       spent.length ? bar(segments) : h("p", { class: "faint small" }, "Nothing is known of it."),
-      h("p", { class: "muted small" }, row.where),
+      h("p", { class: "muted small" }, dotted(spent.filter(([, one]) => one >= SHOWN_SHARE * whole).map((one) => phase(one, whole, found, at)))),
     );
   });
   const paired = found.report.rows.some((row) => row.paired);
@@ -129,6 +130,11 @@ function where(found) {
     ? "The mean request, cut into the client's phases and the server's own; residual is what neither accounts for."
     : "The mean request by the client's clock; this server tells nothing of its own times.";
   return card("Where time went", [h("p", { class: "muted small" }, text), h("div", { class: "stack" }, lines), legend(found, seen)]);
+}
+
+function phase([name, spent], whole, found, at) {
+  const meaning = found.meanings.phases[name]?.meaning;
+  return hint(h("span", {}, name, " ", ms(spent), " (", percent(spent / whole), ")"), { formula: `the mean of the time in which ${meaning}`, n: found.rows[at].numbers["e2e.p50"].n });
 }
 
 function legend(found, seen) {
@@ -157,7 +163,7 @@ function percentileTable(found, row, measured) {
   const cell = (statistic) => (name) => quantity(row, `${name}.${statistic}`, found.meanings);
   const columns = [
     { label: "", cell: (name) => hint(h("span", {}, told(name, found.meanings).title), told(name, found.meanings)) },
-    { label: "n", align: "end", cell: (name) => measured.measures[name].n },
+    { label: "n", align: "end", cell: (name) => measured.measures[name].n, note: "Of how many values: requests, or gaps between tokens and chunks." },
     { label: "mean ± σ", align: "end", cell: (name) => deviated(measured.measures[name], told(`${name}.mean`, found.meanings)) },
     { label: "least", align: "end", cell: cell("least") },
     ...PERCENTILES.map((statistic) => ({ label: statistic, align: "end", cell: cell(statistic) })),
@@ -168,7 +174,7 @@ function percentileTable(found, row, measured) {
 
 function deviated(found, { unit, formula }) {
   const value = unit === "ms" ? ms(found.mean) : number(found.mean);
-  if (found.deviation === null || found.deviation === undefined) return value;
+  if (found.deviation === null || found.deviation === undefined) return hint(h("span", {}, value), { formula: `mean of: ${formula}`, n: found.n, note: "Of gaps no σ is told." });
   const spread = unit === "ms" ? ms(found.deviation) : number(found.deviation);
   return hint(h("span", {}, value, " ± ", spread), { formula: `mean and standard deviation of: ${formula}`, n: found.n });
 }
@@ -179,7 +185,7 @@ function speeds(found) {
   const columns = [
     { label: "", cell: ([row]) => row.label },
     { label: "mean ± σ", align: "end", cell: ([, one]) => (one ? deviated(one, told("speed.mean", found.meanings)) : unknown("no request has a time per token")) },
-    { label: "least – most", align: "end", cell: ([, one]) => (one ? h("span", {}, number(one.least), " – ", number(one.most)) : null) },
+    { label: "least – most", align: "end", cell: ([, one]) => (one ? hint(h("span", {}, number(one.least), " – ", number(one.most)), { formula: "the least and the most of single requests", n: one.n }) : null) },
     { label: "tokens per second of one request", cell: ([row, one]) => (one ? range(one, most, row.speed) : null) },
   ];
   const pairs = found.rows.map((row, at) => [row, found.report.rows[at].measures.speed]);

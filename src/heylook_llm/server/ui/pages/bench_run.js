@@ -4,8 +4,9 @@ import { get } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
 import { copyText } from "../lib/files.js";
 import { live } from "../lib/live.js";
-import { button, heading, menu, notice, toast } from "../lib/parts.js";
+import { button, card, empty, heading, menu, notice, toast } from "../lib/parts.js";
 import { go } from "../lib/route.js";
+import { cellsTable, together } from "./bench/cells.js";
 import { liveView } from "./bench/live.js";
 import { canResume, cancelRun, deleteRun, isGoing, nameOf, pathOf, resumeRun, stateBadge } from "./bench/run_actions.js";
 import { downloads } from "./bench_files.js";
@@ -68,8 +69,9 @@ export async function open(main, route) {
   }
 
   async function result() {
-    const before = [run.warnings.length ? warnings(run) : null, run.state === "done" ? null : ending(run)];
-    if (!run.samples) return replace(body, before, notice("info", "Nothing was measured in this run."));
+    const before = [run.state === "done" ? null : ending(run), run.warnings.length ? warnings(run) : null];
+    const cells = run.state === "done" ? null : card("Cells", cellsTable(run));
+    if (!run.samples) return replace(body, before, h("section", { class: "card" }, empty("Nothing was measured", "No request of this run was sent.", again())), cells);
     let shown;
     try {
       const { result: made } = await import("./bench_result.js");
@@ -77,8 +79,10 @@ export async function open(main, route) {
     } catch (error) {
       shown = [notice("bad", `The result can't be shown here: ${error.message}`), downloads(run)];
     }
-    if (!isEnded) replace(body, before, shown);
+    if (!isEnded) replace(body, before, cells, shown);
   }
+
+  const again = () => h("a", { class: "button", href: `/ui/bench?from=${encodeURIComponent(run.id)}` }, "Run again with changes");
 
   replace(page, h("p", { class: "small" }, h("a", { href: "/ui/bench" }, "← Benchmarks")), top, body);
   main.append(page);
@@ -100,7 +104,7 @@ export async function open(main, route) {
 }
 
 function warnings(run) {
-  return h("div", { class: "stack tight" }, run.warnings.map((text) => notice("warn", text)));
+  return h("div", { class: "stack tight" }, together(run.warnings).map((text) => notice("warn", text)));
 }
 
 function ending(run) {
@@ -110,7 +114,7 @@ function ending(run) {
     interrupted: "This run's process ended before the run did. What it had measured is kept; Resume sends the rest, with the same prompts.",
     pending: "This run was kept, and never begun.",
   };
-  return notice("warn", words[run.state] ?? run.state);
+  return notice(run.state === "failed" ? "bad" : "warn", words[run.state] ?? run.state);
 }
 
 function spoken(run) {

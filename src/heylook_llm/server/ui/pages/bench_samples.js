@@ -2,7 +2,7 @@
 
 import { get } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
-import { ms, number, unknown } from "../lib/format.js";
+import { hint, ms, number, onHover, unknown } from "../lib/format.js";
 import { badge, button, notice, scrolling, select } from "../lib/parts.js";
 import { pathOf } from "./bench/run_actions.js";
 import { told } from "./bench_numbers.js";
@@ -53,10 +53,15 @@ function page(list, asked, found, change) {
   const columns = ["ordinal", ...axes, "outcome", "input", "cached", "output", ...MEASURES];
   const shown = columns.filter((name) => !MEASURES.includes(name) || list.data.some((row) => row[name] !== null));
   const heads = shown.map((name) => head(name, asked, found, change));
-  const lines = list.data.map((row) => h("tr", {}, shown.map((name) => h("td", { class: isNumber(name) ? "end" : null }, cell(row, name)))));
+  const lines = list.data.map((row) => h("tr", {}, shown.map((name) => place(row, name, found))));
   const made = h("table", { class: "table samples" }, h("caption", { class: "visually-hidden" }, "Samples"), h("thead", {}, h("tr", {}, heads)), h("tbody", {}, lines));
   if (!list.data.length) return h("p", { class: "faint" }, "No sample is like that.");
   return [scrolling("Samples", made), pager(list, asked, change)];
+}
+
+function place(row, name, found) {
+  const made = h("td", { class: isNumber(name) ? "end" : null }, cell(row, name));
+  return MEASURES.includes(name) && row[name] !== null ? onHover(made, { formula: told(name, found.meanings).formula, n: "this request alone" }) : made;
 }
 
 function head(name, asked, found, change) {
@@ -64,7 +69,7 @@ function head(name, asked, found, change) {
   const order = sorted ? (asked.descending ? "descending" : "ascending") : "none";
   const press = () => change({ sort: name, descending: asked.sort === name ? !asked.descending : isNumber(name) && name !== "ordinal" });
   const meaning = MEASURES.includes(name) ? told(name, found.meanings).formula : null;
-  return h("th", { scope: "col", class: isNumber(name) ? "end" : null, "aria-sort": order, title: meaning }, h("button", { class: "sort", type: "button", on: { click: press } }, name === "ordinal" ? "#" : name));
+  return h("th", { scope: "col", class: isNumber(name) ? "end" : null, "aria-sort": order }, hint(h("button", { class: "sort", type: "button", on: { click: press } }, name === "ordinal" ? "#" : name), { formula: meaning }));
 }
 
 function isNumber(name) {

@@ -129,7 +129,7 @@ function loadsOf(past) {
     h(
       "div",
       { class: "stack tight" },
-      h("ul", { class: "inline-facts" }, h("li", {}, h("b", {}, count(past.loads)), " loads, ", took, " each"), past.failures ? h("li", { class: "bad" }, `${count(past.failures)} failed`) : null, past.crashes ? h("li", { class: "bad" }, `${count(past.crashes)} crashed`) : null, evictions),
+      h("ul", { class: "inline-facts" }, h("li", {}, h("b", {}, count(past.loads)), past.loads === 1 ? " load, " : " loads, ", took, past.loads === 1 ? null : " each"), past.failures ? h("li", { class: "bad" }, `${count(past.failures)} failed`) : null, past.crashes ? h("li", { class: "bad" }, `${count(past.crashes)} crashed`) : null, evictions),
       list,
     ),
   );

@@ -132,7 +132,7 @@ function tokens(request) {
 function asked(request) {
   const of = (text) => (text === null ? null : h("span", { title: text }, text));
   return facts([
-    ["Route", h("code", {}, request.route)],
+    ["Route", h("code", {}, request.route.split(/(?<=\/)/).flatMap((part) => [h("wbr"), part]))],
     ["Dialect", request.dialect],
     ["Streamed", request.stream ? "yes" : "no"],
     ["Status", String(request.status)],

@@ -53,7 +53,7 @@ function serverCard({ server, registry, models, media, import_roots: roots }) {
       ["Loads at the start", chosen("prewarm") === null ? null : chosen("prewarm") ? "the default model" : "nothing"],
       ["Image URLs", { public: "any public host's", listed: "listed hosts' only", off: "none is fetched" }[media.urls]],
       ["Image hosts", media.hosts.join(", ") || null],
-      ["Imports look in", roots ? h("span", { class: "mono" }, roots.join(", ")) : unknown("it follows no file")],
+      ["Imports look in", roots ? (roots.length ? h("span", { class: "mono" }, roots.join(", ")) : "nothing") : unknown("it follows no file")],
       ["Texts", server.record_text ? h("span", {}, badge("kept", "warn"), " beside the measurements (--record-text)") : "not kept"],
     ]),
   );

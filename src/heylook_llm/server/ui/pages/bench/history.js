@@ -6,6 +6,7 @@ import { count, seconds, unknown, when } from "../../lib/format.js";
 import { live } from "../../lib/live.js";
 import { busy, button, card, empty, menu, notice, table } from "../../lib/parts.js";
 import { go } from "../../lib/route.js";
+import { coded } from "../../lib/words.js";
 import { canResume, cancelRun, deleteRun, isGoing, nameOf, pageOf, pathOf, resumeRun, stateBadge } from "./run_actions.js";
 
 const MOST = 200;
@@ -43,7 +44,7 @@ export function history() {
 
   function draw() {
     pick();
-    const nothing = empty("No runs yet", "Choose a server above and press Run, or say `heylookllm bench` on the command line: both keep their runs here.");
+    const nothing = empty("No runs yet", coded("Choose a server above and press Run, or say `heylookllm bench` on the command line: both keep their runs here."));
     if (!runs.length) return replace(place, nothing);
     replace(place, table(COLUMNS, runs, { caption: "Runs, newest first" }));
   }

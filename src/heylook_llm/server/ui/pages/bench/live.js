@@ -3,7 +3,8 @@
 import { get } from "../../lib/api.js";
 import { h, replace } from "../../lib/dom.js";
 import { count, hint, hinted, ms, rate, seconds, unknown } from "../../lib/format.js";
-import { badge, card, chips, figure, notice, table } from "../../lib/parts.js";
+import { card, chips, figure, notice } from "../../lib/parts.js";
+import { cellsTable, numbered } from "./cells.js";
 import { histogram, line, scatter } from "./drawings.js";
 import { pathOf } from "./run_actions.js";
 import { course, leastOf, measured, quantile, rates, remaining } from "./statistics.js";
@@ -11,7 +12,6 @@ import { course, leastOf, measured, quantile, rates, remaining } from "./statist
 const MOST_LINES = 200;
 const PAUSE = 400;
 const MEASURES = [["ttft", "First token"], ["tpot", "Per token"], ["e2e", "Whole answer"]];
-const CELL_KINDS = { done: "good", failed: "bad", running: "accent", skipped: "warn", cancelled: "warn" };
 
 /** The view: `{element, heard(message), changed(run), connection(state), close()}`. */
 export function liveView(first) {
@@ -96,27 +96,14 @@ export function liveView(first) {
     const last = "Of the answers that ended in the last 10 seconds of the run.";
     replace(
       figures,
-      figure("Requests", count(counted.length), `${failed.length} failed`),
+      figure("Requests", hinted(count(counted.length), { formula: "answers of the measured phase that came so far, of whatever outcome" }), `${failed.length} failed`),
       figure("Requests/s", hinted(rate(now.requests, "/s", "no answer has ended yet"), { note: last })),
       figure("Output", hinted(rate(now.tokens, "tok/s", "nobody tells how many tokens the answers have"), { note: last })),
       MEASURES.slice(0, 3).map(([name, label]) => percentiles(label, measured(points, name))),
     );
   }
 
-  function drawCells() {
-    const columns = [
-      { label: "#", cell: (cell) => cell.ordinal + 1, align: "end" },
-      { label: "State", cell: (cell) => badge(cell.state, CELL_KINDS[cell.state] ?? "") },
-      { label: "Server", cell: (cell) => h("span", { class: "ellipsis bench-names", title: cell.target }, cell.target) },
-      { label: "Model", cell: (cell) => h("span", { class: "ellipsis bench-names", title: cell.model }, cell.model) },
-      { label: "Traffic", cell: (cell) => h("span", { class: "mono" }, cell.scenario) },
-      { label: "Load", cell: (cell) => `${cell.load} ${cell.level ?? ""}` },
-      { label: "Cache", cell: (cell) => cell.cache },
-      { label: "Run", cell: (cell) => cell.repeat + 1, align: "end" },
-      { label: "Requests", cell: (cell) => outcomes(cell), align: "end" },
-    ];
-    replace(cells, table(columns, run.cells, { caption: "Cells" }));
-  }
+  const drawCells = () => replace(cells, cellsTable(run));
 
   function log(message) {
     const text = wordsOf(message, run);
@@ -179,11 +166,6 @@ function percentiles(label, values) {
   return figure(label, of(0.5), h("span", {}, "p95 ", of(0.95), " · p99 ", of(0.99)));
 }
 
-function outcomes(cell) {
-  const told = Object.entries(cell.outcomes).map(([outcome, number]) => `${count(number)} ${outcome}`);
-  return told.join(", ") || (cell.planned === null ? "–" : `of ${count(cell.planned)}`);
-}
-
 function wordsOf(message, run) {
   switch (message.type) {
     case "run.state":
@@ -194,7 +176,7 @@ function wordsOf(message, run) {
     }
     case "warning":
     case "note":
-      return message.text;
+      return numbered(message.text);
     default:
       return null;
   }

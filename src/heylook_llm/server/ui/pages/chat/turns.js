@@ -102,7 +102,7 @@ export class AnswerTurn {
     this.#thought.end(!answer.text && !answer.calls.length);
     this.element.classList.add("whole");
     if (this.#acts.answerCalls) append(this.#calls, results(answer.calls, this.#acts.answerCalls));
-    replace(this.#foot, answer.error && notice("bad", answer.error), timing(answer), this.#row(answer));
+    replace(this.#foot, answer.error && notice("bad", h("div", {}, h("b", {}, `${answer.model} gave no whole answer`), h("p", {}, answer.error))), timing(answer), this.#row(answer));
   }
 
   #row(answer) {

@@ -2,7 +2,7 @@
 
 import { remove } from "../../lib/api.js";
 import { h, replace } from "../../lib/dom.js";
-import { bytes, count, number, percent, rate, seconds, unknown } from "../../lib/format.js";
+import { bytes, count, hint, number, onHover, percent, rate, seconds, unknown } from "../../lib/format.js";
 import { live } from "../../lib/live.js";
 import { badge, card, iconButton, table, toast } from "../../lib/parts.js";
 import { sparkline } from "../../lib/sparkline.js";
@@ -18,14 +18,14 @@ const NO_STEP = "no model has told its speed twice yet";
 
 /** Each tile: its name, its value in a sample, that in words, what stands below it, and the top of its line. */
 const TILES = [
-  { name: "Tokens out", value: (sample) => sample.tokens_per_second, told: (value) => rate(value), why: NO_STEP },
-  { name: "Tokens in", value: (sample) => sample.prompt_tokens_per_second, told: (value) => rate(value), why: NO_STEP, note: () => "of prompts, computed" },
-  { name: "In flight", value: (sample) => sample.in_flight, told: count, note: (sample) => `${sample.queued} of them wait` },
-  { name: "Batch", value: (sample) => sample.batch_size, told: number, why: "no model is loaded", note: () => "sequences in the last step" },
-  { name: "Processor", value: (sample) => sample.cpu_percent, told: (value) => percent(value / 100), why: "the machine doesn't tell", most: 100, note: () => "of all cores" },
-  { name: "Memory", value: (sample) => sample.memory_used_bytes, told: bytes, note: (sample) => ["of ", bytes(sample.memory_total_bytes)] },
-  { name: "GPU", value: gpuPercent, told: (value) => percent(value / 100), why: "no GPU is found, or it doesn't tell", most: 100, note: gpuMemory },
-  { name: "Power", value: (sample) => sample.power_watts, told: (value) => `${number(value)} W`, why: "no energy counter can be read; GET /hardware/live says why" },
+  { name: "Tokens out", value: (sample) => sample.tokens_per_second, told: (value) => rate(value), why: NO_STEP, formula: "tokens drawn since the sample before ÷ the time between them" },
+  { name: "Tokens in", value: (sample) => sample.prompt_tokens_per_second, told: (value) => rate(value), why: NO_STEP, note: () => "of prompts, computed", formula: "prompt tokens computed since the sample before ÷ the time between them; cached ones aren't among them" },
+  { name: "In flight", value: (sample) => sample.in_flight, told: count, note: (sample) => `${sample.queued} of them wait`, formula: "requests that have begun and not ended" },
+  { name: "Batch", value: (sample) => sample.batch_size, told: number, why: "no model is loaded", note: () => "sequences in the last step", formula: "answers that each model's last step drew a token of, summed" },
+  { name: "Processor", value: (sample) => sample.cpu_percent, told: (value) => percent(value / 100), why: "the machine doesn't tell", most: 100, note: () => "of all cores", formula: "busy time of all cores ÷ the time since the sample before" },
+  { name: "Memory", value: (sample) => sample.memory_used_bytes, told: bytes, note: (sample) => ["of ", bytes(sample.memory_total_bytes)], formula: "main memory that isn't available to programs" },
+  { name: "GPU", value: gpuPercent, told: (value) => percent(value / 100), why: "no GPU is found, or it doesn't tell", most: 100, note: gpuMemory, formula: "the mean of all GPUs' own readings" },
+  { name: "Power", value: (sample) => sample.power_watts, told: (value) => `${number(value)} W`, formula: "joules of all counters since the sample before ÷ the time between them", why: "no energy counter can be read; GET /hardware/live says why" },
 ];
 
 function gpuPercent(sample) {
@@ -74,7 +74,7 @@ export function liveSection({ finished }) {
   };
 }
 
-function tile({ name, value, told, why = "not measured", note = () => "", most = null }) {
+function tile({ name, value, told, formula, why = "not measured", note = () => "", most = null }) {
   const shown = h("span", { class: "figure-value" }, unknown("waiting for the first sample"));
   const below = h("span", { class: "figure-note" });
   const line = sparkline(`${name}, the last two minutes`, { most, told });
@@ -87,8 +87,9 @@ function tile({ name, value, told, why = "not measured", note = () => "", most =
     isKnown = found !== null;
     replace(below, note(sample));
   }
-  const element = h("div", { class: "tile" }, h("span", { class: "figure-label" }, name), shown, below, line.element);
-  return { element, take };
+  const more = { formula, note: "Once a second; the line is of the last two minutes." };
+  const label = hint(h("span", { class: "figure-label" }, name), more);
+  return { element: h("div", { class: "tile" }, label, onHover(shown, more), below, line.element), take };
 }
 
 // ---- the loaded models ----------------------------------------------------------------------------------------------
@@ -99,13 +100,13 @@ function loaded(models) {
   return table(
     [
       { label: "Loaded model", cell: (row) => h("span", { class: "ellipsis name", title: row.id }, row.id) },
-      { label: "Tokens out", align: "end", cell: (row) => rate(row.tokens_per_second, "tok/s", NO_STEP) },
-      { label: "Tokens in", align: "end", cell: (row) => rate(row.prompt_tokens_per_second, "tok/s", NO_STEP) },
-      { label: "Running", align: "end", cell: (row) => count(row.running) },
-      { label: "Waiting", align: "end", cell: (row) => count(row.waiting) },
-      { label: "Batch", align: "end", cell: (row) => count(row.batch_size) },
+      { label: "Tokens out", align: "end", cell: (row) => rate(row.tokens_per_second, "tok/s", NO_STEP), formula: "tokens drawn since the sample before ÷ the time between them" },
+      { label: "Tokens in", align: "end", cell: (row) => rate(row.prompt_tokens_per_second, "tok/s", NO_STEP), formula: "prompt tokens computed since the sample before ÷ the time between them" },
+      { label: "Running", align: "end", cell: (row) => count(row.running), note: "Sequences that have a place in the batch." },
+      { label: "Waiting", align: "end", cell: (row) => count(row.waiting), note: "Sequences that wait for a place." },
+      { label: "Batch", align: "end", cell: (row) => count(row.batch_size), note: "Sequences in the last step." },
       { label: "Context memory", align: "end", cell: cells, note: "Tokens in the pool that all requests share, kept prefixes among them." },
-      { label: "Process", align: "end", cell: (row) => bytes(row.resident_bytes, "its process doesn't tell") },
+      { label: "Process", align: "end", cell: (row) => bytes(row.resident_bytes, "its process doesn't tell"), note: "Memory that its process holds, as the system tells it." },
     ],
     rows,
     { caption: "Loaded models" },

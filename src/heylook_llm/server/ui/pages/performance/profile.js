@@ -3,7 +3,7 @@
 import { get } from "../../lib/api.js";
 import { choice } from "../../lib/choice.js";
 import { h, replace } from "../../lib/dom.js";
-import { bytes, count, ms, number, percent, rate } from "../../lib/format.js";
+import { bytes, count, hint, ms, number, percent, rate } from "../../lib/format.js";
 import { bar, busy, card, empty, iconButton, notice, table } from "../../lib/parts.js";
 import { setQuery } from "../../lib/route.js";
 import { trend } from "../../lib/sparkline.js";
@@ -63,7 +63,7 @@ function breakdown({ timing_breakdown: operations, request_count: requests }) {
     { class: "stack tight" },
     h("h3", {}, `Where the time of ${requests === 1 ? "1 request" : `${count(requests)} requests`} went`),
     bar(parts.map((one) => ({ label: one.name, value: one.percentage, kind: one.kind, text: percent(one.percentage / 100) }))),
-    h("ul", { class: "inline-facts" }, parts.map((one) => h("li", {}, swatch(one.kind), ` ${one.name} `, h("b", {}, percent(one.percentage / 100)), h("span", { class: "faint" }, " ", ms(one.avg_time_ms), ` each of ${count(one.count)}`)))),
+    h("ul", { class: "inline-facts" }, parts.map((one) => h("li", {}, swatch(one.kind), ` ${one.name} `, hint(h("b", {}, percent(one.percentage / 100)), { formula: "the time of all requests in it ÷ the time of all requests", n: one.count }), h("span", { class: "faint" }, " ", ms(one.avg_time_ms), ` each of ${count(one.count)}`)))),
   );
 }
 
@@ -82,8 +82,8 @@ function bottlenecks(models) {
       [
         { label: "Model", cell: (model) => h("span", { class: "ellipsis name", title: model.model }, model.model) },
         { label: "Requests", align: "end", cell: (model) => count(model.request_count) },
-        { label: "Mean E2E", align: "end", cell: (model) => ms(model.avg_total_ms) },
-        { label: "Mean TTFT", align: "end", cell: (model) => ms(model.breakdown.first_token, "no request drew a token") },
+        { label: "Mean E2E", align: "end", cell: (model) => ms(model.avg_total_ms), formula: "the mean of: closed − received" },
+        { label: "Mean TTFT", align: "end", cell: (model) => ms(model.breakdown.first_token, "no request drew a token"), formula: "the mean of: first token − received" },
         { label: "Where it goes", cell: (model) => h("div", { class: "wide-bar" }, bar(operations(model).map((one) => ({ ...one, text: one.text.textContent ?? one.text })))) },
         { label: "Most of it", cell: (model) => (model.largest ? OPERATIONS[model.largest][0] : "–") },
       ],
@@ -129,11 +129,11 @@ function trends(hours) {
         { label: "Hour", cell: (hour) => new Date(hour.hour * 1000).toLocaleString([], { weekday: "short", hour: "2-digit", minute: "2-digit" }) },
         { label: "Requests", align: "end", cell: (hour) => count(hour.requests) },
         { label: "Errors", align: "end", cell: (hour) => count(hour.errors) },
-        { label: "Mean E2E", align: "end", cell: (hour) => ms(hour.response_time_ms) },
-        { label: "", align: "end", cell: (hour) => change(hour.response_time_change, true) },
-        { label: "Mean TTFT", align: "end", cell: (hour) => ms(hour.first_token_ms, "no request drew a token") },
-        { label: "Decode", align: "end", cell: (hour) => rate(hour.tokens_per_second, "tok/s", "no request drew two tokens") },
-        { label: "", align: "end", cell: (hour) => change(hour.tps_change, false) },
+        { label: "Mean E2E", align: "end", cell: (hour) => ms(hour.response_time_ms), formula: "the mean of: closed − received" },
+        { label: "", align: "end", cell: (hour) => change(hour.response_time_change, true), formula: "against the hour before" },
+        { label: "Mean TTFT", align: "end", cell: (hour) => ms(hour.first_token_ms, "no request drew a token"), formula: "the mean of: first token − received" },
+        { label: "Decode", align: "end", cell: (hour) => rate(hour.tokens_per_second, "tok/s", "no request drew two tokens"), formula: "the mean of: (output tokens − 1) ÷ (last token − first token)" },
+        { label: "", align: "end", cell: (hour) => change(hour.tps_change, false), formula: "against the hour before" },
       ],
       shown,
       { caption: "Trends by the hour" },

@@ -90,7 +90,7 @@ function overview(models, chosen, select) {
   return table(
     [
       { label: "Model", cell: named, sort: (model) => model.id },
-      { label: "Requests", align: "end", cell: (model) => count(model.count), sort: (model) => model.count },
+      { label: "Requests", align: "end", cell: (model) => count(model.count), sort: (model) => model.count, note: "Requests that ended in this window." },
       { label: "Failed", align: "end", cell: failed, sort: failures, note: "Requests that ended with an error; those cancelled or left are no errors." },
       { label: "TTFT p50", ...value("ttft_ms", "p50") },
       { label: "TTFT p95", ...value("ttft_ms", "p95") },
@@ -148,7 +148,7 @@ function details(model) {
   const quantile = (name) => ({ label: name, align: "end", cell: ([field]) => quantileCell(model, field, name) });
   const columns = [
     { label: "Measure", cell: ([, name, , formula]) => hint(h("span", {}, name), { formula }) },
-    { label: "n", align: "end", cell: ([field]) => count(model[field].n) },
+    { label: "n", align: "end", cell: ([field]) => count(model[field].n), note: "Of how many values; requests, of ITL gaps between tokens." },
     ...Object.keys(LEAST).map(quantile),
   ];
   const tokens = model.tokens;
