@@ -305,6 +305,9 @@ def test_the_settings_page_tells_what_is_set_up(page: Page, ui_server: Running) 
     expect(page.locator("main")).to_contain_text(told(ui_server, "/hardware")["processor"]["name"])
     page.get_by_role("group", name="Theme").get_by_role("radio", name="Dark").check()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    computed = page.get_by_role("group", name="Models of llama.cpp").get_by_role("link")
+    listed = [one["id"] for one in told(ui_server, "/v1/settings/models")["data"] if one["provider"] == "llama_cpp"]
+    assert computed.all_inner_texts() == listed
 
 
 @long_tier

@@ -116,8 +116,13 @@ function duration(milliseconds) {
   if (size < 1000) return `${digits(milliseconds)} ms`;
   if (size < 60_000) return `${digits(milliseconds / 1000)} s`;
   const whole = Math.round(milliseconds / 1000);
-  if (size < 3_600_000) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  if (size < 3_600_000) return both(Math.floor(whole / 60), "min", whole % 60, "s");
+  return both(Math.floor(whole / 3600), "h", Math.floor((whole % 3600) / 60), "min");
+}
+
+/** "2 min 5 s", and "10 min" where nothing is behind it. */
+function both(large, unit, small, part) {
+  return small ? `${large} ${unit} ${small} ${part}` : `${large} ${unit}`;
 }
 
 function digits(value) {

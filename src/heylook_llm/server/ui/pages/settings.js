@@ -16,7 +16,7 @@ export const title = "Settings";
 
 export async function open(main) {
   const [settings, capabilities] = await Promise.all([get("/v1/settings"), get("/v1/capabilities")]);
-  const [hardware, targets] = await Promise.all([hardwareCard(), targetsCard()]);
+  const [hardware, targets, models] = await Promise.all([hardwareCard(), targetsCard(), get("/v1/settings/models")]);
   main.append(
     h(
       "div",
@@ -27,7 +27,7 @@ export async function open(main) {
       targets,
       storageCard(settings.storage),
       limitsCard(settings, capabilities.limits),
-      enginesCard(settings.providers, capabilities.providers),
+      enginesCard(settings.providers, capabilities.providers, models.data),
       hardware,
     ),
   );
