@@ -246,6 +246,7 @@ def _chat_error(page: Page) -> None:
 def _performance_empty(page: Page) -> None:
     page.goto("/ui/performance")
     page.get_by_text("No request in this window").wait_for()
+    expect(page.locator(".tile .figure-value").nth(4)).not_to_have_text("–", timeout=pages.WAIT_MS)
 
 
 def _settings_server(page: Page) -> None:

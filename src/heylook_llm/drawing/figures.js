@@ -2,6 +2,7 @@
 // they were made, since plotly reads markup in them; nothing else here is read as markup.
 
 const SERIES = ["#0b7a75", "#2f6fc4", "#c47a0c", "#7a4fc9", "#b84a78", "#5a8a1e", "#56616f", "#8a5a3a"];
+const NARROW = 480;
 const FIRST_TOKEN = [["ttft.p50", "solid"], ["ttft.p95", "dot"]];
 
 /**
@@ -130,7 +131,15 @@ export function draw(plotly, place, figure, style, more = {}) {
   const config = { responsive: true, displaylogo: false, plotlyServerURL: "", modeBarButtonsToRemove: removed, ...more };
   const height = (figure.rows ? Math.max(220, 130 + 34 * figure.rows) : 360) + legendHeight(figure, place.clientWidth);
   place.style.minHeight = `${height}px`;
-  return plotly.react(place, figure.traces, { ...themed(figure.layout, style), height }, config);
+  const layout = themed(figure.layout, style);
+  if (place.clientWidth < NARROW) layout.legend = { ...layout.legend, font: { size: 10 } };
+  return plotly.react(place, named(figure.traces, place.clientWidth), { ...layout, height }, config);
+}
+
+/** Traces with names that a legend of this width has room for: plotly would cut them at its edge. */
+function named(traces, width) {
+  const most = Math.max(16, Math.floor((width - 72) / (width < NARROW ? 5.5 : 7)));
+  return traces.map((trace) => (trace.name?.length > most ? { ...trace, name: `${trace.name.slice(0, most - 1)}…` } : trace));
 }
 
 /** Of a legend's lines behind the first. */
