@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser
 
@@ -50,10 +51,22 @@ def taken(browser: Browser, url: str, scene: Scene, theme: str, size: tuple[int,
     image = Image.open(io.BytesIO(page.screenshot()))
     context.close()
     buffer = io.BytesIO()
-    # by coverage: what is small keeps its colour, a phase of a bar or a red number
-    few = image.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few = palettised(image.convert("RGB"))
     few.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def palettised(image: Image.Image) -> Image.Image:
+    """With few colours, by coverage, so that small things keep theirs; each is what most of its pixels are."""
+    few = image.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    palette = few.getpalette() or []
+    pixels = np.asarray(image, np.int64).reshape(-1, 3) @ np.array([1 << 16, 1 << 8, 1])
+    places = np.asarray(few).reshape(-1)
+    for place in np.unique(places).tolist():
+        colours, counts = np.unique(pixels[places == place], return_counts=True)
+        palette[3 * place : 3 * place + 3] = int(colours[counts.argmax()]).to_bytes(3, "big")
+    few.putpalette(palette)
+    return few
 
 
 if __name__ == "__main__":
