@@ -1,10 +1,12 @@
 """The requests of a cell that are still to be sent."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from heylook_llm.bench.probe import Found
+from heylook_llm.bench.probe import Flavor, Found
 from heylook_llm.bench.requests import CellRequests
 from heylook_llm.bench.scenario import Exact
 from heylook_llm.bench.spec import checked
@@ -28,3 +30,25 @@ def test_a_resumed_cell_sends_again_what_was_cut_and_what_never_reached_its_targ
         requests.settle(store)
     assert requests.expected == 2
     assert [(item.ordinal, item.attempt) for item in requests.ready(8)] == [(2, 1), (3, 1)]
+
+
+def planned(flavor: Flavor = "other", **more: Any) -> CellRequests:
+    spec = checked({"targets": [{"url": TARGET.base_url}], "requests": 8, **more})
+    return CellRequests(
+        spec, cell(planned=8), TARGET, Workload(Exact(8, 4), ASSUMED, "seed"), found=Found("openai", flavor), key=None
+    )
+
+
+def test_05_no_measured_request_is_one_of_the_warm_up() -> None:
+    """A cache that was warmed by the same prompts would answer for the model."""
+    items = planned(warmup_requests=4).ready(99)
+    assert [item.phase for item in items] == ["warmup"] * 4 + ["measure"] * 8
+    assert len({item.body for item in items}) == 12
+
+
+@pytest.mark.parametrize("flavor", ["heylook", "llama-server", "vllm", "other"])
+@pytest.mark.parametrize("more", [{}, {"force_length": False}, {"options": {"ignore_eos": True}}])
+def test_13_whoever_forces_a_length_says_so(flavor: Flavor, more: dict[str, Any]) -> None:
+    requests = planned(flavor, **more)
+    forced = ["ignore_eos" in json.loads(item.body) for item in requests.ready(99)]
+    assert set(forced) == {"ignore-eos" in requests.flags}

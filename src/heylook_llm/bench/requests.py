@@ -117,7 +117,7 @@ class CellRequests:
             flag
             for flag, holds in (
                 ("inexact-length", not source.exact),
-                ("ignore-eos", self._force and spec.task not in WHOLE),
+                ("ignore-eos", (self._force or bool(spec.options.get("ignore_eos"))) and spec.task not in WHOLE),
             )
             if holds
         )

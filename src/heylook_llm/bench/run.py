@@ -6,6 +6,7 @@ It can be killed at any moment: what was committed stays, and `resume` sends the
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import time
@@ -30,7 +31,9 @@ from heylook_llm.bench.spec import RunSpec, checked
 from heylook_llm.bench.store import Store
 from heylook_llm.bench.targets import dialect_of
 from heylook_llm.bench.watch import Watch
-from heylook_llm.errors import HeylookError, TargetFailed
+from heylook_llm.errors import HeylookError, InsufficientStorage, TargetFailed
+
+log = logging.getLogger(__name__)
 
 BEAT_SECONDS: Final = 1.0
 COMMIT_SECONDS: Final = 0.1
@@ -47,6 +50,8 @@ LOST_AFTER: Final = 20
 LOST_SECONDS: Final = 10.0
 """Without one good answer: a server that is asked for too much refuses many, and answers others."""
 LOCAL: Final = "localhost"
+UNKEPT_SECONDS: Final = 30.0
+"""For so long a store that can't be written is tried again, while answers are held; then nothing more is sent."""
 MOST_AT_ONCE: Final = 8
 """Requests that are made without a look at anything else."""
 
@@ -106,7 +111,7 @@ class Recorder:
             active.order(Stop(now=True))
 
     async def execute(self) -> RunState:
-        """Run all cells that aren't done; the state in which it ended. Raises TargetFailed."""
+        """Run all cells that aren't done; the state in which it ended. Raises TargetFailed, InsufficientStorage."""
         me = psutil.Process()
         run_id = self._run.id
         started = self._run.started or time.time()
@@ -133,9 +138,11 @@ class Recorder:
         try:
             while True:
                 await asyncio.sleep(BEAT_SECONDS)
-                if self._store.beat(self._run.id, time.time()):
-                    self.cancel()
-                self._store.add_series(self._run.id, await asyncio.to_thread(watch.points))
+                points = await asyncio.to_thread(watch.points)
+                with contextlib.suppress(InsufficientStorage):  # whoever commits samples says so
+                    if self._store.beat(self._run.id, time.time()):
+                        self.cancel()
+                    self._store.add_series(self._run.id, points)
         finally:
             watch.close()
 
@@ -147,8 +154,13 @@ class Recorder:
 
     async def _all(self) -> RunState:
         """Every lane side by side, each with a sender of its own; the state that is worst."""
-        async with asyncio.TaskGroup() as group:
-            lanes = [group.create_task(self._lane(number, cells)) for number, cells in enumerate(self._lanes())]
+        try:
+            async with asyncio.TaskGroup() as group:
+                lanes = [group.create_task(self._lane(number, cells)) for number, cells in enumerate(self._lanes())]
+        except ExceptionGroup as several:
+            if (unkept := several.subgroup(InsufficientStorage)) is None:
+                raise
+            raise _first(unkept) from several
         states = {lane.result() for lane in lanes}
         order: tuple[RunState, ...] = ("interrupted", "cancelled", "failed")
         return next((state for state in order if state in states), "done")
@@ -278,6 +290,12 @@ class Recorder:
         self._store.add_event(self._run.id, time.time(), "warning", {"text": text})
 
 
+def _first(several: ExceptionGroup[InsufficientStorage]) -> InsufficientStorage:
+    """Lanes write to one store: what one of them finds, the others do, too."""
+    one = several.exceptions[0]
+    return _first(one) if isinstance(one, ExceptionGroup) else one
+
+
 def host_of(url: str) -> str:
     """The machine behind an address; this one has several names."""
     host = urlsplit(url).hostname or ""
@@ -322,6 +340,8 @@ class _CellRun:
         self._unreached = 0
         self._good_at: float | None = None
         self._shown = 0.0
+        self._unkept: float | None = None
+        """Since when nothing could be committed; None: it can."""
 
     def order(self, stop: Stop) -> None:
         """Pass an order on."""
@@ -340,7 +360,7 @@ class _CellRun:
                     await asyncio.sleep(0)
         finally:
             committing.cancel()
-            self.commit()
+            await self._commit_all()
         pulses = [pulse for pulse in self._pulses if self.start is not None and pulse.at >= self.start]
         self.flags = (CLIENT_LIMITED,) if saturated(pulses) else ()
 
@@ -407,17 +427,40 @@ class _CellRun:
     async def _commit_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(COMMIT_SECONDS)
+            if not self._try_to_commit() and self._is_lost_to_us():
+                self.order(Stop(now=False))
+
+    def _is_lost_to_us(self) -> bool:
+        return self._unkept is not None and time.monotonic() - self._unkept > UNKEPT_SECONDS
+
+    async def _commit_all(self) -> None:
+        """What is left, or at last an end: a store that is held up is waited for. Raises InsufficientStorage."""
+        while not self._try_to_commit():
+            if self._is_lost_to_us():
+                self.commit()
+            await asyncio.sleep(COMMIT_SECONDS)
+
+    def _try_to_commit(self) -> bool:
+        """Whether it can be done; what can't be kept now is held."""
+        try:
             self.commit()
+        except InsufficientStorage as error:
+            if self._unkept is None:
+                self._unkept = time.monotonic()
+                log.warning("%s It is tried again for %g s.", error.message, UNKEPT_SECONDS)
+            return False
+        self._unkept = None
+        return True
 
     def commit(self) -> None:
-        """Keep what came, then show it."""
-        pending, self._pending = self._pending, []
-        points, self._points = self._points, []
-        if points:
-            self._store.add_series(self.plan.cell.run_id, points)
-        if pending:
-            self._store.add_samples(pending)
-            measured = [one for one in pending if one.phase == "measure"]
+        """Keep what came, then show it. Raises InsufficientStorage, and holds it."""
+        if self._points:
+            self._store.add_series(self.plan.cell.run_id, self._points)
+            self._points = []
+        if self._pending:
+            self._store.add_samples(self._pending)
+            measured = [one for one in self._pending if one.phase == "measure"]
+            self._pending = []
             self.good += sum(one.outcome == "ok" for one in measured)
             self.failed += sum(one.outcome != "ok" for one in measured)
         if time.monotonic() - self._shown >= SHOW_SECONDS or self.ended:
@@ -441,6 +484,6 @@ async def execute(recorder: Recorder) -> RunState:
     """Execute a run under the terminal's signals: once to drain, twice to stop."""
     loop = asyncio.get_running_loop()
     if os.name == "posix":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, recorder.stop)
     return await recorder.execute()

@@ -29,7 +29,7 @@ from heylook_llm.bench.sample import (
     Target,
 )
 from heylook_llm.bench.schema import MIGRATIONS
-from heylook_llm.errors import ConfigError, NotFound
+from heylook_llm.errors import ConfigError, InsufficientStorage, NotFound
 
 VERSION: Final = len(MIGRATIONS)
 BUSY_SECONDS: Final = 10.0
@@ -50,7 +50,7 @@ class Store:
             path.touch(mode=0o600)
             self._connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
             self._prepare()
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, InsufficientStorage) as error:
             raise ConfigError(f"The store of runs {path} can't be used: {error}") from error
 
     def _prepare(self) -> None:
@@ -74,14 +74,18 @@ class Store:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
+        """All that is written within, or nothing. Raises InsufficientStorage where it can't be kept now."""
         try:
-            yield
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")  # which a full disk refuses, too
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as error:
+            raise InsufficientStorage(f"The store of runs {self.path.name} can't be written: {error}.") from error
 
     def close(self) -> None:
         """Close it."""
@@ -268,7 +272,8 @@ class Store:
     def beat(self, run_id: str, wall: float) -> bool:
         """Say that the run lives; whether somebody asked to cancel it."""
         query = "UPDATE run SET heartbeat = ? WHERE id = ? RETURNING cancel_requested"
-        found = self._connection.execute(query, (wall, run_id)).fetchall()
+        with self._transaction():
+            found = self._connection.execute(query, (wall, run_id)).fetchall()
         return not found or bool(found[0][0])  # a deleted run is cancelled, too
 
     def add_samples(self, samples: Iterable[Sample]) -> int:

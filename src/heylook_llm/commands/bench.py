@@ -1,6 +1,7 @@
 """Runs of the bench on the command line: begun, resumed and executed here."""
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 import click
 import msgspec
+import psutil
 
 from heylook_llm import __version__
 from heylook_llm.bench import begin, estimates, run, told
@@ -326,7 +328,8 @@ class _Line:
             f"cell {cell.ordinal + 1}/{progress.cells} · {cell.model} {cell.scenario} {cell.load} {cell.level:g} · "
             f"{progress.done}{of} done{failed} · {progress.seconds:.0f} s"
         )
-        click.echo(f"\r{text.ljust(self._wide)}", nl=False, err=True)
+        with contextlib.suppress(OSError):  # whoever looked is gone, as behind a connection that broke
+            click.echo(f"\r{text.ljust(self._wide)}", nl=False, err=True)
         self._wide = len(text)
 
     def end(self) -> None:
@@ -347,8 +350,12 @@ def resume(name: str, output: Path | None, as_json: bool) -> int:
         except TargetFailed as error:
             click.echo(f"Error: {error.message}", err=True)
             return TARGET
-        store.set_run(made.id, time.time(), cancel_requested=False)
-        return _execute(store, made, parties, output, as_json)
+        me = psutil.Process()
+        mine = {"pid": me.pid, "pid_started": me.create_time(), "cancel_requested": False}
+        taken = store.take_up(made, time.time(), "running", **mine)
+        if taken is None:  # two commands resume it at once
+            raise Conflict(f"The run {made.id[-8:]} was taken up by somebody else.")
+        return _execute(store, taken, parties, output, as_json)
 
 
 def schema() -> None:
