@@ -38,6 +38,8 @@ QUIET_SECONDS: Final = 15.0
 """After so long without an event a comment is sent, so that proxies keep the connection."""
 FOUND_SECONDS: Final = 3.0
 """In which a local server has to say what it is."""
+OWN_SECONDS: Final = 30.0
+"""The same for this one: it is there, however busy."""
 MOST_POINTS: Final = 5000
 MOST_SAMPLES: Final = 1000
 MOST_RUNS: Final = 1000
@@ -93,17 +95,17 @@ class Bench:
     async def _found(self, url: str) -> dict[str, Any] | None:
         from heylook_llm.bench import begin  # noqa: PLC0415
 
-        given = TargetSpec(url=url)
+        own = self._setting.own
+        is_own = own is not None and url == own.url
         try:
-            async with asyncio.timeout(FOUND_SECONDS):
-                party = await begin.identified(given, again=True, keys=self._jobs.key_of)  # whatever its models
+            async with asyncio.timeout(OWN_SECONDS if is_own else FOUND_SECONDS):
+                party = await begin.identified(TargetSpec(url=url), again=True, keys=self._jobs.key_of)
         except (HeylookError, TimeoutError):
             return None
-        own = self._setting.own
         found = party.found
         return {
             "url": url,
-            "own": own is not None and url == own.url,
+            "own": is_own,
             "kind": found.kind,
             "flavor": found.flavor,
             "version": found.version,
@@ -494,10 +496,7 @@ def _kept_target(name: str, given: dict[str, Any]) -> KeptTarget:
     key = given.pop("key", None)
     if key is not None and not isinstance(key, str):
         raise BadRequest("'key' must be a string.", code="invalid_type", param="key")
-    try:
-        target = specs.checked({"targets": [{**given, "name": name}], "requests": 1}, "the target").targets[0]
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("targets.0.", "")) from error  # who keeps one server wrote no list
+    target = specs.checked({"targets": [{**given, "name": name}], "requests": 1}, "the target").targets[0]
     if target.models or target.key:
         raise BadRequest("A kept target has no models; a run names them.", param="models")
     return KeptTarget(name, target.url, target.kind, target.price_in, target.price_out, key)
