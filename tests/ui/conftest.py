@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.serving import Running, running
 from tests.ui.pages import MODELS, WAIT_MS, Watch, opened
+
+expect.set_options(timeout=WAIT_MS)
 
 
 @pytest.fixture(scope="module")

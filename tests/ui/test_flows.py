@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, WebSocket, expect
 
 from tests.bench.asking import Asking
 from tests.picture_files import file_of
@@ -124,11 +124,16 @@ def test_what_is_not_in_the_spec_is_in_the_order(page: Page, watch: Watch) -> No
     other.fill("nobody/nothing")
     builder.spec(lambda: other.press("Enter"))
     builder.field("Pull what is missing").check()
-    with page.expect_websocket(lambda socket: socket.url.endswith("/api/pull")) as pulled:
-        builder.root.get_by_role("button", name="Run", exact=True).click()
-    sent = pulled.value.wait_for_event("framesent")
-    assert json.loads(sent) == {"model": "nobody/nothing"}
+    pulled: list[Any] = []
+
+    def note(socket: WebSocket) -> None:
+        if socket.url.endswith("/api/pull"):
+            socket.on("framesent", lambda frame: pulled.append(json.loads(frame or "null")))
+
+    page.on("websocket", note)
+    builder.root.get_by_role("button", name="Run", exact=True).click()
     expect(builder.root.get_by_role("alert")).to_be_visible(timeout=WAIT_MS)
+    assert pulled[0] == {"model": "nobody/nothing"}
 
 
 def test_a_key_is_masked_never_told_and_goes_with_its_address(page: Page, ui_server: Running) -> None:

@@ -13,11 +13,10 @@ from playwright.sync_api import Page, expect
 from tests.catalog.hub import Hub
 from tests.catalog.places import gguf
 from tests.serving import Running, running
-from tests.ui.pages import WAIT_MS, Watch, violations
+from tests.ui.pages import Watch, violations
 from tests.worker.tiers import LONG
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
-expect.set_options(timeout=WAIT_MS)
 long_tier = pytest.mark.skipif(not LONG, reason="a longer flow: HEYLOOK_TEST_TIER=long")
 HOSTILE = "<img src=x onerror=alert(1)>"
 MODELS = """

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, WebSocketRoute, expect
+from playwright.sync_api import Browser, Page, Route, WebSocketRoute, expect
 
 from tests.serving import Running, running
 from tests.ui.pages import MODELS, WAIT_MS, Watch, audit, script
@@ -146,6 +146,28 @@ def test_a_path_that_is_no_page_says_so(page: Page) -> None:
     page.wait_for_url("**/ui/chat")
     page.go_back()
     expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
+
+
+@long
+def test_a_page_that_comes_too_late_changes_nothing(page: Page) -> None:
+    """The reader has gone back before it was fetched; neither it nor the words that it is waited for show up."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/ui/pages/chat.js", hold)
+    page.goto("/ui/nowhere")
+    page.get_by_role("link", name="To the chat").click()
+    page.wait_for_url("**/ui/chat")
+    page.go_back()
+    lost = page.get_by_role("heading", name="There is no such page")
+    expect(lost).to_be_visible()
+    page.evaluate("() => new Promise((resolve) => setTimeout(resolve, 300))")  # the words come after 150 ms
+    expect(lost).to_be_visible()
+    with page.expect_response("**/ui/pages/chat.js"):
+        held[0].continue_()
+    expect(lost).to_be_visible()
 
 
 @long

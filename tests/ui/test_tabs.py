@@ -1,7 +1,7 @@
 """Ten tabs of one browser at once: it opens six connections to an origin at most, and none of the tabs may starve."""
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, WebSocket, expect
 
 from tests.bench.asking import Asking
 from tests.serving import Running
@@ -16,6 +16,7 @@ CHATS = 8
 def test_ten_tabs_are_live_at_once(context: BrowserContext, ui_server: Running) -> None:
     pages = [context.new_page() for _ in range(CHATS + 2)]
     watches = [Watch(page) for page in pages]
+    sockets = [open_sockets(page) for page in pages]
     *chats, performance, running = pages
     for page in chats:
         open_chat(page, "slow")
@@ -34,6 +35,7 @@ def test_ten_tabs_are_live_at_once(context: BrowserContext, ui_server: Running) 
     for page in chats:
         goes_on(page, "article.assistant > .md")
     goes_on(performance, ".spark-line", "getAttribute('d')")
+    assert [len(one) for one in sockets] == [1] * len(pages), "one socket each"
     extra = context.new_page()  # and there is a connection left for whoever comes
     extra.goto("/ui/models")
     expect(extra.locator('[data-model="fake"]')).to_be_visible(timeout=WAIT_MS)
@@ -44,6 +46,18 @@ def test_ten_tabs_are_live_at_once(context: BrowserContext, ui_server: Running) 
     expect(running.locator(".heading .badge")).to_have_text("cancelled", timeout=WAIT_MS)
     for watch in watches:
         watch.check()
+
+
+def open_sockets(page: Page) -> set[WebSocket]:
+    """Those that a page has open, now and later."""
+    held: set[WebSocket] = set()
+
+    def note(socket: WebSocket) -> None:
+        held.add(socket)
+        socket.on("close", lambda closed: held.discard(closed))  # noqa: PLW0108 (playwright marks what it calls)
+
+    page.on("websocket", note)
+    return held
 
 
 def goes_on(page: Page, selector: str, told: str = "textContent") -> None:

@@ -23,6 +23,8 @@ const PAGES = [
   { path: "/ui/settings", module: "settings", name: "Settings", icon: "settings", styles: ["server", "settings"] },
 ];
 const HOME = PAGES[0].path;
+/** Milliseconds after which a page that is still being fetched is said to be. */
+const WAIT_SHOWN = 150;
 const THEMES = { system: "light", light: "dark", dark: "system" };
 
 const main = document.getElementById("main");
@@ -36,7 +38,7 @@ async function arrive() {
   left();
   mark(found?.page);
   if (!found) return lost();
-  const waiting = setTimeout(() => replace(main, busy()), 150);
+  const waiting = setTimeout(() => mine === arrival && replace(main, busy()), WAIT_SHOWN);
   try {
     const [page] = await Promise.all([import(`./pages/${found.page.module}.js`), ...(found.page.styles ?? []).map(useStyle)]);
     if (mine !== arrival) return;
