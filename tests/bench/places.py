@@ -45,8 +45,11 @@ def null_target(**options: float) -> Iterator[Null]:
 
 
 @contextlib.contextmanager
-def misbehaving(answer: Callable[[socket.socket, bytes], None]) -> Iterator[str]:
-    """A server that lists a model, and answers each other request by this function, which may do anything; its URL."""
+def misbehaving(answer: Callable[[socket.socket, bytes], None], everything: bool = False) -> Iterator[str]:
+    """A server that lists a model, and answers chats by this function, which may do anything; its URL.
+
+    `everything`: whatever else it is asked, too.
+    """
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     ending = threading.Event()
 
@@ -59,7 +62,7 @@ def misbehaving(answer: Callable[[socket.socket, bytes], None]) -> Iterator[str]
                 connection.sendall(
                     b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body
                 )
-            elif head.startswith(b"POST /v1/chat/completions "):
+            elif everything or head.startswith(b"POST /v1/chat/completions "):
                 answer(connection, head)
             else:
                 connection.sendall(b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")

@@ -233,6 +233,29 @@ def test_one_interrupt_lets_what_is_in_flight_end_and_a_second_cuts_it_off(home:
 
 
 @LONG
+def test_an_interrupt_ends_a_run_that_waits_for_its_targets_model(home: Home) -> None:
+    asked = threading.Event()
+
+    def load(connection: socket.socket, head: bytes) -> None:
+        if head.startswith(b"POST /v1/models/bad/load "):
+            asked.set()
+            connection.recv(1)  # for as long as somebody waits
+        status = b"200 OK" if head.startswith(b"GET /v1/capabilities ") else b"404 Not Found"
+        connection.sendall(b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}")
+
+    with misbehaving(load, everything=True) as url:
+        command = [*COMMAND, "bench", "run", "--no-calibrate", "--target", url, "--requests", "5"]
+        process = subprocess.Popen(command, env=home.environment(), cwd=home.folder, stderr=subprocess.DEVNULL)
+        try:
+            assert asked.wait(60)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130
+        finally:
+            process.kill()
+            process.wait()
+
+
+@LONG
 def test_a_run_is_cancelled_from_elsewhere_and_keeps_what_it_has(home: Home) -> None:
     options = ("--concurrency", "8", "--duration", "100")
     with (

@@ -10,8 +10,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -68,6 +68,7 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 Show = Callable[[Progress], None]
+Value = TypeVar("Value")
 
 
 class Recorder:
@@ -86,6 +87,7 @@ class Recorder:
         self._show = show
         self._cells = store.cells(run.id)
         self._stage = 0
+        self._ending = asyncio.Event()
         self._interrupted = False
         self._active: set[_CellRun] = set()
         self._planner = Planner(store, run, self._spec, self._cells, found, keys)
@@ -94,18 +96,21 @@ class Recorder:
     def stop(self) -> None:
         """First: send no more, and let what is in flight end. Then: cut it off."""
         self._stage += 1
+        self._ending.set()
         for active in self._active:
             active.order(Stop(now=self._stage > 1))
 
     def cancel(self) -> None:
         """End at once; what is in flight is kept as cancelled."""
         self._stage = max(self._stage, 2)
+        self._ending.set()
         for active in self._active:
             active.order(Stop(now=True, cancelled=True))
 
     def interrupt(self) -> None:
         """End at once, to be resumed: what is in flight is kept as cut."""
         self._stage = max(self._stage, 2)
+        self._ending.set()
         self._interrupted = True
         for active in self._active:
             active.order(Stop(now=True))
@@ -196,21 +201,21 @@ class Recorder:
             probe = self._probe(http, target)
             try:
                 cell = self._planner.swept(cell)
-                if (why := await self._planner.is_beyond(probe, cell)) is not None:
+                if (why := await self._unless_ending(self._planner.is_beyond(probe, cell))) is not None:
                     self._warn(f"cell {cell.ordinal}: {why}")
                     self._store.set_cell(cell, time.time(), "skipped", flags=(*cell.flags, "beyond-context"))
                     return "skipped"
-                plan = await self._planner.plan(probe, cell, target, lane)
-                flags = await self._prepared(probe, cell)  # last: whoever is asked for tokens loads the model
+                plan = await self._unless_ending(self._planner.plan(probe, cell, target, lane))
+                flags = await self._unless_ending(self._prepared(probe, cell))  # last: to be asked for tokens loads it
             except HeylookError as error:
                 self._warn(f"cell {cell.ordinal}: {error.message}")
                 self._store.set_cell(cell, time.time(), "failed")
                 return "failed"
+            if self._stage or plan is None:  # asked to end while it was prepared: nothing was sent
+                return "cancelled"
             if flags is None:
                 self._store.set_cell(cell, time.time(), "skipped", flags=(*cell.flags, "cold-not-offered"))
                 return "skipped"
-            if self._stage:  # asked to end while it was prepared: nothing was sent
-                return "cancelled"
             active = _CellRun(self._store, sender, plan, self._progress, lambda: self._prepared(probe, cell))
             self._active.add(active)
             self._store.set_cell(cell, time.time(), "running")
@@ -227,6 +232,16 @@ class Recorder:
             window = {"window_start": active.start, "window_end": active.end}
             self._store.set_cell(cell, time.time(), state, flags=kept, **window)
         return state
+
+    async def _unless_ending(self, work: Coroutine[Any, Any, Value]) -> Value | None:
+        """What a target is asked before a cell, which may take minutes; None: the run is to end, so it is given up."""
+        asking, ending = asyncio.ensure_future(work), asyncio.ensure_future(self._ending.wait())
+        try:
+            await asyncio.wait((asking, ending), return_when=asyncio.FIRST_COMPLETED)
+            return asking.result() if asking.done() else None
+        finally:
+            asking.cancel()
+            ending.cancel()
 
     async def _note_counters(self, probe: Probe, cell: Cell) -> None:
         """What the target counts itself; one that is gone counts nothing more."""
