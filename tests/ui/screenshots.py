@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser
 
@@ -17,6 +18,7 @@ from tests.ui.scenes import MODELS, SCENES, Scene
 FOLDER: Final = ROOT / "docs" / "screenshots"
 SIZES: Final = ((1600, 1000), (380, 760))
 COLOURS: Final = 128
+_BYTES: Final = np.array([1 << 16, 1 << 8, 1])
 
 
 def main() -> None:
@@ -57,16 +59,22 @@ def taken(browser: Browser, url: str, scene: Scene, theme: str, size: tuple[int,
 
 
 def palettised(image: Image.Image) -> Image.Image:
-    """With few colours, by coverage, so that small things keep theirs; each is what most of its pixels are."""
-    few = image.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    palette = few.getpalette() or []
-    pixels = np.asarray(image, np.int64).reshape(-1, 3) @ np.array([1 << 16, 1 << 8, 1])
-    places = np.asarray(few).reshape(-1)
-    for place in np.unique(places).tolist():
-        colours, counts = np.unique(pixels[places == place], return_counts=True)
-        palette[3 * place : 3 * place + 3] = int(colours[counts.argmax()]).to_bytes(3, "big")
-    few.putpalette(palette)
+    """With few colours: those of large areas as they are, the others by coverage, so that small things keep theirs."""
+    codes = np.asarray(image, np.int64).reshape(-1, 3) @ _BYTES
+    found, places, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    often = found[np.argsort(-counts)[: COLOURS // 2]]
+    spread = image.quantize(COLOURS - len(often), Image.Quantize.MAXCOVERAGE).getpalette() or []
+    palette = np.concatenate([_apart(often), np.array(spread[: 3 * (COLOURS - len(often))]).reshape(-1, 3)])
+    nearest = ((_apart(found)[:, None] - palette[None]) ** 2).sum(axis=2).argmin(axis=1)
+    few = Image.fromarray(nearest[places].reshape(image.height, image.width).astype(np.uint8), "P")
+    few.putpalette(palette.astype(np.uint8).tobytes())
     return few
+
+
+def _apart(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Red, green and blue of each."""
+    apart: NDArray[np.int64] = codes[:, None] // _BYTES % 256
+    return apart
 
 
 if __name__ == "__main__":
