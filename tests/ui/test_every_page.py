@@ -224,6 +224,7 @@ def test_a_model_is_loaded_and_unloaded_by_the_keyboard(page: Page) -> None:
     unload = row.get_by_role("button", name="Unload")
     expect(unload).to_be_visible(timeout=WAIT_MS)
     row.get_by_role("button", name="More for seeing").press("Enter")
+    expect(page.get_by_role("menuitem").first).to_be_focused()
     page.keyboard.press("ArrowDown")
     expect(page.get_by_role("menuitem").nth(1)).to_be_focused()
     page.keyboard.press("Escape")
