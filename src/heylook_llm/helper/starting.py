@@ -6,6 +6,7 @@ import os
 import platform
 import struct
 import sys
+from pathlib import Path
 from typing import Final
 
 from heylook_llm.helper.limits import EXHAUSTED
@@ -16,6 +17,8 @@ OUTPUT_BYTES: Final = 1 << 20
 BUSY: Final = "This machine is too busy to check the request; try again later."
 ENVIRONMENT: Final = ("PATH", "LANG", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "TMPDIR")
 NICENESS: Final = 5
+GROUP_NICENESS: Final = 10
+"""Of its session, where Linux first shares the processor among sessions, and then within each."""
 SLICE_NS: Final = 100_000
 """What a thread may compute before another one's turn is looked at; Linux' usual 3 ms is a token of a small model."""
 _SCHED_BATCH: Final = 3
@@ -52,8 +55,8 @@ def environment() -> dict[str, str]:
 def give_way(process: int) -> None:
     """Let a process that was just started yield to the threads of streams, its interpreter's start included.
 
-    It has a smaller share of the processor, doesn't interrupt others when it wakes, and is interrupted soon itself. Not
-    SCHED_IDLE: while all cores decode, an honest schema would wait until they are done.
+    It has a session of its own, a smaller share of the processor, doesn't interrupt others when it wakes, and is
+    interrupted soon itself. Not SCHED_IDLE: while all cores decode, an honest schema would wait until they are done.
     """
     with contextlib.suppress(OSError):  # it ended already, or may not be asked
         niceness = min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
@@ -62,6 +65,8 @@ def give_way(process: int) -> None:
         if number is not None:  # where a kernel knows no slices, they are ignored
             wanted = _ATTRIBUTES.pack(_ATTRIBUTES.size, _SCHED_BATCH, 0, niceness, 0, SLICE_NS, 0, 0)
             ctypes.CDLL(None).syscall(number, process, wanted, 0)
+    with contextlib.suppress(OSError):  # a kernel without such groups
+        Path(f"/proc/{process}/autogroup").write_text(str(GROUP_NICENESS), encoding="ascii")
 
 
 def output_of(status: int, output: bytes, most_bytes: int) -> bytes:
