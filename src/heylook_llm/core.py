@@ -382,6 +382,9 @@ class Times(msgspec.Struct, frozen=True, array_like=True):
     first_token_ns: int | None
     output_tokens: int
     """Tokens of the answer so far."""
+    rendered_ns: int | None = None
+    tokenized_ns: int | None = None
+    queued_ns: int | None = None
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
@@ -397,7 +400,7 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
     dropped_tokens: int = 0
     """Of the prompt as it was asked: left out, so that the rest fits."""
     times: Times | None = None
-    """Where they are noted, from the first step on."""
+    """From the first step on."""
     prompt: tuple[int, ...] = ()
     """The prompt's ids, where they are wanted before the answer."""
     prompt_text: str = ""

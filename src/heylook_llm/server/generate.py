@@ -396,6 +396,9 @@ class Generation(Answering):
         """Of the prompt, as is known before the answer begins."""
         self._filler: asyncio.Task[None] | None = None
         self._ignored: set[str] = set()
+        self._latest: core.Progress | None = None
+        """Of the first choice."""
+        self._last_given_ns: int | None = None
 
     # ---- acquire and generate ----
 
@@ -480,18 +483,43 @@ class Generation(Answering):
             case _:
                 entry.state = "generating"
                 entry.output_tokens += len(event.tokens)
+                self._last_given_ns = time.monotonic_ns()
                 if self._answers is not None:
                     self._answers.setdefault(event.choice, []).append(texts.of_event(event))
         return event
 
     def _see_progress(self, event: core.Progress) -> None:
         entry = self._entry
+        if not event.choice:
+            self._latest = event
         if event.times is None or event.times.output_tokens <= 1:
             entry.state = "prefill"
             entry.processed_tokens, entry.total_tokens = event.processed_tokens, event.total_tokens
             self._dropped_tokens = event.dropped_tokens
         if event.left_out and not event.choice:  # known before the first byte
             self._ignore(tuple(f"schema:{keyword}".replace(" ", "_") for keyword in event.left_out))
+
+    def _record(self, problem: HeylookError | None) -> None:
+        if 0 not in self._usages and self._latest is not None and self._latest.times is not None:
+            self._note_early_end(self._latest, self._latest.times)
+        super()._record(problem)
+
+    def _note_early_end(self, latest: core.Progress, times: core.Times) -> None:
+        """Of an answer that was stopped: the worker's stamps so far, and what had come of it here."""
+        self._timeline = msgspec.structs.replace(
+            self._timeline,
+            rendered_ns=times.rendered_ns,
+            tokenized_ns=times.tokenized_ns,
+            queued_ns=times.queued_ns,
+            admitted_ns=times.admitted_ns,
+            first_token_ns=times.first_token_ns,
+            last_token_ns=self._last_given_ns,
+            cached_tokens=latest.cached_tokens,
+            dropped_tokens=latest.dropped_tokens,
+        )
+        others = sum(usage.output_tokens for usage in self._usages.values())
+        given = self._entry.output_tokens - others
+        self._usages[0] = core.Usage(latest.total_tokens, latest.cached_tokens, given)
 
     # ---- bytes out ----
 

@@ -212,12 +212,13 @@ class Sequence:
         )
 
     def times(self) -> core.Times | None:
-        """When its steps were so far; None: there was none, or nobody wants to know."""
+        """When its steps were so far; None: there was none."""
         stamps = self.stamps
         at_ns = stamps.last_token_ns or (self.chunks[-1].end_ns if self.chunks else None)
-        if not self.noted or at_ns is None:
+        if at_ns is None:
             return None
-        return core.Times(at_ns, stamps.admitted_ns, stamps.first_token_ns, self.output_tokens)
+        before = (stamps.rendered_ns, stamps.tokenized_ns, stamps.queued_ns)
+        return core.Times(at_ns, stamps.admitted_ns, stamps.first_token_ns, self.output_tokens, *before)
 
     def timeline(self) -> core.Timeline:
         """What happened to it in the worker; the server adds its own stamps."""

@@ -216,3 +216,28 @@ def test_the_machine_is_described(counted: Counted) -> None:
     assert live["seconds"] > 0
     assert live["power"]["watts"] is not None
     assert live["models"]["fake"]["compute"] is None, "the fake engine says nothing of layers"
+
+
+def test_where_the_time_of_a_stopped_answer_went(counted: Counted) -> None:
+    """Its client leaves after some tokens: what the engine did until then is known, and what was given of it."""
+    address = counted.server.url.removeprefix("http://")
+    client = http.client.HTTPConnection(address, timeout=60)
+    body = {"model": "fake", "messages": [{"role": "user", "content": "z" * 400}], "stream": True}
+    client.request("POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json"})
+    reply = client.getresponse()
+    identity = reply.headers["x-request-id"]
+    given = 0
+    while given < 12:  # the first says only who speaks
+        given += b'"content":"' in reply.readline()
+    reply.close()
+    client.close()
+    deadline = time.monotonic() + 60
+    while identity not in {row["id"] for row in counted.told("/v1/performance/requests?outcome=disconnected")["data"]}:
+        assert time.monotonic() < deadline
+    row = counted.told(f"/v1/performance/requests/{identity}", "Performance.Explained")
+    assert 10 <= row["output_tokens"] < 400
+    assert row["prompt_tokens"] >= 400
+    phases, times = row["phases_ms"], row["timeline"]
+    assert times["queued_ns"] <= times["admitted_ns"] <= times["first_token_ns"] < times["last_token_ns"]
+    assert phases["decode"] > phases["prepare"] + phases["queue"], "ten tokens at 100 a second"
+    assert phases["prefill"] > 0

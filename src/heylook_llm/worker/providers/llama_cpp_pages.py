@@ -1,7 +1,7 @@
 """Whether a GGUF is read into memory or mapped.
 
 Weights that the processor computes with are read from end to end for each token, and a processor's table of pages is
-soon too small for that: in pages of 2 MiB one stream's tokens come a tenth sooner or more (benchmarks/large_pages.py).
+soon too small for that: in pages of 2 MiB one stream's tokens come a fifth faster (benchmarks/large_pages.py).
 Linux gives such pages to memory that asks for them (a worker's environment makes malloc ask), but not to a mapped file.
 """
 
