@@ -62,6 +62,7 @@ def test_numbers_tell_their_formula_where_they_are_pointed_at(page: Page, asking
     sample = page.get_by_role("region", name="Samples").locator("tbody tr").first.locator("td.end").last
     assert "Formula" in told(page, sample)
     page.goto(f"/ui/bench/compare?runs={identity}")
+    expect(page.locator(".plot .main-svg").last).to_be_visible(timeout=WAIT_MS)  # which moves what is below it
     value = page.locator(".compared-group td.end .hinted").first
     expect(value).to_be_visible(timeout=WAIT_MS)
     assert re.search("Formula.*n.*Interval", told(page, value), re.DOTALL)

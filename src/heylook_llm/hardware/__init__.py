@@ -23,6 +23,7 @@ _CGROUP: Final = Path("/sys/fs/cgroup")
 _UNLIMITED_BYTES: Final = 1 << 60
 """cgroup v1 writes a number near 2**63 for "no limit"."""
 COMMAND_SECONDS: Final = 5.0
+COMMAND_ENVIRONMENT: Final = ("PATH", "LANG", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SystemRoot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +255,9 @@ def sysctl(name: str) -> str:
 
 def command_output(*command: str) -> str:
     """What a program of the system prints; empty where it isn't there, fails or takes long."""
+    known = {name: os.environ[name] for name in COMMAND_ENVIRONMENT if name in os.environ}  # no key of ours
     try:
-        done = subprocess.run(command, check=True, capture_output=True, timeout=COMMAND_SECONDS)
+        done = subprocess.run(command, check=True, capture_output=True, timeout=COMMAND_SECONDS, env=known)
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.decode("utf-8", "replace")
