@@ -20,6 +20,7 @@ models:
   - {{id: fake, provider: fake}}
   - {{id: ranks, provider: fake, config: {{pooling: rank}}}}
   - {{id: embeds, provider: fake, config: {{pooling: mean}}}}
+  - {{id: thinks, provider: llama_cpp, config: {{model_path: {TINY / "heylook-tiny.gguf"}}}}}
   - id: sees
     provider: llama_cpp
     config:
@@ -33,11 +34,6 @@ models:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with running(MODELS, tmp_path_factory.mktemp("tasks")) as it:
         yield it
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path)
 
 
 def measured(home: Home, server: Running, *options: str) -> dict[str, Any]:
@@ -89,3 +85,9 @@ def test_what_a_model_cannot_do_is_said_in_its_servers_words(home: Home, server:
     assert "does not support rerank" in done.stdout
     told = json.loads(home.run("bench", "show", "--json").stdout)
     assert told["cells"][0]["state"] == "failed"
+
+
+def test_every_token_of_answers_that_think_has_its_gap(home: Home, server: Running) -> None:
+    """Their tags are tokens without a text, so there are fewer chunks than tokens."""
+    row = measured(home, server, "--model", "thinks", "--scenario", "D(100,50)")
+    assert row["tokens"]["unmapped"] == 0

@@ -52,3 +52,15 @@ def test_13_whoever_forces_a_length_says_so(flavor: Flavor, more: dict[str, Any]
     requests = planned(flavor, **more)
     forced = ["ignore_eos" in json.loads(item.body) for item in requests.ready(99)]
     assert set(forced) == {"ignore-eos" in requests.flags}
+
+
+@pytest.mark.parametrize(
+    ("flavor", "option"), [("heylook", "return_token_ids"), ("vllm", "include_metrics"), ("llama-server", None)]
+)
+def test_a_target_is_asked_to_say_what_it_can(flavor: Flavor, option: str | None) -> None:
+    """Which tokens a chunk holds, without which answers that think have no ITL; its own times."""
+    told = {"return_token_ids", "include_metrics"}
+    bodies = [json.loads(item.body) for item in planned(flavor).ready(99)]
+    assert all({name for name in told if body.get(name)} == ({option} if option else set()) for body in bodies)
+    refused = [json.loads(item.body) for item in planned(flavor, options=dict.fromkeys(told, False)).ready(99)]
+    assert not any(body[name] for body in refused for name in told), "a user's word stands above it"

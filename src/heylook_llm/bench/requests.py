@@ -8,7 +8,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -16,7 +16,7 @@ from heylook_llm import hardware
 from heylook_llm.bench.frames import Begin, Item
 from heylook_llm.bench.keys import without
 from heylook_llm.bench.load import Load, schedule
-from heylook_llm.bench.probe import FORCING, Found
+from heylook_llm.bench.probe import FORCING, Flavor, Found
 from heylook_llm.bench.sample import Cell, Phase, Sample, Target, new_id
 from heylook_llm.bench.scenario import WHOLE
 from heylook_llm.bench.spec import RunSpec, load_of, warmup_of
@@ -28,6 +28,11 @@ from heylook_llm.bench.workload import Prompt, Source
 
 UNSEEN_TOKENS: Final = 1 << 20
 """What a target may compute beyond what was sent and received, at most."""
+_TELLING: Final[dict[Flavor, dict[str, Any]]] = {
+    "heylook": {"return_token_ids": True},
+    "vllm": {"include_metrics": True},
+}
+"""By what option a target says more of a stream: which tokens each chunk holds; its own times."""
 _OF_SAMPLE: Final = frozenset(Sample.__struct_fields__)
 _WORDS: Final = ("finish_reason", "server_request_id", "extra_json", "visible")
 """Of what was measured, those that the target chose."""
@@ -101,8 +106,8 @@ class CellRequests:
             **self.dialect.headers(key),
         }
         self._force = spec.force_length and target.kind == "openai" and found.flavor in FORCING
-        tells = found.flavor == "vllm" and target.kind == "openai" and spec.task not in WHOLE
-        self._options = {**({"include_metrics": True} if tells else {}), **spec.options}  # its own times, where it may
+        tells = target.kind == "openai" and spec.task not in WHOLE
+        self._options = {**(_TELLING.get(found.flavor, {}) if tells else {}), **spec.options}
         self._attempts: dict[int, int] = {}
         self._settled: dict[int, Sample] = {}
         self.good = self.failed = 0
