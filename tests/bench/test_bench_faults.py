@@ -27,11 +27,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 DEATHS: Final = 200
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path)
-
-
 # ---- keys ------------------------------------------------------------------------------------------------------------
 
 CANARY: Final = "sk-canary-8203-abcdefgh"

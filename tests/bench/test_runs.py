@@ -10,7 +10,6 @@ import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import psutil
@@ -24,17 +23,6 @@ from tests.serving import Running
 
 LONG: Final = pytest.mark.skipif(os.environ.get("HEYLOOK_TEST_TIER") != "long", reason="a test of the long tier")
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
-
-
-@pytest.fixture(scope="module")
-def null() -> Iterator[Null]:
-    with null_target(ttft_ms=20, itl_ms=2, tokens=8) as it:
-        yield it
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path)
 
 
 CANARY = "sk-canary-4711"

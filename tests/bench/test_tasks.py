@@ -3,7 +3,6 @@
 import base64
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +20,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 def target() -> Iterator[Recording]:
     with recording() as it:
         yield it
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path)
 
 
 def asked_by(home: Home, target: Recording, *options: str, status: int = 0) -> list[dict[str, Any]]:

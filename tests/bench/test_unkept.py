@@ -6,30 +6,18 @@ import sqlite3
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import psutil
 import pytest
 
-from tests.bench.places import Null, null_target
+from tests.bench.places import Null
 from tests.bench.test_runs import LONG, _count, _until, bench, going_on, samples_of, store_of
 from tests.commands_at_work import COMMAND, Home
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300), LONG]
 REQUESTS: Final = 1500
 MOST_BYTES: Final = 400_000
-
-
-@pytest.fixture(scope="module")
-def null() -> Iterator[Null]:
-    with null_target(ttft_ms=20, itl_ms=2, tokens=8) as it:
-        yield it
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,14 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.ui.pages import WAIT_MS
 
+_GIVE = """([kind, bytes]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([new Uint8Array(bytes)], `${kind}.png`, {type: "image/png"}));
+  const options = {clipboardData: data, dataTransfer: data, bubbles: true, cancelable: true};
+  const event = kind === "paste" ? new ClipboardEvent("paste", options) : new DragEvent("drop", options);
+  document.querySelector(kind === "paste" ? ".composer textarea" : ".thread").dispatchEvent(event);
+}"""
+
 
 def open_chat(page: Page, model: str = "fake") -> None:
     """An empty conversation with a model."""
@@ -41,3 +49,8 @@ def answers(page: Page) -> Locator:
 def text_of(answer: Locator) -> Locator:
     """What an answer says, without its reasoning."""
     return answer.locator("> .md")
+
+
+def give(page: Page, kind: str, picture: bytes) -> None:
+    """Paste or drop a PNG, which is named after the way it came."""
+    page.evaluate(_GIVE, [kind, list(picture)])

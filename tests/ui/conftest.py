@@ -25,6 +25,13 @@ def ui_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield it
 
 
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server that asks for a key, beyond ASCII."""
+    with running(MODELS, tmp_path_factory.mktemp("locked"), guard={"api_key": "schlüssel"}) as it:
+        yield it
+
+
 @pytest.fixture
 def context(browser: Browser, ui_server: Running) -> Iterator[BrowserContext]:
     """A browser's profile of its own: nothing is stored in it yet."""

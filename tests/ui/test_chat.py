@@ -12,7 +12,7 @@ from playwright.sync_api import Page, WebSocket, expect
 
 from tests.picture_files import plain
 from tests.serving import Running
-from tests.ui.chatting import answers, ask, open_chat, say, text_of, whole
+from tests.ui.chatting import answers, ask, give, open_chat, say, text_of, whole
 from tests.ui.pages import WAIT_MS, Watch, audit
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -131,15 +131,8 @@ def test_images_are_picked_pasted_and_dropped(page: Page, tmp_path: Path) -> Non
         page.get_by_role("button", name="Add images").click()
     choosing.value.set_files(path)
     expect(page.get_by_role("img", name="<b>red<b>.png")).to_be_visible()
-    give = """([kind, bytes]) => {
-      const data = new DataTransfer();
-      data.items.add(new File([new Uint8Array(bytes)], `${kind}.png`, {type: "image/png"}));
-      const options = {clipboardData: data, dataTransfer: data, bubbles: true, cancelable: true};
-      const event = kind === "paste" ? new ClipboardEvent("paste", options) : new DragEvent("drop", options);
-      document.querySelector(kind === "paste" ? ".composer textarea" : ".thread").dispatchEvent(event);
-    }"""
-    page.evaluate(give, ["paste", list(plain(16, 16))])
-    page.evaluate(give, ["drop", list(plain(8, 24))])
+    give(page, "paste", plain(16, 16))
+    give(page, "drop", plain(8, 24))
     expect(page.locator(".composer .thumbnail")).to_have_count(3)
     page.get_by_role("button", name="Remove paste.png").click()
     answer = ask(page, "[[see]]")

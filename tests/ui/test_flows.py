@@ -12,20 +12,13 @@ from playwright.sync_api import Browser, Page, WebSocket, expect
 from tests.bench.asking import Asking
 from tests.picture_files import file_of
 from tests.serving import Running
-from tests.ui.chatting import answers, ask, open_chat, text_of, whole
+from tests.ui.chatting import answers, ask, give, open_chat, text_of, whole
 from tests.ui.pages import WAIT_MS, Watch, audit, long
 from tests.ui.test_bench import Builder
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300), long]
 
 KEY = "sk-a-secret-of-twenty"
-GIVE = """([kind, bytes]) => {
-  const data = new DataTransfer();
-  data.items.add(new File([new Uint8Array(bytes)], `${kind}.png`, {type: "image/png"}));
-  const options = {clipboardData: data, dataTransfer: data, bubbles: true, cancelable: true};
-  const event = kind === "paste" ? new ClipboardEvent("paste", options) : new DragEvent("drop", options);
-  document.querySelector(kind === "paste" ? ".composer textarea" : ".thread").dispatchEvent(event);
-}"""
 
 
 @pytest.mark.parametrize("way", ["paste", "drop"])
@@ -35,7 +28,7 @@ def test_the_bundled_model_sees_an_image(page: Page, way: str) -> None:
     page.get_by_label("Temperature").fill("0")
     picture = Image.new("RGB", (96, 96), "white")
     picture.paste((255, 0, 0), (28, 28, 68, 68))
-    page.evaluate(GIVE, [way, list(file_of(picture))])
+    give(page, way, file_of(picture))
     expect(page.locator(".composer .thumbnail")).to_have_count(1)
     assert text_of(ask(page, "What colour is the square?")).inner_text() == "The square is red."
 

@@ -2,13 +2,12 @@
 
 import os
 import re
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, WebSocketRoute, expect
 
-from tests.serving import Running, running
-from tests.ui.pages import MODELS, WAIT_MS, Watch, audit, script
+from tests.serving import Running
+from tests.ui.pages import WAIT_MS, Watch, audit, script
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 long = pytest.mark.skipif(os.environ.get("HEYLOOK_TEST_TIER") != "long", reason="long tier: make test_ui")
@@ -22,13 +21,6 @@ def test_a_browser_at_the_root_comes_to_the_chat(page: Page) -> None:
     expect(page.get_by_label("Message", exact=True)).to_be_focused(timeout=WAIT_MS)
     expect(page.get_by_role("navigation").get_by_role("link", name="Chat")).to_have_attribute("aria-current", "page")
     audit(page)
-
-
-@pytest.fixture(scope="module")
-def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A server that asks for a key, beyond ASCII."""
-    with running(MODELS, tmp_path_factory.mktemp("locked"), guard={"api_key": "schlüssel"}) as it:
-        yield it
 
 
 def test_the_key_is_asked_for_once_and_opens_sockets(browser: Browser, locked: Running) -> None:

@@ -1,7 +1,6 @@
 """Answers and pulls by WebSocket, and by a request where none opens; large ones, keys, ends."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, WebSocket, expect
@@ -47,12 +46,6 @@ def test_what_is_said_is_cut_within_no_letter(page: Page) -> None:
     assert len(pieces) > 1
     assert max(map(len, pieces)) == 1 << 18
     assert json.loads(b"".join(pieces))["messages"] == [{"role": "user", "content": said}]
-
-
-@pytest.fixture(scope="module")
-def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running(MODELS, tmp_path_factory.mktemp("locked"), guard={"api_key": "schl\u00fcssel"}) as it:
-        yield it
 
 
 def test_a_key_is_asked_for_when_an_answer_needs_it(browser: Browser, locked: Running) -> None:
