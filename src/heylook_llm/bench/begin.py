@@ -132,7 +132,7 @@ def created(
     """
     if spec.dataset is not None and spec.dataset.path is not None and origin != "cli":
         raise ConfigError("A dataset is a file of this machine: such runs begin on its command line.")
-    spec = settled(spec)
+    spec, rows = settled(spec)
     wall = time.time()
     machine = this_machine()
     run = Run(
@@ -145,7 +145,7 @@ def created(
         name=spec.name,
         machine_id=machine.id,
         parent_id=parent,
-        manifest_json=json.dumps(_manifest(spec, found, version, calibration)),
+        manifest_json=json.dumps(_manifest(spec, rows, found, version, calibration)),
     )
     store.create(run, machine, [party.target for party in found.values()], _cells(spec, run.id, wall, found))
     if calibration is not None and (text := doubt(calibration)) is not None:
@@ -153,18 +153,19 @@ def created(
     return run
 
 
-def settled(spec: RunSpec) -> RunSpec:
-    """A spec with what its dataset decides: a replay ends with its rows. Raises ConfigError."""
+def settled(spec: RunSpec) -> tuple[RunSpec, dataset.Dataset | None]:
+    """A spec with what its dataset decides, a replay ends with its rows; and the dataset. Raises ConfigError."""
     if spec.dataset is None:
-        return spec
-    rows = dataset.of_spec(spec.dataset).rows
+        return spec, None
+    found = dataset.of_spec(spec.dataset)
+    rows = found.rows
     if spec.count == "engine" and not all(row.input_tokens for row in rows):
         raise ConfigError("count: engine has no meaning for a dataset's texts, whose tokens aren't known beforehand.")
     if not any(load.kind == "replay" for load in spec.loads):
-        return spec
+        return spec, found
     dataset.in_time(rows)
     most = sum(row.requests for row in rows)
-    return spec.model_copy(update={"requests": min(spec.requests or most, most)})
+    return spec.model_copy(update={"requests": min(spec.requests or most, most)}), found
 
 
 def _cells(spec: RunSpec, run_id: str, wall: float, found: dict[TargetSpec, Party]) -> list[Cell]:
@@ -173,12 +174,13 @@ def _cells(spec: RunSpec, run_id: str, wall: float, found: dict[TargetSpec, Part
 
 def estimated(spec: RunSpec, found: dict[TargetSpec, Party]) -> Estimate:
     """What a run will send. Lengths that are drawn count with the longest. Raises ConfigError for endless ones."""
-    spec = settled(spec)
+    spec, known = settled(spec)
+    rows = () if known is None else known.rows
     cells = _cells(spec, "", 0.0, found)
-    seconds = _at_most_seconds(spec, cells)
+    seconds = _at_most_seconds(spec, cells, rows)
     if spec.requests is None:
         return Estimate(len(cells), None, None, None, seconds, None)
-    prompts = {text: _tokens(spec, text, spec.requests) for text in spec.scenarios}
+    prompts = {text: _tokens(spec, text, spec.requests, rows) for text in spec.scenarios}
     prices = {party.target.id: party.target for party in found.values()}
     inputs = outputs = 0
     cost: float | None = 0.0
@@ -197,18 +199,17 @@ def estimated(spec: RunSpec, found: dict[TargetSpec, Party]) -> Estimate:
     return Estimate(len(cells), spec.requests * len(cells), inputs, outputs, seconds, cost)
 
 
-def _tokens(spec: RunSpec, scenario: str, requests: int) -> tuple[int, int]:
+def _tokens(spec: RunSpec, scenario: str, requests: int, rows: Sequence[dataset.Row]) -> tuple[int, int]:
     """Of a cell's prompts and answers."""
     if scenario == "dataset" and spec.dataset is not None:
-        return dataset.lengths(dataset.of_spec(spec.dataset).rows, requests, spec.dataset.output_tokens)
+        return dataset.lengths(rows, requests, spec.dataset.output_tokens)
     tokens, made = longest(parse(scenario))
     return requests * tokens, requests * made
 
 
-def _at_most_seconds(spec: RunSpec, cells: Sequence[Cell]) -> float | None:
+def _at_most_seconds(spec: RunSpec, cells: Sequence[Cell], rows: Sequence[dataset.Row]) -> float | None:
     """How long all cells send; None: until they have sent all."""
-    replays = any(cell.load == "replay" for cell in cells)
-    times = () if spec.dataset is None or not replays else dataset.in_time(dataset.of_spec(spec.dataset).rows)
+    times = dataset.in_time(rows) if any(cell.load == "replay" for cell in cells) else ()
     total = 0.0
     for cell in cells:
         known = [spec.duration_seconds] if spec.duration_seconds is not None else []
@@ -249,10 +250,13 @@ def _of_dataset(found: dataset.Dataset, spec: RunSpec) -> dict[str, Any]:
 
 
 def _manifest(
-    spec: RunSpec, found: dict[TargetSpec, Party], version: str, calibration: Calibration | None
+    spec: RunSpec,
+    rows: dataset.Dataset | None,
+    found: dict[TargetSpec, Party],
+    version: str,
+    calibration: Calibration | None,
 ) -> dict[str, Any]:
     """What must be known to do it again."""
-    rows = None if spec.dataset is None else dataset.of_spec(spec.dataset)
     return {
         **({} if rows is None else _of_dataset(rows, spec)),
         "heylookllm": version,
